@@ -1,0 +1,103 @@
+"""A customer's credits: what there is, how it came and went."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from starlette.responses import Response
+
+from tallystick.api.answers import ExactJson
+from tallystick.api.errors import InvalidRequest
+from tallystick.api.identify import CustomerDep, GateDep
+from tallystick.credits.grants import grants_of
+from tallystick.identity.keys import Scope
+from tallystick.kernel.ids import decode_id, encode_id
+from tallystick.kernel.money import to_decimal
+from tallystick.ledger.balances import customer_balance
+from tallystick.ledger.statement import StatementLine, statement
+from tallystick.payments.topups import (
+    provisional_credits,
+    public_facts,
+    read_topup,
+)
+from tallystick.paywall.receipt import NO_STORE
+
+router = APIRouter(prefix="/api/credits", tags=["credits"])
+_LOW_MICRO = 5_000_000
+"""Seed X: a balance below 5 credits is low."""
+
+
+@router.get("")
+async def read_credits(gate: GateDep, caller: CustomerDep) -> Response:
+    """What the caller has, what is held, and where it came from."""
+    caller.require(Scope.READ)
+    assert caller.customer_id is not None
+    async with gate.db.read() as session:
+        funds = await customer_balance(session, caller.customer_id)
+        grants = await grants_of(session, caller.customer_id, limit=50)
+        provisional = await provisional_credits(session, caller.customer_id)
+    document = {
+        "customer": encode_id("cus", caller.customer_id),
+        "credits": to_decimal(funds.posted),
+        "held": to_decimal(funds.held),
+        "available": to_decimal(funds.available),
+        "provisional": to_decimal(provisional),
+        "low_balance": funds.available < _LOW_MICRO,
+        "grants": [
+            {
+                "id": encode_id("grt", one.id),
+                "category": one.category,
+                "credits": to_decimal(one.amount),
+                "granted_at_ms": one.granted_at_ms,
+            }
+            for one in grants
+        ],
+    }
+    return ExactJson(document, headers=NO_STORE)
+
+
+@router.get("/topups/{topup_id}")
+async def read_topup_state(gate: GateDep, topup_id: str) -> Response:
+    """Where a top-up stands: public facts only, so nobody must sign in."""
+    async with gate.db.read() as session:
+        topup = await read_topup(session, decode_id("top", topup_id))
+    return ExactJson(public_facts(topup), headers=NO_STORE)
+
+
+@router.get("/transactions")
+async def read_statement(
+    gate: GateDep,
+    caller: CustomerDep,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: str | None = None,
+) -> Response:
+    """The statement, newest first; pass ``next_cursor`` on for older lines."""
+    caller.require(Scope.READ)
+    assert caller.customer_id is not None
+    before = _read_cursor(cursor)
+    async with gate.db.read() as session:
+        lines = await statement(
+            session, caller.customer_id, before=before, limit=limit + 1
+        )
+    page, rest = lines[:limit], lines[limit:]
+    following = str(page[-1].version) if rest else None
+    document = {"transactions": [_line(one) for one in page], "next_cursor": following}
+    return ExactJson(document, headers=NO_STORE)
+
+
+def _read_cursor(cursor: str | None) -> int | None:
+    if cursor is None:
+        return None
+    if not cursor.isascii() or not cursor.isdecimal() or len(cursor) > 18:
+        raise InvalidRequest("the cursor is not one that a page gave", field="cursor")
+    return int(cursor)
+
+
+def _line(one: StatementLine) -> dict[str, Any]:
+    return {
+        "id": encode_id("ltx", one.ledger_transaction_id),
+        "type": one.kind,
+        "description": one.memo,
+        "credits": to_decimal(one.amount),
+        "balance_after": to_decimal(one.balance_after),
+        "posted_at_ms": one.posted_at_ms,
+    }

@@ -1,0 +1,145 @@
+"""``POST /api/credits/deduct``: charge for a feature that runs elsewhere."""
+
+from dataclasses import replace
+from decimal import Decimal
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response
+
+from tallystick.api.answers import ExactJson, header_pairs
+from tallystick.api.asked import asked_of
+from tallystick.api.bodies import Body, Number, body_schema, json_body
+from tallystick.api.errors import Answered, InvalidRequest, PriceChanged
+from tallystick.api.identify import Caller, GateDep
+from tallystick.api.passage import running_of
+from tallystick.api.priced import facts_of, prove
+from tallystick.identity.keys import Scope
+from tallystick.kernel.ids import encode_id
+from tallystick.kernel.money import (
+    InvalidAmount,
+    MicroCredits,
+    format_credits,
+    parse_credits,
+    to_decimal,
+)
+from tallystick.kernel.seal import digest16
+from tallystick.ledger.errors import InsufficientCredits
+from tallystick.metering.charges import Charge, Usage, charge, shortage
+from tallystick.paywall.admit import admit, challenge_for
+from tallystick.paywall.answers import Answer
+from tallystick.paywall.facts import Facts
+from tallystick.paywall.finish import finish_served
+from tallystick.paywall.gate import Gate
+from tallystick.paywall.receipt import NO_STORE
+from tallystick.paywall.verdicts import PaidBy, Serve
+from tallystick.x402.errors import PaymentRejected
+
+router = APIRouter(prefix="/api/credits", tags=["credits"])
+
+
+class Deduction(Body):
+    """What was used, and in ``amount`` what it should cost, in credits.
+
+    The seller may set his own price where the catalog allows it; a customer can only
+    confirm the catalog's.
+    """
+
+    feature: str
+    quantity: Number = Decimal(1)
+    amount: Number | None = None
+
+
+@router.post("/deduct", openapi_extra=body_schema(Deduction))
+async def deduct(
+    request: Request,
+    gate: GateDep,
+    wanted: Annotated[Deduction, Depends(json_body(Deduction))],
+) -> Response:
+    """Take credits in one ledger write, or answer 402 with what is short."""
+    feature = gate.catalog().feature(wanted.feature)
+    asked = await asked_of(request)
+    facts = facts_of(running_of(request), asked, feature, wanted.quantity)
+    try:
+        facts, caller = await prove(gate, asked, facts)
+        facts = replace(facts, price=_price(facts, wanted, caller))
+        if caller is None or facts.payment is not None:
+            return await _by_payment(gate, facts)
+        return await _by_customer(gate, facts, caller)
+    except (PaymentRejected, InsufficientCredits) as refusal:
+        raise Answered(await challenge_for(gate, facts, refusal)) from refusal
+
+
+async def _by_customer(gate: Gate, facts: Facts, caller: Caller) -> Response:
+    caller.require(Scope.SPEND)
+    if caller.customer_id is None:
+        raise InvalidRequest("a service key names its customer in Tallystick-Customer")
+    customer_id = caller.customer_id
+    usage = Usage(
+        customer_id,
+        facts.feature.slug,
+        facts.quantity,
+        facts.price,
+        gate.catalog().version,
+    )
+    key = None
+    if facts.idempotency_key is not None:
+        scope = customer_id.to_bytes(8, "big")
+        key = digest16(b"deduct", scope, facts.idempotency_key.encode())
+    try:
+        charged = await gate.db.write(lambda s: charge(s, usage, idempotency_key=key))
+    except InsufficientCredits as error:
+        async with gate.db.read() as session:
+            raise await shortage(session, customer_id, usage.price) from error
+    return _receipt(charged)
+
+
+def _price(facts: Facts, wanted: Deduction, caller: Caller | None) -> MicroCredits:
+    if wanted.amount is None:
+        return facts.price
+    amount = parse_credits(wanted.amount)
+    if amount < 0 or (amount == 0 and facts.price > 0):
+        raise InvalidAmount(f"{wanted.amount} is not a possible amount")
+    may_set = caller is not None and caller.is_seller
+    if may_set and facts.feature.amount_override:
+        return amount
+    if amount != facts.price:
+        raise PriceChanged(
+            f"{facts.feature.slug} costs {format_credits(facts.price)} credits",
+            credits=to_decimal(facts.price),
+        )
+    return amount
+
+
+async def _by_payment(gate: Gate, facts: Facts) -> Response:
+    verdict = await admit(gate, facts)
+    if not isinstance(verdict, Serve):
+        raise Answered(verdict)
+
+    def answer(charged: Charge) -> Answer:
+        response = _receipt(charged, verdict.paid_by)
+        pairs = header_pairs(response.raw_headers)
+        return Answer(response.status_code, pairs, bytes(response.body))
+
+    charged = await finish_served(gate, verdict, answer)
+    return _receipt(charged, verdict.paid_by)
+
+
+def _receipt(charged: Charge, paid_by: PaidBy | None = None) -> Response:
+    document: dict[str, Any] = {
+        "success": True,
+        "credits": to_decimal(charged.balance_after),
+        "deducted": to_decimal(charged.deducted),
+        "charge": encode_id("chg", charged.id) if charged.id else None,
+    }
+    headers = {
+        **NO_STORE,
+        "Credits-Charged": format_credits(charged.deducted),
+        "Credits-Remaining": format_credits(charged.balance_after),
+    }
+    if charged.replayed:
+        headers["Idempotency-Replayed"] = "true"
+    if paid_by is not None:
+        name, value = paid_by.response_header(charged)
+        headers[name] = value
+    return ExactJson(document, headers=headers)

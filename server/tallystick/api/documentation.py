@@ -1,0 +1,225 @@
+"""What ``/openapi.json`` says about prices, beyond what FastAPI finds by itself.
+
+The features of the catalog are one route to FastAPI; here each has its own path, with
+its parameters. Paid routes get their price and their 402.
+"""
+
+from collections.abc import Iterable
+from copy import deepcopy
+from typing import Any
+
+from fastapi import FastAPI
+
+from tallystick.api.answers import PROBLEM
+from tallystick.api.paid_routes import paid_routes
+from tallystick.api.passage import Running
+from tallystick.catalog.models import Catalog, Feature, Parameter
+from tallystick.catalog.pricing import usdc_for_credits
+from tallystick.kernel.money import format_credits, format_usdc, parse_credits
+
+PRICE = "x-tallystick-price"
+_SCHEMA = "#/components/schemas/"
+PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
+    "default": {
+        "description": "A problem, told as RFC 9457 has it",
+        "content": {PROBLEM: {"schema": {"$ref": f"{_SCHEMA}Problem"}}},
+    }
+}
+_PAYMENT_REQUIRED = {
+    "description": "Payment is required; everything needed to pay is in the answer",
+    "headers": {
+        "PAYMENT-REQUIRED": {
+            "description": "The offers of x402 version 2, as base64 JSON",
+            "schema": {"type": "string"},
+        }
+    },
+    "content": {PROBLEM: {"schema": {"$ref": f"{_SCHEMA}PaymentRequired"}}},
+}
+_RECEIPT_HEADERS = {
+    name: {"description": words, "schema": {"type": "string"}}
+    for name, words in {
+        "Credits-Charged": "What this call cost, in credits",
+        "Credits-Remaining": "What is left after it, in credits",
+        "PAYMENT-RESPONSE": "What became of the payment, as base64 JSON",
+    }.items()
+}
+_PROBLEM_MEMBERS = {
+    "type": "A reference that names the problem",
+    "title": "The problem in a few words",
+    "detail": "What happened",
+    "code": "The problem's name; it never changes",
+    "next_step": "What the caller can do about it",
+}
+_SCHEMAS: dict[str, Any] = {
+    "Problem": {
+        "type": "object",
+        "required": ["title", "status", "code"],
+        "properties": {
+            **{
+                name: {"type": ["string", "null"], "description": words}
+                for name, words in _PROBLEM_MEMBERS.items()
+            },
+            "status": {"type": "integer", "description": "The HTTP status"},
+        },
+    },
+    "PaymentRequired": {
+        "allOf": [{"$ref": f"{_SCHEMA}Problem"}],
+        "properties": {
+            "credits": {"type": "number", "description": "What the caller has"},
+            "required": {"type": "number", "description": "What the call costs"},
+            "shortfall": {"type": "number", "description": "What is missing"},
+            "topup_url": {"type": "string", "description": "Where credits are sold"},
+            "packs": {"type": "array", "items": {"type": "object"}},
+            "x402Version": {"type": "integer", "description": "1, with its `accepts`"},
+            "accepts": {"type": "array", "items": {"type": "object"}},
+        },
+    },
+}
+_PAYERS: dict[str, Any] = {
+    "TallystickKey": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A customer's API key, tk_…",
+    },
+    "Payment": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "PAYMENT-SIGNATURE",
+        "description": "A payment for one of the offers in the 402 (x402 version 2)",
+    },
+}
+_IN_QUERY = frozenset({"GET", "DELETE"})
+
+
+def document(app: FastAPI, prefix: str) -> None:
+    """Let the app's OpenAPI document tell prices, once its catalog is loaded."""
+    plain = app.openapi
+    told: dict[tuple[int, str], dict[str, Any]] = {}
+
+    def openapi() -> dict[str, Any]:
+        schema = plain()
+        running = getattr(app.state, "tallystick", None)
+        if not isinstance(running, Running):
+            return schema
+        catalog = running.gate.catalog()
+        key = (id(schema), catalog.version)
+        if key not in told:
+            told.clear()
+            told[key] = _with_prices(app, schema, prefix, catalog, running.handlers)
+        return told[key]
+
+    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's manual has it
+
+
+def _with_prices(
+    app: FastAPI,
+    schema: dict[str, Any],
+    prefix: str,
+    catalog: Catalog,
+    served: Iterable[str],
+) -> dict[str, Any]:
+    whole = deepcopy(schema)
+    components = whole.setdefault("components", {})
+    components.setdefault("schemas", {}).update(_SCHEMAS)
+    components.setdefault("securitySchemes", {}).update(_PAYERS)
+    for slug in served:
+        feature = catalog.feature(slug)
+        path = f"{prefix}/features/{slug}"
+        whole["paths"][path] = _feature_path(catalog, feature)
+    for route in paid_routes(app):
+        path_item = whole["paths"].get(route.path, {})
+        for method in route.methods:
+            if method.lower() in path_item:
+                feature = catalog.feature(route.features[0])
+                _price(path_item[method.lower()], catalog, feature)
+    return whole
+
+
+def _feature_path(catalog: Catalog, feature: Feature) -> dict[str, Any]:
+    return {
+        method.lower(): _operation(catalog, feature, method)
+        for method in feature.methods
+    }
+
+
+def _operation(catalog: Catalog, feature: Feature, method: str) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "tags": ["features"],
+        "summary": feature.name,
+        "description": feature.description,
+        "operationId": f"{feature.slug}_{method.lower()}",
+        "responses": {
+            "200": {
+                "description": "What the feature found",
+                "headers": _RECEIPT_HEADERS,
+                "content": {"application/json": {"schema": {}}},
+            },
+            **PROBLEM_RESPONSES,
+        },
+    }
+    if method in _IN_QUERY:
+        operation["parameters"] = [
+            _query_parameter(feature, name, one)
+            for name, one in feature.parameters.items()
+        ]
+    else:
+        operation["requestBody"] = _json_body(feature)
+    _price(operation, catalog, feature)
+    return operation
+
+
+def _price(operation: dict[str, Any], catalog: Catalog, feature: Feature) -> None:
+    cost = parse_credits(feature.price)
+    operation[PRICE] = {
+        "feature": feature.slug,
+        "credits": format_credits(cost),
+        "usd": format_usdc(usdc_for_credits(catalog, cost)).removeprefix("$"),
+        "unit": feature.unit_name,
+        "quantity_from": feature.quantity_from,
+    }
+    if cost:
+        operation.setdefault("responses", {})["402"] = _PAYMENT_REQUIRED
+        if "security" not in operation:
+            operation["security"] = [{name: []} for name in _PAYERS]
+
+
+def _query_parameter(feature: Feature, name: str, one: Parameter) -> dict[str, Any]:
+    parameter = {
+        "name": name,
+        "in": "query",
+        "required": one.required,
+        "description": one.description,
+        "schema": _parameter_schema(feature, name, one),
+    }
+    if one.type == "list":
+        parameter |= {"style": "form", "explode": False}
+    return parameter
+
+
+def _json_body(feature: Feature) -> dict[str, Any]:
+    properties = {
+        name: {**_parameter_schema(feature, name, one), "description": one.description}
+        for name, one in feature.parameters.items()
+    }
+    required = [name for name, one in feature.parameters.items() if one.required]
+    schema = {
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": False,
+    }
+    content = {"application/json": {"schema": schema}}
+    return {"required": bool(required), "content": content}
+
+
+def _parameter_schema(feature: Feature, name: str, one: Parameter) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": one.type}
+    low, high = "minimum", "maximum"
+    if one.type == "list":
+        schema = {"type": "array", "items": {"type": "string"}}
+        low, high = "minItems", "maxItems"
+    if name == feature.quantity_from:
+        # Whole units only: a list has no half an item, an integer no fraction.
+        schema[low] = -int(-feature.minimum_quantity // 1)
+        schema[high] = int(feature.maximum_quantity)
+    return schema

@@ -1,0 +1,105 @@
+"""``ANY /features/{slug}``: the priced features of the running catalog."""
+
+import importlib
+import re
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response
+
+from tallystick.api.answers import ExactJson
+from tallystick.api.errors import InvalidRequest, MethodNotAllowed
+from tallystick.api.paid import Paid
+from tallystick.api.passage import Handler, gate_of, running_of
+from tallystick.api.priced import parameters_of
+from tallystick.catalog.models import Feature, Parameter
+from tallystick.kernel.errors import NotFound
+
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
+router = APIRouter(tags=["features"])
+_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+
+class NoHandler(NotFound):
+    """The catalog prices the feature, and another server runs it."""
+
+    next_step = "Call the seller's own address for this feature."
+
+
+def load_handlers(features: tuple[Feature, ...]) -> dict[str, Handler]:
+    """The callable behind each feature that has one.
+
+    Raises ``ImportError`` or ``AttributeError`` for a handler that does not exist.
+    """
+    handlers = {}
+    for feature in features:
+        if feature.handler is not None:
+            module, _, name = feature.handler.partition(":")
+            handlers[feature.slug] = getattr(importlib.import_module(module), name)
+    return handlers
+
+
+def read_parameters(feature: Feature, given: dict[str, Any]) -> dict[str, Any]:
+    """The arguments for the handler; raises ``InvalidRequest`` naming the parameter."""
+    unknown = given.keys() - feature.parameters.keys()
+    if unknown:
+        name = min(unknown)
+        raise InvalidRequest(f"{feature.slug} has no parameter {name!r}", field=name)
+    missing = [
+        name
+        for name, one in feature.parameters.items()
+        if one.required and given.get(name) is None
+    ]
+    if missing:
+        raise InvalidRequest(
+            f"the parameter {missing[0]!r} is missing", field=missing[0]
+        )
+    return {
+        name: _read(name, feature.parameters[name], value)
+        for name, value in given.items()
+    }
+
+
+def _read(name: str, parameter: Parameter, value: Any) -> Any:
+    if parameter.type == "integer" and isinstance(value, str):
+        # Digits of other scripts, and thousands of digits, are no integer here.
+        value = int(value) if _INTEGER.fullmatch(value) else value
+    expected = {"string": str, "integer": int, "list": list}[parameter.type]
+    is_listed = parameter.type != "list" or (
+        isinstance(value, list) and all(isinstance(item, str) for item in value)
+    )
+    if not isinstance(value, expected) or isinstance(value, bool) or not is_listed:
+        raise InvalidRequest(
+            f"the parameter {name!r} is no {parameter.type}", field=name
+        )
+    return value
+
+
+async def _checked(request: Request) -> dict[str, Any]:
+    """Refuse a call that cannot succeed before anything is paid for it."""
+    feature = gate_of(request).catalog().feature(request.path_params["slug"])
+    if request.method not in feature.methods:
+        raise MethodNotAllowed(feature.methods)
+    if feature.slug not in running_of(request).handlers:
+        raise NoHandler(f"this server does not run {feature.slug}")
+    given = await parameters_of(request, feature)
+    given.pop("slug", None)
+    return read_parameters(feature, given)
+
+
+async def _admitted(request: Request) -> None:
+    slug = request.path_params["slug"]
+    await Paid(slug, None, is_sellers=False)(request)
+
+
+@router.api_route("/features/{slug}", methods=_METHODS, include_in_schema=False)
+async def call_feature(
+    slug: str,
+    request: Request,
+    arguments: Annotated[dict[str, Any], Depends(_checked)],
+    _admission: Annotated[None, Depends(_admitted)],
+) -> Response:
+    """Run a feature of the catalog."""
+    running = running_of(request)
+    answer = await running.handlers[slug](running.feature_context, **arguments)
+    return ExactJson(answer)

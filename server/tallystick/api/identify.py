@@ -1,0 +1,148 @@
+"""Who is calling, from a request's headers."""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+from starlette.datastructures import Headers
+
+from tallystick.api.errors import InvalidRequest, TwoIdentities
+from tallystick.api.passage import gate_of
+from tallystick.customers.wallets import customer_of_wallet
+from tallystick.identity.errors import (
+    IdentityRequired,
+    SellersOnly,
+    ServiceKeyRequired,
+)
+from tallystick.identity.keys import ProvenKey, Scope, verify_key
+from tallystick.identity.models import KeyKind
+from tallystick.kernel.ids import decode_id
+from tallystick.paywall.gate import Gate
+from tallystick.x402.errors import PaymentRejected, SignInRejected
+
+SIGN_IN = "sign-in-with-x"
+CUSTOMER = "tallystick-customer"
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
+_OUR_KEYS = ("tk_", "sk_")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Somebody proven. A service key alone names no customer."""
+
+    customer_id: int | None
+    key: ProvenKey | None = None
+
+    @property
+    def is_seller(self) -> bool:
+        return self.key is not None and self.key.kind == KeyKind.SERVICE
+
+    def require(self, scope: Scope) -> None:
+        """Raise ``ScopeMissing`` unless the caller may; a wallet may everything."""
+        if self.key is not None:
+            self.key.require(scope)
+
+
+async def identify(
+    gate: Gate, headers: Headers, *, may_be_foreign: bool = False
+) -> Caller | None:
+    """The caller, or None for an anonymous one.
+
+    ``may_be_foreign``: on a seller's own route a token that does not look like a key of
+    ours belongs to the seller's own sign-in. Raises ``InvalidKey``, ``TwoIdentities``,
+    or what a sign-in is refused with.
+    """
+    key = _key_text(headers, may_be_foreign=may_be_foreign)
+    sign_in = headers.getlist(SIGN_IN)
+    if key is not None and sign_in:
+        raise TwoIdentities("the request carries a key and a sign-in")
+    if len(sign_in) > 1:
+        raise TwoIdentities("the request carries two sign-ins")
+    if sign_in:
+        _require_unnamed(headers)
+        return Caller(await gate.sign_in.sign_in(gate.db, sign_in[0]))
+    if key is None:
+        return None
+    async with gate.db.read() as session:
+        proven = await verify_key(session, gate.seal, key)
+    if proven.kind == KeyKind.SERVICE:
+        return Caller(await _named_customer(gate, headers), proven)
+    _require_unnamed(headers)
+    return Caller(proven.customer_id, proven)
+
+
+def _require_unnamed(headers: Headers) -> None:
+    if CUSTOMER in headers:
+        raise TwoIdentities(f"only a service key goes with a {CUSTOMER} header")
+
+
+def _key_text(headers: Headers, *, may_be_foreign: bool) -> str | None:
+    keys = headers.getlist("x-api-key")
+    for text in headers.getlist("authorization"):
+        scheme, _, token = text.partition(" ")
+        if scheme.lower() == "bearer":
+            keys.append(token.strip())
+    if may_be_foreign:
+        keys = [key for key in keys if key.startswith(_OUR_KEYS)]
+    if len(keys) > 1:
+        raise TwoIdentities("the request carries more than one key")
+    return keys[0] if keys else None
+
+
+async def _named_customer(gate: Gate, headers: Headers) -> int | None:
+    """Whom a service key acts for: ``Tallystick-Customer: cus_…`` or a wallet."""
+    names = headers.getlist(CUSTOMER)
+    if not names:
+        return None
+    if len(names) > 1:
+        raise TwoIdentities("the request names more than one customer")
+    named = names[0]
+    if not _ADDRESS.fullmatch(named):
+        return decode_id("cus", named)
+    async with gate.db.read() as session:
+        return await customer_of_wallet(session, bytes.fromhex(named[2:]))
+
+
+async def identify_or_challenge(
+    gate: Gate, headers: Headers, *, may_be_foreign: bool = False
+) -> Caller | None:
+    """As ``identify``, for priced routes: a bad sign-in gets a 402, not a 401.
+
+    Stock clients take every other answer for the last word and would not go on to pay.
+    """
+    try:
+        return await identify(gate, headers, may_be_foreign=may_be_foreign)
+    except SignInRejected as refusal:
+        raise PaymentRejected(refusal.reason, refusal.detail) from refusal
+
+
+async def _require_customer(request: Request) -> Caller:
+    gate = gate_of(request)
+    caller = await identify(gate, request.headers)
+    if caller is None:
+        refusal = IdentityRequired()
+        refusal.members["extensions"] = gate.sign_in.offer(request.url.path)
+        raise refusal
+    if caller.customer_id is None:
+        raise InvalidRequest(
+            f"a service key names its customer in the {CUSTOMER} header"
+        )
+    return caller
+
+
+async def require_seller(request: Request) -> None:
+    """Only a server of the seller's may go on.
+
+    Raises ``ServiceKeyRequired``, ``SellersOnly`` and what ``identify`` does.
+    """
+    caller = await identify(gate_of(request), request.headers)
+    if caller is None:
+        raise ServiceKeyRequired
+    if not caller.is_seller:
+        raise SellersOnly
+    caller.require(Scope.SPEND)
+
+
+CustomerDep = Annotated[Caller, Depends(_require_customer)]
+GateDep = Annotated[Gate, Depends(gate_of)]

@@ -1,0 +1,136 @@
+"""``POST /api/credits/add``: buy credits with USDC."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response
+
+from tallystick.api.answers import ExactJson, challenge_answer
+from tallystick.api.asked import Asked, asked_of
+from tallystick.api.bodies import Body, Number, body_schema, json_body
+from tallystick.api.errors import InvalidRequest
+from tallystick.api.identify import GateDep, identify
+from tallystick.api.passage import running_of
+from tallystick.catalog.pricing import topup_for_usd
+from tallystick.kernel.money import UsdcAtomic, to_decimal
+from tallystick.payments.models import OPEN_STATES, PAID_STATES, TopUp
+from tallystick.payments.presented import check_payment, money_of
+from tallystick.payments.purchase import (
+    known_topup,
+    purchase,
+    require_network,
+    require_paid,
+    wait_for,
+)
+from tallystick.payments.topups import public_facts
+from tallystick.paywall.challenges import PaymentRequired, challenge
+from tallystick.paywall.gate import Gate
+from tallystick.paywall.offers import Offers, offers_for_purchase
+from tallystick.paywall.receipt import NO_STORE
+from tallystick.x402.challenge import render_payment_response
+from tallystick.x402.errors import PaymentRejected
+from tallystick.x402.networks import NETWORKS
+from tallystick.x402.wire import PaymentPayload
+
+router = APIRouter(prefix="/api/credits", tags=["credits"])
+
+
+class Purchase(Body):
+    """What to buy: a pack of the catalog, or credits for so many US dollars."""
+
+    pack: str | None = None
+    amount: Number | None = None
+
+
+@router.post("/add", openapi_extra=body_schema(Purchase))
+async def add_credits(
+    request: Request,
+    gate: GateDep,
+    wanted: Annotated[Purchase, Depends(json_body(Purchase))],
+) -> Response:
+    """Unpaid: 402 with one offer. Paid: the credits, once, for every copy alike."""
+    caller = await identify(gate, request.headers)
+    asked = await asked_of(request)
+    offers = _offers(gate, wanted, asked.binding("credits"))
+    caller_id = caller.customer_id if caller is not None else None
+    wait_ms = asked.wait_ms(running_of(request).settle_wait_ms)
+    try:
+        payload = _payment(asked)
+        topup, is_copy = await _buy(gate, offers, payload, caller_id, wait_ms)
+    except (PaymentRequired, PaymentRejected) as refusal:
+        return challenge_answer(_challenge(gate, offers, refusal, asked.url))
+    return _receipt(topup, payload.version, is_copy=is_copy)
+
+
+def _payment(asked: Asked) -> PaymentPayload:
+    payload = asked.payment()
+    if payload is None:
+        raise PaymentRequired("credits are bought")
+    return payload
+
+
+def _offers(gate: Gate, wanted: Purchase, binding: str) -> Offers:
+    if (wanted.pack is None) == (wanted.amount is None):
+        raise InvalidRequest("name either a pack or an amount in US dollars")
+    usdc = UsdcAtomic(0)
+    if wanted.amount is not None:
+        usdc = topup_for_usd(gate.catalog(), wanted.amount)
+    return offers_for_purchase(gate, binding, usdc, wanted.pack)
+
+
+def _challenge(
+    gate: Gate, offers: Offers, refusal: PaymentRequired | PaymentRejected, url: str
+) -> Any:
+    words = f"Buy {to_decimal(offers.v2[0].credits + offers.v2[0].bonus):f} credits"
+    return challenge(gate, offers, refusal, url=url, description=words)
+
+
+async def _buy(
+    gate: Gate,
+    offers: Offers,
+    payload: PaymentPayload,
+    caller_id: int | None,
+    wait_ms: int,
+) -> tuple[TopUp, bool]:
+    """The paid top-up, and whether it had been paid before this request came."""
+    require_network(gate.rail, payload)
+    money = money_of(gate.rail, payload.authorization, offers.v2[0].binding)
+    async with gate.db.read() as session:
+        known = await known_topup(session, money)
+    if known is not None and known.state not in OPEN_STATES:
+        return require_paid(known), True
+    presented = await check_payment(gate.rail, gate.seal, payload, offers.v1)
+    if known is not None:
+        finished = await wait_for(gate.db, gate.rail, known.id, wait_ms)
+        return require_paid(finished), False
+    topup = await purchase(
+        gate.db, gate.rail, presented, caller_id=caller_id, wait_ms=wait_ms
+    )
+    return topup, False
+
+
+def _receipt(topup: TopUp, version: int, *, is_copy: bool) -> Response:
+    assert topup.state in PAID_STATES
+    assert topup.tx_hash is not None
+    added = to_decimal(topup.credits + topup.bonus)
+    document: dict[str, Any] = {
+        "success": True,
+        "added": added,
+        "topup": public_facts(topup),
+    }
+    headers = dict(NO_STORE)
+    if is_copy:
+        # A settled header is public: whoever shows it learns public facts.
+        headers["Idempotency-Replayed"] = "true"
+    else:
+        document["credits"] = to_decimal(topup.balance_after or 0)
+    network = f"eip155:{topup.chain_id}"
+    name = "PAYMENT-RESPONSE" if version == 2 else "X-PAYMENT-RESPONSE"
+    headers[name] = render_payment_response(
+        success=True,
+        transaction=f"0x{topup.tx_hash.hex()}",
+        network=network if version == 2 else NETWORKS[network].v1_name,
+        payer=topup.payer,
+        amount=topup.value,
+    )
+    return ExactJson(document, headers=headers)

@@ -1,0 +1,57 @@
+"""The whole audit: the books in themselves, and the books against the chain."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tallystick.credits.audit import audit_credits
+from tallystick.kernel.db import Database
+from tallystick.kernel.money import USDC_SCALE, to_decimal
+from tallystick.ledger.audit import Finding, audit_ledger
+from tallystick.payments.rail import Rail
+from tallystick.payments.reconcile import Reconciliation, audit_payments, reconcile
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """What was found. ``chain`` is None when only the books were audited."""
+
+    findings: list[Finding]
+    chain: Reconciliation | None
+
+    @property
+    def ok(self) -> bool:
+        return not self.findings
+
+    def document(self) -> dict[str, Any]:
+        """The report as JSON, USDC in dollars."""
+        document: dict[str, Any] = {
+            "ok": self.ok,
+            "findings": [
+                {"invariant": one.invariant, "detail": one.detail}
+                for one in self.findings
+            ],
+        }
+        if self.chain is not None:
+            document |= {
+                "block": self.chain.block_number,
+                "ledger_usdc": to_decimal(self.chain.ledger_usdc, USDC_SCALE),
+                "chain_usdc": to_decimal(self.chain.chain_usdc, USDC_SCALE),
+            }
+        return document
+
+
+async def audit(db: Database, rail: Rail | None) -> AuditReport:
+    """Every invariant, and with a rail every Transfer; nothing is written.
+
+    Raises ``RpcUnavailable`` when the chain cannot be asked.
+    """
+    async with db.read() as session:
+        findings = [
+            *await audit_ledger(session),
+            *await audit_credits(session),
+            *await audit_payments(session),
+        ]
+    compared = await reconcile(db, rail) if rail is not None else None
+    if compared is not None:
+        findings += compared.findings
+    return AuditReport(findings, compared)

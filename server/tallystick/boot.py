@@ -1,0 +1,241 @@
+"""What must be so before the server takes money; each refusal says what to do."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from tallystick import migrations
+from tallystick.chain.rpc import Chain
+from tallystick.chain.token import token_facts
+from tallystick.chain.well_known import WELL_KNOWN_ADDRESSES, WELL_KNOWN_KEYS
+from tallystick.config import Settings
+from tallystick.kernel.db import Database
+from tallystick.x402.keccak import checksum_address
+from tallystick.x402.networks import NETWORKS
+from tallystick.x402.signature import ORDER
+from tallystick.x402.siwe_message import origin_of
+from tallystick.x402.wire import TokenDomain
+
+_EMULATORS = ("FIREBASE_AUTH_EMULATOR_HOST", "FIRESTORE_EMULATOR_HOST")
+_TEST_NETWORKS = frozenset({"eip155:84532", "eip155:31337"})
+_DRIVERS = ("sqlite+aiosqlite", "postgresql+asyncpg")
+_NO_DATABASE = (
+    "DATABASE_URL is of no kind that is known: write sqlite+aiosqlite:///file or"
+    " postgresql+asyncpg://user:password@host/name."
+)
+_ZERO = bytes(20)
+
+
+class UnsafeSettings(Exception):
+    """The server will not start with these settings. Each line names the remedy."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def check_settings(settings: Settings) -> None:
+    """Everything that can be judged without the chain.
+
+    Raises ``UnsafeSettings`` with all problems at once.
+    """
+    problems = [
+        *_missing(settings),
+        *_malformed(settings),
+        *_on_a_real_chain(settings),
+    ]
+    if problems:
+        raise UnsafeSettings(problems)
+
+
+def _missing(settings: Settings) -> list[str]:
+    problems = []
+    if settings.pay_to is None:
+        problems.append(
+            "PAY_TO is not set: set TALLYSTICK_PAY_TO to the address that shall"
+            " receive the payments."
+        )
+    if not settings.rpc_urls:
+        problems.append(
+            "RPC_URLS is not set: set TALLYSTICK_RPC_URLS to one or more nodes of"
+            f" {settings.network}."
+        )
+    if settings.secret_key is None:
+        problems.append(
+            "SECRET_KEY is not set: make one with `tallystick secret` and set"
+            " TALLYSTICK_SECRET_KEY; keep it, or old keys and quotes stop working."
+        )
+    return problems
+
+
+def _malformed(settings: Settings) -> list[str]:
+    problems = [*_malformed_places(settings)]
+    for name, text in (("PAY_TO", settings.pay_to), ("ASSET", settings.asset)):
+        if text is not None and _address(text) in (None, _ZERO):
+            problems.append(f"{name} is no address: write 0x and 40 hex digits.")
+        elif text is not None and not _checksum_fits(text):
+            problems.append(f"{name} has a wrong checksum: copy the address again.")
+    keys = [_key(key.get_secret_value()) for key in settings.relayer_keys]
+    if None in keys:
+        problems.append(
+            "one of RELAYER_KEYS is no private key: write 0x and 64 hex digits."
+        )
+    if len(set(keys)) < len(keys):
+        problems.append("RELAYER_KEYS names a key twice: remove one of them.")
+    if settings.secret_key is not None:
+        length = len(settings.secret_key.get_secret_value())
+        if length < 32:
+            problems.append(
+                "SECRET_KEY is shorter than 32 characters: make a longer one."
+            )
+    return problems
+
+
+def _malformed_places(settings: Settings) -> list[str]:
+    problems = []
+    if settings.network not in NETWORKS:
+        known = ", ".join(NETWORKS)
+        problems.append(f"NETWORK {settings.network!r} is unknown: use one of {known}.")
+    # The URLs are not repeated: they may hold passwords and keys.
+    if not _is_database_url(settings.database_url):
+        problems.append(_NO_DATABASE)
+    if not all(_is_web_address(url) for url in settings.rpc_urls):
+        problems.append(
+            "one of RPC_URLS is no address: write it as https://node.example.com."
+        )
+    if origin_of(settings.public_url) is None:
+        problems.append(
+            "PUBLIC_URL is no address: write it as https://api.example.com."
+        )
+    return problems
+
+
+def check_database_url(url: str) -> None:
+    """Raise ``UnsafeSettings`` for the URL of no database that we know."""
+    if not _is_database_url(url):
+        raise UnsafeSettings([_NO_DATABASE])
+
+
+def _is_database_url(url: str) -> bool:
+    try:
+        parts = make_url(url)
+    except (ArgumentError, ValueError):
+        return False
+    # The writer and the readers would each have a database of their own in memory.
+    return parts.drivername in _DRIVERS and parts.database not in {None, ":memory:"}
+
+
+def _is_web_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname)
+
+
+def _on_a_real_chain(settings: Settings) -> list[str]:
+    if settings.network in _TEST_NETWORKS:
+        return []
+    problems = [
+        f"{name} is set: it accepts unsigned tokens, so it has no place beside real"
+        " money. Unset it."
+        for name in _EMULATORS
+        if os.environ.get(name)
+    ]
+    keys = {_key(key.get_secret_value()) for key in settings.relayer_keys}
+    if keys & WELL_KNOWN_KEYS:
+        problems.append(
+            "one of RELAYER_KEYS is a well-known test key: anybody can empty it."
+        )
+    if settings.pay_to and _address(settings.pay_to) in WELL_KNOWN_ADDRESSES:
+        problems.append(
+            "PAY_TO belongs to a well-known test key: anybody can empty it."
+        )
+    return problems
+
+
+async def check_database(db: Database) -> None:
+    """The database answers and has the schema of this version.
+
+    Raises ``UnsafeSettings``.
+    """
+    _require_file(db)
+    with reachable():
+        if not await migrations.is_current(db):
+            raise UnsafeSettings(
+                ["the database has another schema: run `tallystick migrate` first."]
+            )
+
+
+def _require_file(db: Database) -> None:
+    path = db.writer.url.database
+    if db.is_sqlite and path and not Path(path).is_file():
+        raise UnsafeSettings(
+            [f"there is no database at {path}: run `tallystick migrate` first."]
+        )
+
+
+@contextmanager
+def reachable() -> Iterator[None]:
+    """Turn a database that cannot be reached into ``UnsafeSettings``."""
+    try:
+        yield
+    except (DBAPIError, OSError) as error:
+        # The words of a driver may repeat the URL with its password.
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        problem = (
+            f"the database cannot be used ({type(cause).__name__}): check DATABASE_URL,"
+            " that its server runs, and that the file may be written."
+        )
+        raise UnsafeSettings([problem]) from error
+
+
+async def check_token(chain: Chain, domain: TokenDomain) -> None:
+    """The token on chain is the one whose signatures we will believe.
+
+    Raises ``UnsafeSettings``, or ``RpcUnavailable`` when nobody can be asked.
+    """
+    facts = await token_facts(chain)
+    problems = []
+    if facts.decimals != 6:
+        problems.append(
+            f"ASSET has {facts.decimals} decimals and 6 are expected: set ASSET to USDC."
+        )
+    if facts.domain_separator != domain.separator():
+        problems.append(
+            f"ASSET's EIP-712 domain on chain ({facts.name!r}, {facts.version!r}) is not"
+            f" {domain.name!r}, {domain.version!r}: check NETWORK, ASSET and RPC_URLS."
+        )
+    if problems:
+        raise UnsafeSettings(problems)
+
+
+def _address(text: str) -> bytes | None:
+    return _hex(text, 20)
+
+
+def _key(text: str) -> bytes | None:
+    key = _hex(text, 32)
+    is_one = key is not None and 0 < int.from_bytes(key, "big") < ORDER
+    return key if is_one else None
+
+
+def _hex(text: str, size: int) -> bytes | None:
+    # bytes.fromhex alone skips white space.
+    if not re.fullmatch(rf"(0x)?[0-9a-fA-F]{{{2 * size}}}", text):
+        return None
+    return bytes.fromhex(text.removeprefix("0x"))
+
+
+def _checksum_fits(text: str) -> bool:
+    digits = text.removeprefix("0x")
+    if digits in (digits.lower(), digits.upper()):
+        return True
+    address = _address(text)
+    return address is not None and checksum_address(address).endswith(digits)

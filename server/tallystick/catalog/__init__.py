@@ -1,0 +1,1 @@
+"""What is sold: features, prices, packs; read from TOML and checked."""

@@ -1,0 +1,233 @@
+"""What happened on the chain, told only from logs that hold.
+
+A log holds when three readings agree: the log itself; the receipt of its transaction,
+with status 1, in the same block, with the same log inside; and the block that is
+canonical at that height, read last. So a ghost (a log of a block that was dropped, or
+of a transaction shown in two blocks), a log of a reverted transaction and an event of
+another contract never come out. A log whose receipt or block the node cannot show yet
+raises ``BlockNotSeen``. An empty list means "not seen", never "did not happen".
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from tallystick.chain import abi
+from tallystick.chain.errors import BlockNotSeen
+from tallystick.chain.logs import (
+    RawLog,
+    Receipt,
+    logs_between,
+    logs_in_block,
+    receipt,
+)
+from tallystick.chain.rpc import Block, Chain
+from tallystick.chain.together import together
+from tallystick.kernel.money import UsdcAtomic
+
+_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnChain:
+    """Where something happened; ``timestamp_seconds`` is its block's, Unix epoch."""
+
+    tx_hash: bytes
+    block_number: int
+    block_hash: bytes
+    log_index: int
+    timestamp_seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferLog(OnChain):
+    """USDC that moved, in atomic units.
+
+    ``nonce`` is that of the EIP-3009 authorization which moved it: FiatToken logs
+    AuthorizationUsed at the log index directly before. None for any other transfer.
+    """
+
+    payer: bytes
+    pay_to: bytes
+    amount: UsdcAtomic
+    nonce: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled(TransferLog):
+    """An authorization that was captured, and what it moved, to whomever it did.
+
+    ``log_index`` is that of the Transfer; AuthorizationUsed stands directly before it.
+    """
+
+    nonce: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancelled(OnChain):
+    """An authorization that its payer withdrew (EIP-3009 cancelAuthorization)."""
+
+    payer: bytes
+    nonce: bytes
+
+
+async def find_settlements(
+    chain: Chain, payer: bytes, nonce: bytes, from_block: int
+) -> list[Settled]:
+    """Captures of the payer's authorization since a height, whoever submitted them.
+
+    Only with the paired Transfer from the payer; the amount is the Transfer's. More
+    than one contradicts the token, and a human must look. Raises ``BlockNotSeen``,
+    ``RpcUnavailable``.
+    """
+    topics = [abi.AUTHORIZATION_USED, abi.word(payer), nonce]
+    found = await _holding(chain, await logs_between(chain, topics, from_block))
+    moved = [
+        _transfer(witness, _log_at(witness.receipt, witness.log.log_index + 1))
+        for witness in found
+    ]
+    return [
+        Settled(**(asdict(item) | {"nonce": nonce}))
+        for item in moved
+        if item and item.payer == payer
+    ]
+
+
+async def find_cancellations(
+    chain: Chain, payer: bytes, nonce: bytes, from_block: int
+) -> list[Cancelled]:
+    """Withdrawals of the payer's authorization since a height.
+
+    Raises ``BlockNotSeen``, ``RpcUnavailable``.
+    """
+    topics = [abi.AUTHORIZATION_CANCELED, abi.word(payer), nonce]
+    found = await _holding(chain, await logs_between(chain, topics, from_block))
+    return [
+        Cancelled(
+            tx_hash=witness.log.tx_hash,
+            block_number=witness.log.block_number,
+            block_hash=witness.log.block_hash,
+            log_index=witness.log.log_index,
+            timestamp_seconds=witness.block.timestamp_seconds,
+            payer=payer,
+            nonce=nonce,
+        )
+        for witness in found
+    ]
+
+
+async def transfers_to(
+    chain: Chain, pay_to: bytes, from_block: int, to_block: int
+) -> list[TransferLog]:
+    """USDC that arrived between two heights, both included, in chain order.
+
+    Transfers of nothing are left out: they are address poisoning.
+    Raises ``BlockNotSeen`` when the node has not reached ``to_block``, else
+    ``RpcErrorAnswer``, ``RpcUnavailable``.
+    """
+    topics = [abi.TRANSFER, None, abi.word(pay_to)]
+    return await _transfers(
+        chain, await logs_between(chain, topics, from_block, to_block)
+    )
+
+
+async def transfers_from(
+    chain: Chain, payer: bytes, from_block: int, to_block: int
+) -> list[TransferLog]:
+    """USDC that left between two heights; otherwise as ``transfers_to``."""
+    topics = [abi.TRANSFER, abi.word(payer)]
+    return await _transfers(
+        chain, await logs_between(chain, topics, from_block, to_block)
+    )
+
+
+async def transfers_in_block(
+    chain: Chain, block_hash: bytes, *, pay_to: bytes
+) -> list[TransferLog]:
+    """USDC that arrived in one block, named by hash, so that nothing is empty by error.
+
+    Raises ``BlockNotSeen`` for a block that the node does not know,
+    ``RpcUnavailable``. Empty too when the block is not canonical any more.
+    """
+    topics = [abi.TRANSFER, None, abi.word(pay_to)]
+    return await _transfers(chain, await logs_in_block(chain, block_hash, topics))
+
+
+@dataclass(frozen=True, slots=True)
+class _Witness:
+    """A log that holds, with what vouches for it."""
+
+    log: RawLog
+    receipt: Receipt
+    block: Block
+
+
+async def _transfers(chain: Chain, logs: Sequence[RawLog]) -> list[TransferLog]:
+    found = await _holding(chain, logs)
+    moved = [_transfer(witness, witness.log) for witness in found]
+    return [item for item in moved if item and item.amount > 0]
+
+
+async def _holding(chain: Chain, logs: Sequence[RawLog]) -> list[_Witness]:
+    """Those of the logs that hold, in their order."""
+    hashes = list(dict.fromkeys(log.tx_hash for log in logs))
+    read = [receipt(chain, tx_hash) for tx_hash in hashes]
+    receipts = dict(zip(hashes, await together(read, _AT_ONCE), strict=True))
+    # The blocks are read last: if one changed meanwhile, the hashes differ below.
+    heights = list(dict.fromkeys(log.block_number for log in logs))
+    canonical = [chain.block(height) for height in heights]
+    blocks = dict(zip(heights, await together(canonical, _AT_ONCE), strict=True))
+    witnesses = (
+        _witness(log, receipts[log.tx_hash], blocks[log.block_number]) for log in logs
+    )
+    return [witness for witness in witnesses if witness]
+
+
+def _witness(
+    log: RawLog, proof: Receipt | None, block: Block | None
+) -> _Witness | None:
+    """The log with its proofs; None for a ghost.
+
+    Without a proof nothing is known, and leaving the log out would lose it for good.
+    """
+    if proof is None or block is None:
+        missing = "receipt" if proof is None else "block"
+        raise BlockNotSeen(f"a log of block {log.block_number} has no {missing} yet")
+    is_one_block = log.block_hash == proof.block_hash == block.hash
+    if not (proof.succeeded and is_one_block and log in proof.logs):
+        return None
+    return _Witness(log, proof, block)
+
+
+def _transfer(witness: _Witness, log: RawLog | None) -> TransferLog | None:
+    """The Transfer of the same token that the log is; None if it is none."""
+    if log is None or log.address != witness.log.address:
+        return None
+    has_its_shape = len(log.topics) == 3 and len(log.payload) == abi.WORD_BYTES
+    if not has_its_shape or log.topics[0] != abi.TRANSFER:
+        return None
+    payer = log.topics[1][-20:]
+    return TransferLog(
+        tx_hash=log.tx_hash,
+        block_number=log.block_number,
+        block_hash=log.block_hash,
+        log_index=log.log_index,
+        timestamp_seconds=witness.block.timestamp_seconds,
+        payer=payer,
+        pay_to=log.topics[2][-20:],
+        amount=UsdcAtomic(int.from_bytes(log.payload, "big")),
+        nonce=_nonce_before(witness.receipt, log, payer),
+    )
+
+
+def _nonce_before(proof: Receipt, transfer: RawLog, payer: bytes) -> bytes | None:
+    """The nonce in an AuthorizationUsed of the payer directly before the transfer."""
+    before = _log_at(proof, transfer.log_index - 1)
+    if before is None or before.address != transfer.address or len(before.topics) != 3:
+        return None
+    event, authorizer, nonce = before.topics
+    is_its = event == abi.AUTHORIZATION_USED and authorizer == abi.word(payer)
+    return nonce if is_its else None
+
+
+def _log_at(proof: Receipt, log_index: int) -> RawLog | None:
+    return next((log for log in proof.logs if log.log_index == log_index), None)

@@ -1,0 +1,183 @@
+"""Logs and receipts as the node gives them: read strictly, not yet believed.
+
+What is believed, and why, is said in ``evidence``.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tallystick.chain.errors import BlockNotSeen, RpcErrorAnswer
+from tallystick.chain.hexadecimal import (
+    Garbage,
+    field,
+    fixed,
+    mapping,
+    octets,
+    quantity,
+    sequence,
+    to_hex,
+)
+from tallystick.chain.rpc import Chain
+
+FIRST_SPAN_BLOCKS = 5_000
+LARGEST_SPAN_BLOCKS = 10_000
+"""Common hosts refuse wider ranges; a narrower limit is found by halving."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawLog:
+    """One event and its place; ``topics[0]`` is the event's signature hash."""
+
+    address: bytes
+    topics: tuple[bytes, ...]
+    payload: bytes
+    block_number: int
+    block_hash: bytes
+    tx_hash: bytes
+    log_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a mined transaction did; ``succeeded`` is its status 1."""
+
+    tx_hash: bytes
+    block_number: int
+    block_hash: bytes
+    succeeded: bool
+    gas_used: int
+    effective_gas_price: int
+    logs: tuple[RawLog, ...]
+
+
+async def receipt(chain: Chain, tx_hash: bytes) -> Receipt | None:
+    """The receipt, or None when this node knows of none (yet); proves nothing alone.
+
+    Raises ``RpcUnavailable``.
+    """
+    read = _receipt_of(tx_hash)
+    return await chain.ask("eth_getTransactionReceipt", [to_hex(tx_hash)], read)
+
+
+async def logs_in_block(
+    chain: Chain, block_hash: bytes, topics: Sequence[bytes | None]
+) -> list[RawLog]:
+    """The token's logs in one block with such topics (None fits any).
+
+    Raises ``BlockNotSeen`` for a block unknown to the node, which asked by number would
+    have answered with an empty list, and ``RpcUnavailable``.
+    """
+    try:
+        return await logs_once(
+            chain, chain.token, topics, {"blockHash": to_hex(block_hash)}
+        )
+    except RpcErrorAnswer as error:
+        raise BlockNotSeen(f"no logs of block {to_hex(block_hash)}") from error
+
+
+async def logs_between(
+    chain: Chain,
+    topics: Sequence[bytes | None],
+    from_block: int,
+    to_block: int | None = None,
+) -> list[RawLog]:
+    """The token's logs from one height to another, both included, in chain order.
+
+    Without ``to_block`` up to the node's head. Hosts limit blocks and results for each
+    request in many ways and words, so any error halves the range, down to one block.
+    Raises ``BlockNotSeen`` when the node has not reached ``to_block`` and would leave
+    logs out in silence; ``RpcErrorAnswer``, ``RpcUnavailable``.
+    """
+    end = await _seen(chain, to_block)
+    found: list[RawLog] = []
+    span, start = FIRST_SPAN_BLOCKS, from_block
+    while start <= end:
+        stop = min(end, start + span - 1)
+        bounds = {"fromBlock": hex(start), "toBlock": hex(stop)}
+        try:
+            found += await logs_once(chain, chain.token, topics, bounds)
+        except RpcErrorAnswer:
+            if stop == start:
+                raise
+            span = (stop - start + 1) // 2
+            continue
+        start, span = stop + 1, min(span * 2, LARGEST_SPAN_BLOCKS)
+    return sorted(set(found), key=lambda log: (log.block_number, log.log_index))
+
+
+async def _seen(chain: Chain, to_block: int | None) -> int:
+    block = await chain.block("latest" if to_block is None else to_block)
+    if block is None:
+        raise BlockNotSeen(f"the node has not seen block {to_block or 'latest'}")
+    return block.number
+
+
+async def logs_once(
+    chain: Chain,
+    contract: bytes,
+    topics: Sequence[bytes | None],
+    bounds: dict[str, str],
+) -> list[RawLog]:
+    """One eth_getLogs, as it is: ``bounds`` are its block members, limits are errors.
+
+    Raises ``RpcErrorAnswer``, ``RpcUnavailable``.
+    """
+    wanted = [None if topic is None else to_hex(topic) for topic in topics]
+    request = {"address": to_hex(contract), "topics": wanted, **bounds}
+
+    def read(value: Any) -> list[RawLog]:
+        return [log for item in sequence(value) if (log := _read_log(item))]
+
+    answered = await chain.ask("eth_getLogs", [request], read)
+    # A node that ignores the filter must not make another contract's event ours.
+    return [log for log in answered if _fits(log, contract, topics)]
+
+
+def _fits(log: RawLog, contract: bytes, topics: Sequence[bytes | None]) -> bool:
+    wanted = len(log.topics) >= len(topics) and all(
+        topic is None or topic == found
+        for topic, found in zip(topics, log.topics, strict=False)
+    )
+    return wanted and log.address == contract
+
+
+def _read_log(value: Any) -> RawLog | None:
+    """The log; None for one that a reorganisation has removed."""
+    log = mapping(value)
+    if log.get("removed"):
+        return None
+    return RawLog(
+        address=fixed(field(log, "address"), 20),
+        topics=tuple(fixed(item, 32) for item in sequence(field(log, "topics"))),
+        payload=octets(field(log, "data")),
+        block_number=quantity(field(log, "blockNumber")),
+        block_hash=fixed(field(log, "blockHash"), 32),
+        tx_hash=fixed(field(log, "transactionHash"), 32),
+        log_index=quantity(field(log, "logIndex")),
+    )
+
+
+def _receipt_of(tx_hash: bytes) -> Callable[[Any], Receipt | None]:
+    def read(value: Any) -> Receipt | None:
+        if value is None:
+            return None
+        found = mapping(value)
+        if fixed(field(found, "transactionHash"), 32) != tx_hash:
+            raise Garbage("the receipt of another transaction")
+        block_hash = fixed(field(found, "blockHash"), 32)
+        read_logs = (_read_log(item) for item in sequence(field(found, "logs")))
+        logs = tuple(log for log in read_logs if log)
+        if any((log.tx_hash, log.block_hash) != (tx_hash, block_hash) for log in logs):
+            raise Garbage("a receipt with the log of another transaction")
+        return Receipt(
+            tx_hash=tx_hash,
+            block_number=quantity(field(found, "blockNumber")),
+            block_hash=block_hash,
+            succeeded=quantity(field(found, "status")) == 1,
+            gas_used=quantity(field(found, "gasUsed")),
+            effective_gas_price=quantity(field(found, "effectiveGasPrice")),
+            logs=logs,
+        )
+
+    return read

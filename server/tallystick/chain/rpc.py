@@ -1,0 +1,272 @@
+"""The chain through its nodes: one used at a time, the next one when it fails.
+
+A question has three outcomes, which are never mixed up: an answer, an *error answer*
+(``RpcErrorAnswer``: a revert, a limit) and no answer (``RpcUnavailable``: the outcome
+is unknown). Nothing is repeated silently and nothing is cached.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from aiohttp import ClientError
+from web3 import AsyncWeb3
+from web3.exceptions import Web3Exception, Web3RPCError
+from web3.types import RPCEndpoint
+
+from tallystick.chain.endpoint import AnswerTooLarge, Endpoint
+from tallystick.chain.errors import RpcErrorAnswer, RpcUnavailable, WrongChain
+from tallystick.chain.hexadecimal import (
+    Garbage,
+    field,
+    fixed,
+    mapping,
+    octets,
+    quantity,
+    to_hex,
+)
+
+T = TypeVar("T")
+Tag = Literal["latest", "safe", "finalized"]
+# Web3 stumbles over some garbage in its own ways before we see it.
+_NO_ANSWER = (
+    Web3Exception,
+    ClientError,
+    OSError,
+    ValueError,
+    LookupError,
+    RecursionError,
+)
+_NOT_SERVED = re.compile(
+    r"rate.?limit|too many requests|request timed? ?out|no backends?|backend response"
+    r"|throughput|over capacity|service unavailable|temporarily",
+    re.IGNORECASE,
+)
+_NO_SUCH_BLOCK = re.compile(r"unknown block|not found|out ?of ?range", re.IGNORECASE)
+_NESTED_DATA = re.compile(r"0x[0-9a-fA-F]*$")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A block's identity; times are seconds since the Unix epoch."""
+
+    number: int
+    hash: bytes
+    parent_hash: bytes
+    timestamp_seconds: int
+
+
+class Chain:
+    """One EVM chain and the token that we are paid in.
+
+    ``token`` is a 20-byte address; ``timeout_seconds`` bounds each question to each
+    node. Before a node is believed it must name ``chain_id``, and again after each
+    failure, because its URL may by then lead elsewhere.
+    """
+
+    def __init__(
+        self,
+        rpc_urls: Sequence[str],
+        *,
+        chain_id: int,
+        token: bytes,
+        timeout_seconds: float = 5,
+    ) -> None:
+        if not rpc_urls:
+            raise ValueError("a chain needs at least one RPC URL")
+        if len(token) != 20:
+            raise ValueError("a token's address has 20 bytes")
+        self.expected_chain_id = chain_id
+        self.token = token
+        self._timeout_seconds = timeout_seconds
+        self._endpoints = [Endpoint(url) for url in rpc_urls]
+        # No middleware: it would ask further questions (names, gas, chain id) unasked.
+        self._nodes = [
+            AsyncWeb3(endpoint, middleware=[]) for endpoint in self._endpoints
+        ]
+        self._current = 0
+        self._proven: set[int] = set()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for endpoint in self._endpoints:
+            await endpoint.disconnect()
+
+    async def chain_id(self) -> int:
+        """What the node says its chain is, right or wrong; raises ``RpcUnavailable``."""
+        return await self.ask("eth_chainId", [], quantity, prove=False)
+
+    async def block(self, which: int | Tag) -> Block | None:
+        """The block at a height or tag; None is "not known here", never "none exists".
+
+        A node without finality answers ``safe`` and ``finalized`` with null or an
+        error. Raises ``RpcUnavailable``.
+        """
+        wanted = hex(which) if isinstance(which, int) else which
+        found = await self._block("eth_getBlockByNumber", wanted)
+        if found and isinstance(which, int) and found.number != which:
+            raise RpcUnavailable(f"the node gave another block than number {which}")
+        return found
+
+    async def block_by_hash(self, block_hash: bytes) -> Block | None:
+        """The block with this hash, canonical or not; raises ``RpcUnavailable``."""
+        return await self._block("eth_getBlockByHash", to_hex(block_hash))
+
+    async def code_at(self, address: bytes) -> bytes:
+        """The contract's runtime code; empty for an externally owned address."""
+        return await self.ask("eth_getCode", [to_hex(address), "latest"], octets)
+
+    async def native_balance(self, address: bytes) -> int:
+        """Gas money of the address, in wei."""
+        return await self.ask("eth_getBalance", [to_hex(address), "latest"], quantity)
+
+    async def nonce(self, address: bytes, at: Literal["latest", "pending"]) -> int:
+        """The number of the address's next transaction, mined or with the pool's."""
+        return await self.ask(
+            "eth_getTransactionCount", [to_hex(address), at], quantity
+        )
+
+    async def storage_at(self, address: bytes, slot: int) -> bytes:
+        """The 32 bytes in a contract's storage slot."""
+        parameters = [to_hex(address), hex(slot), "latest"]
+        return await self.ask(
+            "eth_getStorageAt", parameters, lambda value: fixed(value, 32)
+        )
+
+    async def call(
+        self,
+        to: bytes,
+        calldata: bytes,
+        *,
+        caller: bytes | None = None,
+        gas: int | None = None,
+        block: int | Tag = "latest",
+        timeout_seconds: float | None = None,
+    ) -> bytes:
+        """What the contract answers, changing nothing.
+
+        Raises ``RpcErrorAnswer`` when it reverts, ``RpcUnavailable`` without an answer.
+        """
+        request: dict[str, str] = {"to": to_hex(to), "data": to_hex(calldata)}
+        if caller is not None:
+            request["from"] = to_hex(caller)
+        if gas is not None:
+            request["gas"] = hex(gas)
+        wanted = hex(block) if isinstance(block, int) else block
+        return await self.ask(
+            "eth_call", [request, wanted], octets, timeout_seconds=timeout_seconds
+        )
+
+    async def ask(
+        self,
+        method: str,
+        params: Sequence[Any],
+        read: Callable[[Any], T],
+        *,
+        timeout_seconds: float | None = None,
+        prove: bool = True,
+    ) -> T:
+        """Ask the current node, and once more the next one if there was no answer.
+
+        ``read`` turns the JSON into a value and raises ``Garbage``, which counts as no
+        answer. Asking twice is safe: what we ask changes nothing, and the same signed
+        bytes are the same transaction. Raises ``RpcErrorAnswer``, ``RpcUnavailable``.
+        """
+        first = self._current
+        limit = timeout_seconds or self._timeout_seconds
+        failure: RpcUnavailable | None = None
+        for turn in range(min(2, len(self._endpoints))):
+            node = (first + turn) % len(self._endpoints)
+            try:
+                if prove and node not in self._proven:
+                    await self._prove(node, limit)
+                return await self._ask_one(node, method, params, read, limit)
+            except RpcUnavailable as error:
+                failure = error
+                self._leave(node)
+        assert failure is not None
+        raise failure
+
+    async def _prove(self, node: int, limit: float) -> None:
+        found = await self._ask_one(node, "eth_chainId", [], quantity, limit)
+        if found != self.expected_chain_id:
+            raise WrongChain(
+                f"{self._endpoints[node].host} is a node of chain {found}, "
+                f"not of {self.expected_chain_id}"
+            )
+        self._proven.add(node)
+
+    def _leave(self, node: int) -> None:
+        self._proven.discard(node)
+        if self._current == node:
+            self._current = (node + 1) % len(self._endpoints)
+
+    async def _ask_one(
+        self,
+        node: int,
+        method: str,
+        params: Sequence[Any],
+        read: Callable[[Any], T],
+        limit: float,
+    ) -> T:
+        host = self._endpoints[node].host
+        request = self._nodes[node].manager.coro_request
+        try:
+            async with asyncio.timeout(limit):
+                return read(await request(RPCEndpoint(method), list(params)))
+        except Web3RPCError as error:
+            raise _error_answer(method, host, error) from error
+        except AnswerTooLarge as error:
+            raise RpcErrorAnswer(method, 0, "the answer is too large") from error
+        except TimeoutError as error:
+            text = f"{host} did not answer {method} within {limit:g} s"
+            raise RpcUnavailable(text) from error
+        except _NO_ANSWER as error:
+            kind = type(error).__name__
+            raise RpcUnavailable(f"{host} did not answer {method}: {kind}") from error
+
+    async def _block(self, method: str, wanted: str) -> Block | None:
+        try:
+            return await self.ask(method, [wanted, False], _read_block)
+        except RpcErrorAnswer as error:
+            if _NO_SUCH_BLOCK.search(error.text):
+                return None
+            raise
+
+
+def _read_block(value: Any) -> Block | None:
+    if value is None:
+        return None
+    block = mapping(value)
+    return Block(
+        number=quantity(field(block, "number")),
+        hash=fixed(field(block, "hash"), 32),
+        parent_hash=fixed(field(block, "parentHash"), 32),
+        timestamp_seconds=quantity(field(block, "timestamp")),
+    )
+
+
+def _error_answer(
+    method: str, host: str, error: Web3RPCError
+) -> RpcErrorAnswer | RpcUnavailable:
+    """What the node's error means: its own failure to serve us is no answer."""
+    answer: Any = (error.rpc_response or {}).get("error") or {}
+    text, code = str(answer.get("message", ""))[:500], int(answer.get("code", 0))
+    found = RpcErrorAnswer(method, code, text, _revert_data(answer.get("data")))
+    # A contract chooses the words that it reverts with; they say nothing of the node.
+    if not found.is_revert and (code == 429 or _NOT_SERVED.search(text)):
+        return RpcUnavailable(f"{host} did not serve {method} (error {code})")
+    return found
+
+
+def _revert_data(value: Any) -> bytes:
+    """Bytes of a revert: as they are, nested in an object, or after some words."""
+    if isinstance(value, dict):
+        value = value.get("data")
+    found = _NESTED_DATA.search(value) if isinstance(value, str) else None
+    with suppress(Garbage):
+        return octets(found.group()) if found else b""
+    return b""

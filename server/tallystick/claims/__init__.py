@@ -1,0 +1,1 @@
+"""One permanent claim for each payment authorization."""

@@ -1,0 +1,200 @@
+"""The command line: demo, chain, serve, migrate, audit, secret, service-key."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from tomllib import TOMLDecodeError
+from typing import Annotated, Any, TypeVar
+
+import typer
+import uvicorn
+from pydantic import ValidationError
+from rich.console import Console
+
+from tallystick import migrations
+from tallystick.app import create_app
+from tallystick.audit import AuditReport
+from tallystick.audit import audit as run_audit
+from tallystick.boot import (
+    UnsafeSettings,
+    check_database,
+    check_database_url,
+    reachable,
+)
+from tallystick.config import Settings, new_secret_key
+from tallystick.demo.chain_command import chain
+from tallystick.demo.command import demo
+from tallystick.http_limit import BoundedProtocol
+from tallystick.identity.keys import Scope, issue_key
+from tallystick.identity.models import KeyKind
+from tallystick.kernel import json
+from tallystick.kernel.db import Database, open_database
+from tallystick.kernel.errors import TallystickError
+from tallystick.kernel.log import configure_logging
+from tallystick.kernel.owner import AlreadyOwned
+from tallystick.running import own_file, preflight
+from tallystick.wiring import build_gate
+
+R = TypeVar("R")
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="A prepaid credit server for APIs: USDC over x402 in, credits out.",
+)
+_errors = Console(stderr=True, highlight=False)
+
+
+def main() -> None:
+    """Run the command line; an expected failure is told in words, with exit code 2."""
+    try:
+        app()
+    except UnsafeSettings as error:
+        _tell("Tallystick will not start:", error.problems)
+    except ValidationError as error:
+        _tell("A setting cannot be read:", [_setting(one) for one in error.errors()])
+    except TOMLDecodeError as error:
+        _tell("tallystick.toml cannot be read:", [str(error)])
+    except AlreadyOwned as error:
+        _tell("Tallystick will not start:", [str(error)])
+    except TallystickError as error:
+        _tell(error.title, [line for line in (error.detail, error.next_step) if line])
+    sys.exit(2)
+
+
+def _tell(title: str, lines: list[str]) -> None:
+    _errors.print(title, style="bold red")
+    for line in lines:
+        # A path that is broken over two lines cannot be copied.
+        _errors.print(f"  {line}", markup=False, soft_wrap=True)
+
+
+def _setting(error: Any) -> str:
+    name = "_".join(str(part) for part in error["loc"]).upper()
+    return f"TALLYSTICK_{name}: {error['msg']}"
+
+
+def _with_database(work: Callable[[Database], Coroutine[Any, Any, R]]) -> R:
+    url = Settings().database_url
+    check_database_url(url)
+
+    async def run() -> R:
+        db = open_database(url)
+        try:
+            return await work(db)
+        finally:
+            await db.close()
+
+    return asyncio.run(run())
+
+
+app.command()(demo)
+app.command()(chain)
+
+
+@app.command()
+def serve() -> None:
+    """Serve the API, with the settings of the environment or tallystick.toml."""
+    settings = Settings()
+    configure_logging(settings.log_level, as_json=settings.log_json)
+    asyncio.run(preflight(settings))
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        http=BoundedProtocol,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=10,
+    )
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database to the schema of this version."""
+    _with_database(_migrate)
+    typer.echo("The database is up to date.")
+
+
+async def _migrate(db: Database) -> None:
+    with own_file(db), reachable():
+        await migrations.upgrade(db)
+
+
+@app.command()
+def audit(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    books_only: Annotated[
+        bool, typer.Option("--books-only", help="Do not ask the chain.")
+    ] = False,
+) -> None:
+    """Prove the books, in themselves and against the chain; exit 1 if anything is off."""
+    report = asyncio.run(_audit(books_only=books_only))
+    document = report.document()
+    if as_json:
+        sys.stdout.buffer.write(json.dumps(document) + b"\n")
+    else:
+        _print_report(document)
+    raise typer.Exit(0 if report.ok else 1)
+
+
+async def _audit(*, books_only: bool) -> AuditReport:
+    if books_only:
+        check_database_url(Settings().database_url)
+        db, rail = open_database(Settings().database_url), None
+    else:
+        gate = build_gate(Settings())
+        db, rail = gate.db, gate.rail
+    try:
+        await check_database(db)
+        return await run_audit(db, rail)
+    finally:
+        await db.close()
+        if rail is not None:
+            await rail.chain.close()
+
+
+def _print_report(document: dict[str, Any]) -> None:
+    if "ledger_usdc" in document:
+        typer.echo(f"ledger  ${document['ledger_usdc']:f}")
+        typer.echo(f"chain   ${document['chain_usdc']:f} at block {document['block']}")
+    for one in document["findings"]:
+        typer.echo(f"BROKEN  {one['invariant']}: {one['detail']}")
+    typer.echo("Everything adds up." if document["ok"] else "The books are not right.")
+
+
+@app.command()
+def secret() -> None:
+    """Make a SECRET_KEY."""
+    typer.echo(new_secret_key())
+
+
+@app.command()
+def service_key(
+    name: Annotated[str, typer.Option(help="What the key is for.")] = "server",
+) -> None:
+    """Make a service key (sk_…) for the seller's own server; it is shown once."""
+    made = asyncio.run(_make_service_key(name))
+    typer.echo(made)
+
+
+async def _make_service_key(name: str) -> str:
+    gate = build_gate(Settings())
+    try:
+        await check_database(gate.db)
+        await gate.db.start()
+        made = await gate.db.write(
+            lambda session: issue_key(
+                session,
+                gate.seal,
+                KeyKind.SERVICE,
+                name=name,
+                scopes=frozenset(Scope),
+            )
+        )
+    finally:
+        await gate.db.close()
+        await gate.rail.chain.close()
+    return made.secret

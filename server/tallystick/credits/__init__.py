@@ -1,0 +1,1 @@
+"""What credits mean: grants (credits given) and holds (credits set aside)."""

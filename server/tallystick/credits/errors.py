@@ -1,0 +1,35 @@
+"""What a hold refuses, each with the reason by name."""
+
+from tallystick.credits.models import HoldState
+from tallystick.kernel.errors import Conflict, NotFound
+from tallystick.kernel.ids import encode_id
+from tallystick.kernel.money import format_credits
+
+
+class UnknownHold(NotFound):
+    """There is no such hold."""
+
+    next_step = "Send the hold's identifier as it was answered when it was placed."
+
+    def __init__(self, hold_id: int) -> None:
+        super().__init__(f"{encode_id('hld', hold_id)} names no hold")
+
+
+class HoldAlreadySettled(Conflict):
+    """A hold is captured, released or expired once; ``state`` says which it was."""
+
+    next_step = "Place a new hold for a new call."
+
+    def __init__(self, hold_id: int, state: HoldState) -> None:
+        super().__init__(f"{encode_id('hld', hold_id)} is {state} already", state=state)
+
+
+class HoldTooSmall(Conflict):
+    """A capture never takes more than was set aside."""
+
+    next_step = "Capture at most what was held; charge the rest with a new hold."
+
+    def __init__(self, wanted: int, held: int) -> None:
+        super().__init__(
+            f"{format_credits(wanted)} credits exceed the {format_credits(held)} held"
+        )

@@ -1,0 +1,260 @@
+"""Holds: credits set aside for a call, and what becomes of them.
+
+    place ──▶ open ──▶ captured   (all or part is charged, the rest is free again)
+                   ├─▶ released   (nothing is charged)
+                   └─▶ expired    (nobody settled it in time; nothing is charged)
+
+Expiry is judged in the same statement that settles, so an expired hold cannot be
+captured even when no sweeper runs. Locks are taken in one order, the hold before the
+balance.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple, NoReturn
+
+from sqlalchemy import ColumnElement, case, insert, literal_column, update
+from sqlmodel import col, select
+
+from tallystick.credits.errors import HoldAlreadySettled, HoldTooSmall, UnknownHold
+from tallystick.credits.models import Hold, HoldState
+from tallystick.kernel.db import WriteSession, new_id, now_ms
+from tallystick.kernel.money import CREDIT, Amount, MicroCredits
+from tallystick.kernel.seal import digest16
+from tallystick.ledger import chart
+from tallystick.ledger.journal import Posted, Posting, Transfer, post
+from tallystick.ledger.models import AccountBalance, LedgerAccount, TransactionKind
+
+# Spelled out, so that a plan made for any state still uses the indexes of open holds.
+_OPEN = col(Hold.state) == literal_column("'open'")
+_ALL_OF_ONE = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedHold:
+    """Credits set aside, in micro-credits."""
+
+    id: int
+    customer_id: int
+    feature: str
+    amount: MicroCredits
+
+
+class _Settled(NamedTuple):
+    customer_id: int
+    feature: str
+    amount: int
+    captured: int
+
+
+async def place(
+    session: WriteSession,
+    customer_id: int,
+    feature: str,
+    amount: MicroCredits,
+    *,
+    lifetime_seconds: int,
+) -> PlacedHold | None:
+    """Set credits aside if the customer has them; ``None`` when he is short.
+
+    Credits of lapsed holds count as his, whether or not a sweeper runs. When he is
+    short nothing of this call is written, so the caller's transaction may go on.
+    Raises ``InvalidAmount`` when the amount is not positive.
+    """
+    Amount(amount, CREDIT)
+    if lifetime_seconds <= 0:
+        raise ValueError("a hold must live for a while")
+    reserved = await _reserve(session, customer_id, amount)
+    if not reserved:
+        await expire_due(session, customer_id=customer_id, limit=_ALL_OF_ONE)
+        # Whether we freed lapsed credits or waited for somebody who did.
+        reserved = await _reserve(session, customer_id, amount)
+    if not reserved:
+        return None
+    now = now_ms(session)
+    hold_id = new_id(session)
+    await session.exec(
+        insert(Hold).values(
+            id=hold_id,
+            customer_id=customer_id,
+            feature=feature,
+            amount=amount,
+            captured=0,
+            state=HoldState.OPEN,
+            placed_at_ms=now,
+            expires_at_ms=now + lifetime_seconds * 1000,
+        )
+    )
+    return PlacedHold(hold_id, customer_id, feature, amount)
+
+
+async def capture(
+    session: WriteSession,
+    hold_id: int,
+    amount: MicroCredits | None = None,
+    *,
+    memo: str = "",
+) -> Posted:
+    """Charge the hold, all of it unless ``amount`` says less; free the rest.
+
+    A call that cost nothing is released, so zero is refused. Raises ``InvalidAmount``,
+    ``UnknownHold``, ``HoldAlreadySettled`` (also when it lapsed) or ``HoldTooSmall``;
+    then nothing is charged and the hold is as it was.
+    """
+    if amount is not None:
+        Amount(amount, CREDIT)
+    hold = await _settle(session, hold_id, HoldState.CAPTURED, captured=amount)
+    spent = Transfer(
+        chart.customer_credits(hold.customer_id),
+        chart.feature_revenue(hold.feature),
+        Amount(hold.captured, CREDIT),
+    )
+    key = digest16(b"hold", hold_id.to_bytes(8, "big"))
+    reference = f"hold:{hold_id}"
+    return await post(
+        session,
+        Posting(TransactionKind.CHARGE, key, [spent], reference, memo or hold.feature),
+    )
+
+
+async def release(session: WriteSession, hold_id: int) -> None:
+    """Give the credits back. Raises ``UnknownHold`` or ``HoldAlreadySettled``."""
+    await _settle(session, hold_id, HoldState.RELEASED, captured=MicroCredits(0))
+
+
+async def extend(session: WriteSession, hold_id: int, *, lifetime_seconds: int) -> None:
+    """Let an open hold live at least so many seconds from now; never shorten it.
+
+    Raises ``UnknownHold`` or ``HoldAlreadySettled``: a lapsed hold does not come back.
+    """
+    now = now_ms(session)
+    wanted = now + lifetime_seconds * 1000
+    expires = col(Hold.expires_at_ms)
+    statement = (
+        update(Hold)
+        .where(*_settleable(hold_id, now))
+        .values(expires_at_ms=case((expires > wanted, expires), else_=wanted))
+        .execution_options(synchronize_session=False)
+    )
+    if not (await session.exec(statement)).rowcount:
+        await _refuse(session, hold_id)
+
+
+async def expire_due(
+    session: WriteSession, *, customer_id: int | None = None, limit: int = 500
+) -> int:
+    """Close holds whose time is over, of one customer or of all; how many.
+
+    Over all customers it leaves aside what somebody else is settling just now; for one
+    customer it waits, because the caller needs to know what he has.
+    """
+    now = now_ms(session)
+    lapsed = col(Hold.expires_at_ms) <= now
+    oldest_first = (col(Hold.expires_at_ms), col(Hold.id))
+    due = select(Hold.id).where(_OPEN, lapsed).order_by(*oldest_first).limit(limit)
+    if customer_id is not None:
+        due = due.where(col(Hold.customer_id) == customer_id)
+    # Two sweepers that lock the same holds in different orders would deadlock. As a
+    # plain subquery it could run once for each row, and lock more than the limit.
+    batch = due.with_for_update(skip_locked=customer_id is None).cte("batch")
+    statement = (
+        update(Hold)
+        .where(_OPEN, lapsed, col(Hold.id).in_(select(batch.c.id)))
+        .values(state=HoldState.EXPIRED, settled_at_ms=now)
+        .returning(col(Hold.customer_id), col(Hold.amount))
+        .execution_options(synchronize_session=False)
+    )
+    totals: dict[int, int] = {}
+    rows = (await session.exec(statement)).all()
+    for owner, amount in rows:
+        totals[owner] = totals.get(owner, 0) + amount
+    for owner in await _in_order_of_accounts(session, totals):
+        await _free(session, owner, totals[owner])
+    return len(rows)
+
+
+def _settleable(hold_id: int, now: int) -> tuple[ColumnElement[bool], ...]:
+    return (col(Hold.id) == hold_id, _OPEN, col(Hold.expires_at_ms) > now)
+
+
+async def _settle(
+    session: WriteSession,
+    hold_id: int,
+    state: HoldState,
+    *,
+    captured: MicroCredits | None,
+) -> _Settled:
+    now = now_ms(session)
+    taken = col(Hold.amount) if captured is None else captured
+    columns = (Hold.customer_id, Hold.feature, Hold.amount, Hold.captured)
+    statement = (
+        update(Hold)
+        .where(*_settleable(hold_id, now), col(Hold.amount) >= taken)
+        .values(state=state, captured=taken, settled_at_ms=now)
+        .returning(*map(col, columns))
+        .execution_options(synchronize_session=False)
+    )
+    row = (await session.exec(statement)).one_or_none()
+    if row is None:
+        await _refuse(session, hold_id, captured)
+    hold = _Settled(*row)
+    await _free(session, hold.customer_id, hold.amount)
+    return hold
+
+
+async def _refuse(
+    session: WriteSession, hold_id: int, wanted: MicroCredits | None = None
+) -> NoReturn:
+    query = select(Hold.state, Hold.amount, Hold.expires_at_ms)
+    found = await session.exec(query.where(col(Hold.id) == hold_id))
+    row = found.one_or_none()
+    if row is None:
+        raise UnknownHold(hold_id)
+    state, amount, expires_at_ms = row
+    is_open = state == HoldState.OPEN
+    if is_open and expires_at_ms > now_ms(session) and (wanted or 0) > amount:
+        raise HoldTooSmall(wanted or 0, amount)
+    raise HoldAlreadySettled(
+        hold_id, HoldState.EXPIRED if is_open else HoldState(state)
+    )
+
+
+def _balance_of(customer_id: int) -> ColumnElement[bool]:
+    account = select(LedgerAccount.id).where(
+        col(LedgerAccount.customer_id) == customer_id
+    )
+    return col(AccountBalance.ledger_account_id) == account.scalar_subquery()
+
+
+async def _in_order_of_accounts(
+    session: WriteSession, customer_ids: Iterable[int]
+) -> list[int]:
+    """The order in which the journal locks their balances as well."""
+    wanted = list(customer_ids)
+    if len(wanted) < 2:
+        return wanted
+    query = select(LedgerAccount.customer_id).order_by(col(LedgerAccount.id))
+    rows = await session.exec(query.where(col(LedgerAccount.customer_id).in_(wanted)))
+    return [one for one in rows if one is not None]
+
+
+async def _reserve(session: WriteSession, customer_id: int, amount: int) -> bool:
+    available = col(AccountBalance.balance) - col(AccountBalance.held)
+    statement = (
+        update(AccountBalance)
+        .where(_balance_of(customer_id), available >= amount)
+        .values(held=AccountBalance.held + amount)
+        .execution_options(synchronize_session=False)
+    )
+    return (await session.exec(statement)).rowcount == 1
+
+
+async def _free(session: WriteSession, customer_id: int, amount: int) -> None:
+    statement = (
+        update(AccountBalance)
+        .where(_balance_of(customer_id))
+        .values(held=AccountBalance.held - amount)
+        .execution_options(synchronize_session=False)
+    )
+    freed = (await session.exec(statement)).rowcount
+    assert freed == 1, f"customer {customer_id} has a hold and no balance"

@@ -1,0 +1,49 @@
+"""Which customer a wallet belongs to."""
+
+from sqlalchemy import delete, insert
+from sqlmodel import col, select
+
+from tallystick.customers.models import Customer, Wallet
+from tallystick.kernel.db import ReadSession, WriteSession, new_id, now_ms
+from tallystick.ledger.accounts import insert_once
+
+
+async def customer_of_wallet(
+    session: ReadSession | WriteSession, address: bytes
+) -> int | None:
+    """The customer whose wallet this is (20 bytes), or ``None``."""
+    query = select(Wallet.customer_id).where(col(Wallet.address) == address)
+    return (await session.exec(query)).one_or_none()
+
+
+async def ensure_customer_of_wallet(session: WriteSession, address: bytes) -> int:
+    """The wallet's customer; a new one at its first sight.
+
+    Call this only for an address whose holder has just proven it by a signature.
+    """
+    if len(address) != 20:
+        raise ValueError("an address is 20 bytes in canonical form")
+    known = await customer_of_wallet(session, address)
+    if known is not None:
+        return known
+    customer_id = await create_customer(session)
+    wallet: dict[str, object] = {
+        "address": address,
+        "customer_id": customer_id,
+        "proven_at_ms": now_ms(session),
+    }
+    if await insert_once(session, Wallet, wallet):
+        return customer_id
+    # Another process was first. Nobody has seen our customer yet, so none is left over.
+    await session.exec(delete(Customer).where(col(Customer.id) == customer_id))
+    other = await customer_of_wallet(session, address)
+    assert other is not None
+    return other
+
+
+async def create_customer(session: WriteSession) -> int:
+    """A customer without wallets or credits; its id."""
+    customer_id = new_id(session)
+    row = insert(Customer).values(id=customer_id, created_at_ms=now_ms(session))
+    await session.exec(row)
+    return customer_id

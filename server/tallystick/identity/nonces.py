@@ -1,0 +1,29 @@
+"""Sign-in nonces work once: their UNIQUE row is the proof."""
+
+from sqlalchemy import delete
+from sqlmodel import col
+
+from tallystick.identity.errors import SignInReplayed
+from tallystick.identity.models import UsedNonce
+from tallystick.kernel.db import WriteSession, now_ms
+from tallystick.kernel.seal import digest16
+from tallystick.ledger.accounts import insert_once
+
+
+async def use_nonce(
+    session: WriteSession, address: bytes, nonce: str, *, expires_at_ms: int
+) -> None:
+    """Use up the nonce; raises ``SignInReplayed`` from the second time on."""
+    row: dict[str, object] = {
+        "nonce_digest": digest16(address, nonce.encode()),
+        "expires_at_ms": expires_at_ms,
+    }
+    if not await insert_once(session, UsedNonce, row):
+        raise SignInReplayed
+
+
+async def forget_expired_nonces(session: WriteSession, *, margin_ms: int) -> int:
+    """Drop nonces that no sign-in could use any more; how many."""
+    before = now_ms(session) - margin_ms
+    statement = delete(UsedNonce).where(col(UsedNonce.expires_at_ms) < before)
+    return (await session.exec(statement)).rowcount

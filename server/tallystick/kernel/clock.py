@@ -1,0 +1,60 @@
+"""Time as a constructor argument, so that tests move it without patching.
+
+Wall-clock instants are integer milliseconds since the Unix epoch; chain windows are
+integer seconds, as the chain has them.
+"""
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Where the time comes from."""
+
+    def now_ms(self) -> int:
+        """Milliseconds since the Unix epoch."""
+        ...
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+
+class OffsetClock:
+    """The machine's clock moved by ``offset_ms``, which a test may change."""
+
+    def __init__(self, offset_ms: int = 0) -> None:
+        self.offset_ms = offset_ms
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000 + self.offset_ms
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock forward by so many seconds."""
+        self.offset_ms += int(seconds * 1000)
+
+
+class SharedClock:
+    """A process's clock, corrected to the clock that all processes share.
+
+    Processes on several machines must agree when a hold lapses, so each measures how
+    far its own clock is from the database server's.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._correction_ms = 0
+
+    def now_ms(self) -> int:
+        return self._clock.now_ms() + self._correction_ms
+
+    def correct(self, *, before_ms: int, shared_ms: int, after_ms: int) -> None:
+        """Take the shared clock's reading, made between two of the machine's own.
+
+        A reading between the two proves no difference, so it changes nothing.
+        """
+        nearest = min(max(shared_ms, before_ms), after_ms)
+        self._correction_ms = shared_ms - nearest

@@ -1,0 +1,193 @@
+"""Short transactions on SQLite or PostgreSQL.
+
+Two kinds of functions use this, told apart by their first parameter: one that takes a
+``session`` works inside somebody's transaction and never commits; one that takes the
+``db`` runs short transactions and never holds one across the network
+(docs/decisions/0003).
+
+Work is passed in as a function, because a context manager cannot run its body again.
+It must therefore keep its results local until it returns.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import NewType, TypeVar
+
+from sqlalchemy import RowMapping, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from tallystick.kernel.clock import Clock, SharedClock, SystemClock
+from tallystick.kernel.engines import postgresql_engine, sqlite_engine
+from tallystick.kernel.errors import Unavailable
+from tallystick.kernel.ids import IdFactory
+
+ReadSession = NewType("ReadSession", AsyncSession)
+WriteSession = NewType("WriteSession", AsyncSession)
+T = TypeVar("T")
+
+_TRIES = 6
+_CONFLICTS = {
+    "40001",  # serialization failure
+    "40P01",  # deadlock
+    "55P03",  # lock not available
+}
+_NO_CONNECTION = {
+    "53300",  # too many connections
+    "57P03",  # cannot connect now: starting up or shutting down
+}
+_MUST_ROLL_BACK = "must_roll_back"
+_TAKE_SLOT = "UPDATE installation SET boots = boots + 1 RETURNING boots"
+
+
+class DatabaseBusy(Unavailable):
+    """The database gave no turn in time; nothing was written."""
+
+    next_step = "Send the same request again."
+    retry_after_seconds = 1
+
+
+class Database:
+    """One writer and one reader engine over the same database.
+
+    On SQLite the writer is a single connection that begins IMMEDIATE, so that a
+    transaction never has to upgrade its lock half-way, and the reader cannot write.
+    """
+
+    def __init__(
+        self, writer: AsyncEngine, reader: AsyncEngine, clock: Clock | None = None
+    ) -> None:
+        self.writer = writer
+        self.reader = reader
+        self.clock = SharedClock(clock or SystemClock())
+        self.ids = IdFactory(self.clock, slot=0)
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.writer.dialect.name == "sqlite"
+
+    async def start(self) -> None:
+        """Take this process's id slot and the server's time; needs the newest schema."""
+        await self.measure_clock()
+        (row,) = await self.write(lambda session: query(session, _TAKE_SLOT))
+        self.ids = IdFactory(self.clock, slot=int(row["boots"]))
+
+    async def measure_clock(self) -> None:
+        """Correct ``clock`` to PostgreSQL's; SQLite's is the machine's own.
+
+        Clocks drift, so a long-lived process does this again from time to time.
+        """
+        if self.is_sqlite:
+            return
+        machine = SystemClock()
+        async with self.reader.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+            before = machine.now_ms()
+            row = await connection.execute(
+                text(
+                    "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)"
+                )
+            )
+            self.clock.correct(
+                before_ms=before,
+                shared_ms=int(row.scalar_one()),
+                after_ms=machine.now_ms(),
+            )
+
+    async def close(self) -> None:
+        await self.writer.dispose()
+        await self.reader.dispose()
+
+    async def write(self, work: Callable[[WriteSession], Awaitable[T]]) -> T:
+        """Run ``work`` in one transaction and commit; its whole effect or none.
+
+        ``work`` may run several times when the database asks for it.
+        Raises ``DatabaseBusy`` when it never got a turn. A connection that breaks
+        during the commit leaves the outcome unknown and raises the driver's error:
+        send the same idempotency key again to learn it.
+        """
+        for attempt in range(1, _TRIES + 1):
+            try:
+                return await self._write_once(work)
+            except DBAPIError as error:
+                if not is_conflict(error):
+                    raise
+                if attempt == _TRIES:
+                    raise DatabaseBusy("the database is busy") from error
+            await asyncio.sleep(random.uniform(0, 0.005 * 2**attempt))
+        raise AssertionError("unreachable")
+
+    async def _write_once(self, work: Callable[[WriteSession], Awaitable[T]]) -> T:
+        async with self._session(self.writer) as session, session.begin():
+            await _connect(session)
+            result = await work(WriteSession(session))
+            if _MUST_ROLL_BACK in session.info:
+                raise RuntimeError(session.info[_MUST_ROLL_BACK])
+            return result
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[ReadSession]:
+        """A session on one consistent snapshot that cannot write.
+
+        Raises ``DatabaseBusy`` when there is no connection to be had.
+        """
+        async with self._session(self.reader) as session, session.begin():
+            await _connect(session)
+            yield ReadSession(session)
+
+    def _session(self, engine: AsyncEngine) -> AsyncSession:
+        info = {"clock": self.clock, "ids": self.ids}
+        return AsyncSession(engine, expire_on_commit=False, info=info)
+
+
+def now_ms(session: ReadSession | WriteSession) -> int:
+    """The current time in milliseconds, by the clock of the session's database."""
+    clock: Clock = session.info["clock"]
+    return clock.now_ms()
+
+
+def new_id(session: WriteSession) -> int:
+    """A fresh id for a row."""
+    ids: IdFactory = session.info["ids"]
+    return ids.new()
+
+
+def forbid_commit(session: WriteSession, reason: str) -> None:
+    """Make ``Database.write`` refuse to commit, should somebody swallow the error."""
+    session.info[_MUST_ROLL_BACK] = reason
+
+
+async def query(
+    session: ReadSession | WriteSession, sql: str, **values: object
+) -> Sequence[RowMapping]:
+    """The rows of a query written in SQL that both databases understand."""
+    connection = await session.connection()
+    return (await connection.execute(text(sql), values)).mappings().all()
+
+
+def open_database(url: str, clock: Clock | None = None) -> Database:
+    """Engines for a ``sqlite+aiosqlite://`` or ``postgresql+asyncpg://`` URL."""
+    engine = sqlite_engine if url.startswith("sqlite") else postgresql_engine
+    return Database(engine(url, writes=True), engine(url, writes=False), clock)
+
+
+async def _connect(session: AsyncSession) -> None:
+    try:
+        await session.connection()
+    except (PoolTimeout, OSError, DBAPIError) as error:
+        if isinstance(error, DBAPIError) and _sqlstate(error) not in _NO_CONNECTION:
+            raise
+        raise DatabaseBusy("the database cannot be reached") from error
+
+
+def is_conflict(error: DBAPIError) -> bool:
+    """Whether another transaction was in the way, so that a later try may succeed."""
+    return _sqlstate(error) in _CONFLICTS or "database is locked" in str(error.orig)
+
+
+def _sqlstate(error: DBAPIError) -> str | None:
+    return getattr(error.orig, "sqlstate", None)

@@ -1,0 +1,1 @@
+"""Double entry: accounts, transfers, balances; no HTTP, no vendor, one writer."""

@@ -1,0 +1,57 @@
+"""Finding accounts by their code, and opening those that are new."""
+
+from collections.abc import Iterable
+
+from sqlalchemy import insert
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import SQLModel, col, select
+
+from tallystick.kernel.db import WriteSession, new_id
+from tallystick.ledger.chart import AccountName
+from tallystick.ledger.models import AccountBalance, LedgerAccount
+
+
+async def ensure_accounts(
+    session: WriteSession, names: Iterable[AccountName]
+) -> dict[str, int]:
+    """The row id of every account by its code; missing ones are opened empty."""
+    wanted = {name.code: name for name in names}
+    known = await _known(session, wanted)
+    for code in sorted(wanted.keys() - known.keys()):
+        await _open(session, wanted[code])
+    if len(known) < len(wanted):
+        known = await _known(session, wanted)
+    return known
+
+
+async def _known(session: WriteSession, codes: Iterable[str]) -> dict[str, int]:
+    query = select(LedgerAccount.code, LedgerAccount.id)
+    rows = await session.exec(query.where(col(LedgerAccount.code).in_(list(codes))))
+    return dict(rows.all())
+
+
+async def _open(session: WriteSession, name: AccountName) -> None:
+    account_id = new_id(session)
+    account: dict[str, object] = {
+        "id": account_id,
+        "code": name.code,
+        "asset": name.asset.code,
+        "customer_id": name.customer_id,
+    }
+    if not await insert_once(session, LedgerAccount, account):
+        return  # another process opened it meanwhile, and its balance row with it
+    if name.customer_id is not None:
+        empty = {"balance": 0, "held": 0, "version": 0}
+        await session.exec(
+            insert(AccountBalance).values(ledger_account_id=account_id, **empty)
+        )
+
+
+async def insert_once(
+    session: WriteSession, table: type[SQLModel], values: dict[str, object]
+) -> bool:
+    """Insert a row unless a UNIQUE index has it; whether this call inserted it."""
+    dialect = session.get_bind().dialect.name
+    dialect_insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    statement = dialect_insert(table).values(**values).on_conflict_do_nothing()
+    return (await session.exec(statement)).rowcount == 1

@@ -1,0 +1,128 @@
+"""The ledger proves itself: every invariant is a query that must return nothing.
+
+The numbers are those of docs/invariants.md.
+"""
+
+from dataclasses import dataclass
+
+from tallystick.kernel.db import ReadSession, WriteSession, query
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A broken invariant and the first row that shows it."""
+
+    invariant: str
+    detail: str
+
+
+# Each query names the rows that break the invariant; an entry's amount is positive on
+# the credit side, so a customer's balance is the plain sum of his entries.
+_CHECKS = {
+    "I1 entries of a transaction sum to zero per asset": """
+        SELECT entry.ledger_transaction_id, ledger_account.asset, SUM(entry.amount)
+          FROM entry JOIN ledger_account ON ledger_account.id = ledger_account_id
+         GROUP BY entry.ledger_transaction_id, ledger_account.asset
+        HAVING SUM(entry.amount) <> 0""",
+    "I1 a transfer moves one asset": """
+        SELECT transfer.id, debit.asset, credit.asset
+          FROM transfer
+          JOIN ledger_account AS debit ON debit.id = transfer.debit_account_id
+          JOIN ledger_account AS credit ON credit.id = transfer.credit_account_id
+         WHERE debit.asset <> credit.asset""",
+    "I1 every transaction has transfers": """
+        SELECT id FROM ledger_transaction
+         WHERE NOT EXISTS (SELECT 1 FROM transfer
+                            WHERE ledger_transaction_id = ledger_transaction.id)""",
+    "I3 every customer's account has a balance row": """
+        SELECT id, customer_id FROM ledger_account
+         WHERE customer_id IS NOT NULL
+           AND NOT EXISTS (SELECT 1 FROM account_balance
+                            WHERE ledger_account_id = ledger_account.id)""",
+    "I3 balance equals the sum of entries, version their number": """
+        SELECT account_balance.ledger_account_id, account_balance.balance,
+               COALESCE(SUM(entry.amount), 0), account_balance.version,
+               COUNT(entry.version)
+          FROM account_balance
+          LEFT JOIN entry ON entry.ledger_account_id = account_balance.ledger_account_id
+         GROUP BY account_balance.ledger_account_id, account_balance.balance,
+                  account_balance.version
+        HAVING account_balance.balance <> COALESCE(SUM(entry.amount), 0)
+            OR account_balance.version <> COUNT(entry.version)""",
+    "I3 a customer's lines are numbered, the house's are not": """
+        SELECT entry.transfer_id, ledger_account.code, entry.version
+          FROM entry JOIN ledger_account ON ledger_account.id = ledger_account_id
+         WHERE (ledger_account.customer_id IS NULL) <> (entry.version IS NULL)
+            OR (entry.version IS NULL) <> (entry.balance_after IS NULL)""",
+    "I3 each line continues from the line before": """
+        SELECT * FROM (
+            SELECT transfer_id, ledger_account_id, version, amount, balance_after,
+                   COALESCE(LAG(balance_after) OVER lines, 0) AS balance_before,
+                   COALESCE(LAG(version) OVER lines, 0) AS version_before
+              FROM entry WHERE version IS NOT NULL
+            WINDOW lines AS (PARTITION BY ledger_account_id ORDER BY version)
+        ) AS history
+        WHERE balance_before + amount <> balance_after
+           OR version_before + 1 <> version""",
+    "I4 balance minus held is not negative": """
+        SELECT ledger_account_id, balance, held FROM account_balance
+         WHERE balance - held < 0 OR held < 0""",
+    "I12 a reversal takes back at most what it reverses": """
+        SELECT mirror.id, mirror.reverses_id, moved.asset, moved.amount
+          FROM ledger_transaction AS mirror
+          JOIN (SELECT ledger_transaction_id, asset, SUM(amount) AS amount
+                  FROM transfer JOIN ledger_account ON ledger_account.id = debit_account_id
+                 GROUP BY ledger_transaction_id, asset) AS moved
+            ON moved.ledger_transaction_id = mirror.id
+         WHERE mirror.reverses_id IS NOT NULL
+           AND moved.amount > (
+               SELECT COALESCE(SUM(transfer.amount), 0)
+                 FROM transfer
+                 JOIN ledger_account ON ledger_account.id = transfer.debit_account_id
+                WHERE transfer.ledger_transaction_id = mirror.reverses_id
+                  AND ledger_account.asset = moved.asset)""",
+    "I12 a reversal names what it reverses": """
+        SELECT id, kind, reverses_id FROM ledger_transaction
+         WHERE (kind = 'reversal') <> (reverses_id IS NOT NULL)""",
+    "I13 amounts are whole numbers below the limit": """
+        SELECT id, amount FROM transfer
+         WHERE amount <= 0 OR amount >= 4611686018427387904
+            OR amount <> CAST(amount AS BIGINT)""",
+}
+_GUARDED = "I2 the guards of the journal are in place"
+_GUARDS = {
+    "sqlite": """
+        SELECT wanted.name FROM (
+            SELECT 'transfer_refuses_update' AS name
+            UNION ALL SELECT 'transfer_refuses_delete'
+            UNION ALL SELECT 'ledger_transaction_refuses_update'
+            UNION ALL SELECT 'ledger_transaction_refuses_delete') AS wanted
+         WHERE NOT EXISTS (SELECT 1 FROM sqlite_master
+                            WHERE type = 'trigger' AND name = wanted.name)""",
+    "postgresql": """
+        SELECT wanted.name FROM (
+            SELECT 'transfer_append_only' AS name
+            UNION ALL SELECT 'ledger_transaction_append_only') AS wanted
+         WHERE NOT EXISTS (SELECT 1 FROM pg_trigger
+                            WHERE tgname = wanted.name AND tgenabled <> 'D')""",
+}
+INVARIANTS = (_GUARDED, *_CHECKS)
+
+
+async def audit_ledger(session: ReadSession | WriteSession) -> list[Finding]:
+    """Every broken invariant of the ledger; empty when it is sound."""
+    guards = {_GUARDED: _GUARDS[session.get_bind().dialect.name]}
+    return await run_checks(session, guards | _CHECKS)
+
+
+async def run_checks(
+    session: ReadSession | WriteSession, checks: dict[str, str]
+) -> list[Finding]:
+    """A finding for each query that returns a row, naming the first one."""
+    findings: list[Finding] = []
+    for invariant, sql in checks.items():
+        rows = await query(session, sql + " LIMIT 1")
+        findings += [
+            Finding(invariant, f"first broken row: {dict(row)}") for row in rows
+        ]
+    return findings

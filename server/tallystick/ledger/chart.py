@@ -1,0 +1,56 @@
+"""The chart of accounts: the only place where account codes are spelled.
+
+| code | asset | means |
+|---|---|---|
+| ``assets:chain:<network>:<token>`` | USDC | what ``pay_to`` holds on chain |
+| ``liabilities:customer:<id>:credits`` | CREDIT | what we owe a customer in calls |
+| ``liabilities:suspense:<network>:<token>`` | USDC | arrived and has no owner yet |
+| ``revenue:feature:<slug>`` | CREDIT | earned by calls of a feature |
+| ``expense:promotions`` | CREDIT | given away |
+| ``equity:exchange:<asset>`` | each | where one posting changes the asset |
+"""
+
+from dataclasses import dataclass
+
+from tallystick.kernel.ids import encode_id
+from tallystick.kernel.money import CREDIT, USDC, Asset
+
+
+@dataclass(frozen=True, slots=True)
+class AccountName:
+    """An account as a posting names it; ``customer_id`` gives it a balance row."""
+
+    code: str
+    asset: Asset
+    customer_id: int | None = None
+
+
+def customer_credits(customer_id: int) -> AccountName:
+    """What we owe the customer, in micro-credits; has a balance row."""
+    code = f"liabilities:customer:{encode_id('cus', customer_id)}:credits"
+    return AccountName(code, CREDIT, customer_id)
+
+
+def chain_assets(network: str, token: bytes) -> AccountName:
+    """What ``pay_to`` holds of the token, in atomic units."""
+    return AccountName(f"assets:chain:{network}:0x{token.hex()}", USDC)
+
+
+def suspense(network: str, token: bytes) -> AccountName:
+    """Money that arrived and has no owner yet, in atomic units."""
+    return AccountName(f"liabilities:suspense:{network}:0x{token.hex()}", USDC)
+
+
+def feature_revenue(slug: str) -> AccountName:
+    """What the feature has earned, in micro-credits."""
+    return AccountName(f"revenue:feature:{slug}", CREDIT)
+
+
+def promotions() -> AccountName:
+    """What was given away, in micro-credits."""
+    return AccountName("expense:promotions", CREDIT)
+
+
+def exchange(asset: Asset) -> AccountName:
+    """Where a posting changes the asset, in the asset's atomic units."""
+    return AccountName(f"equity:exchange:{asset.code}", asset)

@@ -1,0 +1,40 @@
+"""What the ledger refuses."""
+
+from tallystick.kernel.errors import Conflict, TallystickError
+from tallystick.kernel.ids import encode_id
+from tallystick.kernel.money import format_credits
+
+
+class InsufficientCredits(TallystickError):
+    """The customer has less than the call costs. Amounts are micro-credits."""
+
+    status = 402
+    title = "Not enough credits"
+    next_step = "Buy credits at POST /api/credits/add, then call again."
+
+    def __init__(self, required: int, available: int | None = None) -> None:
+        super().__init__(f"{format_credits(required)} credits are needed")
+        self.required = required
+        self.available = available
+
+
+class IdempotencyMismatch(Conflict):
+    """The key was used before with other input."""
+
+    status = 422
+    title = "The idempotency key belongs to another request"
+    next_step = "Use a new Idempotency-Key for a new request."
+
+    def __init__(self) -> None:
+        super().__init__("this idempotency key was used with a different request")
+
+
+class AlreadyReversed(Conflict):
+    """A transaction is reversed once; another key asked to reverse it again."""
+
+    title = "The transaction is reversed already"
+    next_step = "Nothing more is to be done; the first reversal stands."
+
+    def __init__(self, ledger_transaction_id: int) -> None:
+        shown = encode_id("ltx", ledger_transaction_id)
+        super().__init__(f"{shown} was reversed by an earlier request")

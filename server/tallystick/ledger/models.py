@@ -1,0 +1,149 @@
+"""The ledger's tables.
+
+A transfer is double entry by construction: one debit account, one credit account, one
+positive amount. Its two entries are the view ``entry`` (made in the migrations).
+"""
+
+from enum import StrEnum
+
+from sqlalchemy import CheckConstraint, Index, UniqueConstraint, text
+from sqlmodel import Field, SQLModel
+
+from tallystick.kernel.money import AMOUNT_LIMIT, ASSETS
+from tallystick.kernel.tables import (
+    big_column,
+    bytes_column,
+    id_column,
+    one_of,
+    reference_column,
+)
+
+
+class LedgerAccount(SQLModel, table=True):
+    """Something that value is booked on, named by a code from ``chart.py``."""
+
+    __tablename__ = "ledger_account"
+    __table_args__ = (one_of("asset", ASSETS),)
+
+    id: int = Field(sa_column=id_column())
+    code: str = Field(unique=True)
+    asset: str
+    # A customer has one account with a balance row; holds are set aside on it.
+    customer_id: int | None = Field(
+        default=None, sa_column=big_column(nullable=True, unique=True)
+    )
+
+
+class AccountBalance(SQLModel, table=True):
+    """What a customer's account holds, in micro-credits: credits minus debits.
+
+    House accounts have no such row: one row written by every call costs five times
+    the throughput, and their balance is a sum (docs/decisions/0004).
+    """
+
+    __tablename__ = "account_balance"
+    __table_args__ = (
+        CheckConstraint("balance - held >= 0", name="never_overdrawn"),
+        CheckConstraint("held >= 0", name="held_not_negative"),
+        # Below the limit, adding an amount cannot overflow 64 bits. SQLite would turn
+        # the sum into a float without a word.
+        CheckConstraint(f"balance < {AMOUNT_LIMIT}", name="balance_limit"),
+    )
+
+    ledger_account_id: int = Field(
+        sa_column=reference_column(
+            "ledger_account.id", primary_key=True, autoincrement=False
+        )
+    )
+    balance: int = Field(sa_column=big_column())
+    held: int = Field(sa_column=big_column())
+    version: int = Field(sa_column=big_column())
+
+
+class TransactionKind(StrEnum):
+    """Why value moved."""
+
+    TOPUP = "topup"
+    """USDC arrived and became credits."""
+    CHARGE = "charge"
+    """Credits paid for a feature."""
+    GRANT = "grant"
+    """Credits were given without payment."""
+    SUSPENSE = "suspense"
+    """USDC arrived and has no owner yet."""
+    REVERSAL = "reversal"
+    """The mirror of an earlier transaction, which it names."""
+
+
+class LedgerTransaction(SQLModel, table=True):
+    """An atomic group of transfers with the key that makes it happen only once."""
+
+    __tablename__ = "ledger_transaction"
+    __table_args__ = (one_of("kind", TransactionKind),)
+
+    id: int = Field(sa_column=id_column())
+    kind: str
+    # I8, one effect per key: whoever inserts it first has posted, for ever.
+    idempotency_key: bytes = Field(sa_column=bytes_column(size=16, unique=True))
+    input_hash: bytes = Field(sa_column=bytes_column(size=16))
+    # What it belongs to, for joins; and what it was, for the customer's eyes.
+    reference: str
+    memo: str
+    # I12: a transaction is reversed once.
+    reverses_id: int | None = Field(
+        default=None,
+        sa_column=reference_column("ledger_transaction.id", nullable=True, unique=True),
+    )
+    occurred_at_ms: int = Field(sa_column=big_column())
+    posted_at_ms: int = Field(sa_column=big_column())
+
+
+class TransferRow(SQLModel, table=True):
+    """One movement of one asset, in its atomic units.
+
+    ``*_balance_after`` and ``*_version`` are set on the side that has a balance row.
+    Versions of an account rise by one without gaps, so a line that was removed or
+    slipped in later shows.
+    """
+
+    __tablename__ = "transfer"
+    __table_args__ = (
+        CheckConstraint(f"amount > 0 AND amount < {AMOUNT_LIMIT}", name="amount"),
+        CheckConstraint("debit_account_id <> credit_account_id", name="two_accounts"),
+        UniqueConstraint("ledger_transaction_id", "position"),
+        Index(
+            "uq_transfer_debit_version",
+            "debit_account_id",
+            "debit_version",
+            unique=True,
+            sqlite_where=text("debit_version IS NOT NULL"),
+            postgresql_where=text("debit_version IS NOT NULL"),
+        ),
+        Index(
+            "uq_transfer_credit_version",
+            "credit_account_id",
+            "credit_version",
+            unique=True,
+            sqlite_where=text("credit_version IS NOT NULL"),
+            postgresql_where=text("credit_version IS NOT NULL"),
+        ),
+    )
+
+    id: int = Field(sa_column=id_column())
+    ledger_transaction_id: int = Field(
+        sa_column=reference_column("ledger_transaction.id")
+    )
+    position: int
+    debit_account_id: int = Field(sa_column=reference_column("ledger_account.id"))
+    credit_account_id: int = Field(sa_column=reference_column("ledger_account.id"))
+    amount: int = Field(sa_column=big_column())
+    debit_balance_after: int | None = Field(
+        default=None, sa_column=big_column(nullable=True)
+    )
+    debit_version: int | None = Field(default=None, sa_column=big_column(nullable=True))
+    credit_balance_after: int | None = Field(
+        default=None, sa_column=big_column(nullable=True)
+    )
+    credit_version: int | None = Field(
+        default=None, sa_column=big_column(nullable=True)
+    )

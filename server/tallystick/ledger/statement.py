@@ -1,0 +1,67 @@
+"""A customer's statement: every line with the balance after it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tallystick.kernel.db import ReadSession, query
+from tallystick.kernel.money import MicroCredits
+
+
+@dataclass(frozen=True, slots=True)
+class StatementLine:
+    """One change of a customer's credits; amounts in micro-credits, time in ms.
+
+    ``version`` counts the account's lines from 1 and is the cursor for paging.
+    """
+
+    ledger_transaction_id: int
+    version: int
+    kind: str
+    memo: str
+    amount: MicroCredits
+    balance_after: MicroCredits
+    posted_at_ms: int
+
+
+# Each side is cut to the page by its own (account, version) index. Through the view
+# ``entry`` SQLite would read the whole journal first.
+_LINES = """
+    SELECT line.ledger_transaction_id, line.version, ledger_transaction.kind,
+           ledger_transaction.memo, line.amount, line.balance_after,
+           ledger_transaction.posted_at_ms
+      FROM (
+        SELECT * FROM (
+            SELECT ledger_transaction_id, debit_version AS version, -amount AS amount,
+                   debit_balance_after AS balance_after
+              FROM transfer
+             WHERE debit_account_id = :account_id AND debit_version < :before
+             ORDER BY debit_version DESC LIMIT :limit) AS debits
+        UNION ALL
+        SELECT * FROM (
+            SELECT ledger_transaction_id, credit_version, amount, credit_balance_after
+              FROM transfer
+             WHERE credit_account_id = :account_id AND credit_version < :before
+             ORDER BY credit_version DESC LIMIT :limit) AS credits
+      ) AS line
+      JOIN ledger_transaction ON ledger_transaction.id = line.ledger_transaction_id
+     ORDER BY line.version DESC
+     LIMIT :limit
+"""
+_ACCOUNT = "SELECT id FROM ledger_account WHERE customer_id = :customer_id"
+
+
+async def statement(
+    session: ReadSession, customer_id: int, *, before: int | None = None, limit: int
+) -> Sequence[StatementLine]:
+    """The customer's newest lines first, those with a version below ``before``."""
+    accounts = await query(session, _ACCOUNT, customer_id=customer_id)
+    if not accounts:
+        return []
+    rows = await query(
+        session,
+        _LINES,
+        account_id=accounts[0]["id"],
+        before=before if before is not None else (1 << 63) - 1,
+        limit=limit,
+    )
+    return [StatementLine(**row) for row in rows]

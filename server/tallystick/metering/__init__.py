@@ -1,0 +1,1 @@
+"""Credits going out: charges, and holds that become charges."""

@@ -1,0 +1,137 @@
+"""Credits going out: a charge at once, or a hold that becomes a charge."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import insert
+from sqlmodel import col, select
+
+from tallystick.credits import holds
+from tallystick.credits.errors import UnknownHold
+from tallystick.kernel.db import ReadSession, WriteSession, new_id, now_ms
+from tallystick.kernel.money import CREDIT, Amount, MicroCredits, to_decimal
+from tallystick.kernel.seal import digest16
+from tallystick.ledger import chart
+from tallystick.ledger.balances import customer_balance
+from tallystick.ledger.errors import InsufficientCredits
+from tallystick.ledger.journal import Posted, Posting, Transfer, post
+from tallystick.ledger.models import LedgerTransaction, TransactionKind, TransferRow
+from tallystick.metering.models import UsageEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What is charged for: millionths of a unit, and a price in micro-credits."""
+
+    customer_id: int
+    feature: str
+    quantity: int
+    price: MicroCredits
+    catalog_version: str
+
+    @property
+    def memo(self) -> str:
+        """What the statement says: ``10 portfolio_audit``."""
+        if self.quantity == 1_000_000:
+            return self.feature
+        return f"{to_decimal(self.quantity):f} {self.feature}"
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """A charge that was booked, in micro-credits.
+
+    ``balance_after`` is the customer's balance right after it, the same for every
+    replay. ``id`` is 0 for a use that cost nothing.
+    """
+
+    id: int
+    deducted: MicroCredits
+    balance_after: MicroCredits
+    replayed: bool = False
+
+
+async def charge(
+    session: WriteSession, usage: Usage, *, idempotency_key: bytes | None
+) -> Charge:
+    """Charge at once, once per key.
+
+    Raises ``InsufficientCredits`` or ``IdempotencyMismatch``; then nothing is charged
+    and the caller's transaction must roll back.
+    """
+    if usage.price == 0:
+        funds = await customer_balance(session, usage.customer_id)
+        return Charge(0, MicroCredits(0), funds.posted)
+    key = idempotency_key or digest16(b"charge", new_id(session).to_bytes(8, "big"))
+    spent = Transfer(
+        chart.customer_credits(usage.customer_id),
+        chart.feature_revenue(usage.feature),
+        Amount(usage.price, CREDIT),
+    )
+    reference = f"{usage.feature}:{usage.quantity}"
+    posting = Posting(TransactionKind.CHARGE, key, [spent], reference, usage.memo)
+    posted = await post(session, posting)
+    return await _finish(session, usage, posted)
+
+
+async def capture(
+    session: WriteSession, hold_id: int, usage: Usage, amount: MicroCredits
+) -> Charge:
+    """Turn a hold into a charge of ``amount``, at most what was held.
+
+    Raises ``UnknownHold``, ``HoldAlreadySettled`` or ``HoldTooSmall``.
+    """
+    posted = await holds.capture(session, hold_id, amount, memo=usage.memo)
+    return await _finish(session, usage, posted)
+
+
+async def captured(session: ReadSession, hold_id: int) -> Charge:
+    """The charge that a captured hold became; raises ``UnknownHold`` for any other."""
+    # The key under which ``holds.capture`` books.
+    key = digest16(b"hold", hold_id.to_bytes(8, "big"))
+    query = select(LedgerTransaction.id).where(
+        col(LedgerTransaction.idempotency_key) == key
+    )
+    found = (await session.exec(query)).one_or_none()
+    if found is None:
+        raise UnknownHold(hold_id)
+    taken, left = await _line(session, found)
+    return Charge(found, taken, left, replayed=True)
+
+
+async def _finish(session: WriteSession, usage: Usage, posted: Posted) -> Charge:
+    taken, left = await _line(session, posted.ledger_transaction_id)
+    if not posted.replayed:
+        await session.exec(
+            insert(UsageEvent).values(
+                id=new_id(session),
+                customer_id=usage.customer_id,
+                feature=usage.feature,
+                quantity=usage.quantity,
+                credits=taken,
+                catalog_version=usage.catalog_version,
+                ledger_transaction_id=posted.ledger_transaction_id,
+                occurred_at_ms=now_ms(session),
+            )
+        )
+    return Charge(posted.ledger_transaction_id, taken, left, posted.replayed)
+
+
+async def _line(
+    session: ReadSession | WriteSession, ledger_transaction_id: int
+) -> tuple[MicroCredits, MicroCredits]:
+    query = select(TransferRow.amount, TransferRow.debit_balance_after).where(
+        col(TransferRow.ledger_transaction_id) == ledger_transaction_id
+    )
+    amount, balance_after = (await session.exec(query)).one()
+    assert balance_after is not None, "a charge debits a customer"
+    return MicroCredits(amount), MicroCredits(balance_after)
+
+
+async def shortage(
+    session: ReadSession | WriteSession, customer_id: int | None, price: MicroCredits
+) -> InsufficientCredits:
+    """The refusal with what the customer has available, for the answer."""
+    if customer_id is None:
+        return InsufficientCredits(price, 0)
+    funds = await customer_balance(session, customer_id)
+    return InsufficientCredits(price, funds.available)

@@ -1,0 +1,94 @@
+"""The schema and how a database gets to it."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from tallystick.kernel.db import Database, DatabaseBusy, is_conflict
+from tallystick.migrations.tables import metadata
+
+_PATIENCE_SECONDS = 60
+_ADVISORY_KEY = 0x7A11_5717  # any number that nothing else in the database locks
+
+
+def _config(connection: Connection) -> Config:
+    config = Config()
+    # A percent sign in a folder's name would be taken for a placeholder.
+    folder = str(Path(__file__).parent).replace("%", "%%")
+    config.set_main_option("script_location", folder)
+    config.attributes["connection"] = connection
+    config.attributes["metadata"] = metadata
+    return config
+
+
+async def upgrade(db: Database) -> None:
+    """Bring the database to the newest schema; nothing happens when it is there.
+
+    All steps are one transaction. Processes that start together do it one by one.
+    Raises ``DatabaseBusy`` when others kept a table for a minute.
+    """
+    await _migrate(db, lambda connection: command.upgrade(_config(connection), "head"))
+
+
+async def downgrade(db: Database, revision: str = "base") -> None:
+    """Take steps back, to an empty database unless a revision is named."""
+    await _migrate(
+        db, lambda connection: command.downgrade(_config(connection), revision)
+    )
+
+
+async def _migrate(db: Database, step: Callable[[Connection], None]) -> None:
+    give_up_at = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            async with db.writer.begin() as connection:
+                if not db.is_sqlite:  # there, BEGIN IMMEDIATE is the turn
+                    await _wait_for_turn(connection)
+                return await connection.run_sync(step)
+        except DBAPIError as error:
+            if not is_conflict(error):
+                raise
+            if time.monotonic() > give_up_at:
+                raise DatabaseBusy("the schema is in use") from error
+        await asyncio.sleep(0.1)
+
+
+async def _wait_for_turn(connection: AsyncConnection) -> None:
+    await connection.execute(text("SET LOCAL statement_timeout = 0"))
+    await connection.execute(text(f"SET LOCAL lock_timeout = '{_PATIENCE_SECONDS}s'"))
+    await connection.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_KEY})"))
+    # A step that waited long for a table would make every request behind it wait too.
+    await connection.execute(text("SET LOCAL lock_timeout = '2s'"))
+
+
+async def is_current(db: Database) -> bool:
+    """Whether the database has the schema that this version needs."""
+
+    def check(connection: Connection) -> bool:
+        script = ScriptDirectory.from_config(_config(connection))
+        heads = MigrationContext.configure(connection).get_current_heads()
+        return set(heads) == set(script.get_heads())
+
+    async with db.reader.connect() as connection:
+        return await connection.run_sync(check)
+
+
+async def differences(db: Database) -> list[object]:
+    """What the migrated database lacks or has over the models; empty when equal."""
+    from alembic.autogenerate import compare_metadata  # noqa: PLC0415  # tests only
+
+    def compare(connection: Connection) -> list[object]:
+        context = MigrationContext.configure(connection)
+        return list(compare_metadata(context, metadata))
+
+    async with db.reader.connect() as connection:
+        return await connection.run_sync(compare)

@@ -1,0 +1,26 @@
+"""Every table of the system in one place, so that none is forgotten."""
+
+from sqlmodel import SQLModel
+
+from tallystick.claims import models as _claims
+from tallystick.credits import models as _credits
+from tallystick.customers import models as _customers
+from tallystick.identity import models as _identity
+from tallystick.kernel import installation as _installation
+from tallystick.ledger import models as _ledger
+from tallystick.metering import models as _metering
+from tallystick.payments import models as _payments
+from tallystick.paywall import models as _paywall
+
+ROOMS = (
+    _installation,
+    _ledger,
+    _credits,
+    _customers,
+    _claims,
+    _identity,
+    _payments,
+    _metering,
+    _paywall,
+)
+metadata = SQLModel.metadata

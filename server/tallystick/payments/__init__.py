@@ -1,0 +1,1 @@
+"""Money coming in: quotes, top-ups, the relayer, reconciliation with the chain."""

@@ -1,0 +1,74 @@
+"""Credited top-ups grow firm: their block becomes safe, then final."""
+
+from functools import partial
+
+from sqlalchemy import update
+from sqlmodel import col, select
+
+from tallystick.chain.rpc import Block
+from tallystick.kernel.db import Database, WriteSession
+from tallystick.kernel.ids import encode_id
+from tallystick.kernel.log import get_logger
+from tallystick.payments.models import TopUp, TopUpState
+from tallystick.payments.rail import Rail
+
+_log = get_logger(__name__)
+
+
+async def confirm(db: Database, rail: Rail, *, limit: int = 200) -> int:
+    """Move credited top-ups to SAFE and FINAL as far as the chain has come; how many.
+
+    A top-up whose block is not canonical stays as it is and is reported. Raises
+    ``RpcUnavailable``.
+    """
+    moved = 0
+    steps = (
+        (TopUpState.CREDITED, TopUpState.SAFE, await rail.chain.block("safe")),
+        (TopUpState.SAFE, TopUpState.FINAL, await rail.chain.block("finalized")),
+    )
+    for before, after, upto in steps:
+        if upto is not None:
+            moved += await _advance(db, rail, before, after, upto, limit)
+    return moved
+
+
+async def _advance(
+    db: Database,
+    rail: Rail,
+    before: TopUpState,
+    after: TopUpState,
+    upto: Block,
+    limit: int,
+) -> int:
+    query = (
+        select(TopUp)
+        .where(
+            col(TopUp.chain_id) == rail.domain.chain_id,
+            col(TopUp.state) == before,
+            col(TopUp.block_number) <= upto.number,
+        )
+        .order_by(col(TopUp.block_number))
+        .limit(limit)
+    )
+    async with db.read() as session:
+        topups = (await session.exec(query)).all()
+    moved = 0
+    for topup in topups:
+        assert topup.block_number is not None
+        block = await rail.chain.block(topup.block_number)
+        if block is None or block.hash != topup.block_hash:
+            _log.error("credited_block_vanished", topup=encode_id("top", topup.id))
+        else:
+            moved += await db.write(partial(_move, topup.id, before, after))
+    return moved
+
+
+async def _move(
+    topup_id: int, before: TopUpState, after: TopUpState, session: WriteSession
+) -> int:
+    statement = (
+        update(TopUp)
+        .where(col(TopUp.id) == topup_id, col(TopUp.state) == before)
+        .values(state=after)
+    )
+    return (await session.exec(statement)).rowcount

@@ -1,0 +1,207 @@
+"""The one routine that turns money on the chain into credits.
+
+Whoever saw the Transfer first, the settler or the observer, and however often: the
+row in ``chain_transfer`` and the grant's key let it happen once (A07).
+"""
+
+from dataclasses import dataclass
+
+from sqlalchemy import update
+from sqlmodel import col, select
+
+from tallystick.chain.evidence import TransferLog
+from tallystick.claims.models import Claim
+from tallystick.credits.grants import PaidGrant, grant_paid, grant_promotional
+from tallystick.credits.holds import place
+from tallystick.kernel.db import WriteSession, new_id, now_ms
+from tallystick.kernel.money import USDC, Amount, MicroCredits, format_usdc
+from tallystick.kernel.seal import digest16
+from tallystick.ledger import chart
+from tallystick.ledger.accounts import insert_once
+from tallystick.ledger.balances import customer_balance
+from tallystick.ledger.journal import Posting, Transfer, post
+from tallystick.ledger.models import TransactionKind
+from tallystick.payments.machine import CREDITABLE
+from tallystick.payments.models import (
+    ChainTransfer,
+    TopUp,
+    TopUpState,
+)
+from tallystick.payments.relayer import settled_by_us
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which books a Transfer belongs to."""
+
+    network: str
+    chain_id: int
+    token: bytes
+
+
+async def credit(
+    session: WriteSession,
+    place_: Place,
+    topup: TopUp,
+    seen: TransferLog,
+    *,
+    hold_seconds: int,
+) -> bool:
+    """Grant a top-up's credits for the Transfer that was seen; whether this call did.
+
+    The claim's own charge is held in the same transaction, so that no other call can
+    take what its payment has just bought.
+    """
+    if not await _anchor(session, topup, seen):
+        return False
+    paid_into = await _take(session, place_, seen, topup.id)
+    # A Transfer belongs to one nonce and a nonce to one top-up. If that ever fails,
+    # nothing of this transaction may stay.
+    assert paid_into is not None, "this Transfer was credited to another top-up"
+    await _grant(session, topup, seen, paid_into)
+    if await settled_by_us(session, topup.id, seen.tx_hash):
+        await _hold_for_claim(session, topup, hold_seconds)
+    funds = await customer_balance(session, topup.customer_id)
+    await session.exec(
+        update(TopUp)
+        .where(col(TopUp.id) == topup.id)
+        .values(balance_after=funds.posted)
+    )
+    return True
+
+
+async def put_in_suspense(
+    session: WriteSession, place_: Place, seen: TransferLog
+) -> bool:
+    """Book money that has no owner yet; whether this call did."""
+    if not await _record(session, place_, seen, topup_id=None):
+        return False
+    transfer = Transfer(
+        chart.chain_assets(place_.network, place_.token),
+        chart.suspense(place_.network, place_.token),
+        Amount(seen.amount, USDC),
+    )
+    key = digest16(b"suspense", seen.block_hash, seen.log_index.to_bytes(8, "big"))
+    reference = f"transfer:0x{seen.tx_hash.hex()}:{seen.log_index}"
+    await post(
+        session,
+        Posting(
+            TransactionKind.SUSPENSE,
+            key,
+            [transfer],
+            reference,
+            occurred_at_ms=seen.timestamp_seconds * 1000,
+        ),
+    )
+    return True
+
+
+async def _take(
+    session: WriteSession, place_: Place, seen: TransferLog, topup_id: int
+) -> chart.AccountName | None:
+    """The account that the money lies on, now taken for the top-up; None if it was."""
+    if await _record(session, place_, seen, topup_id=topup_id):
+        return chart.chain_assets(place_.network, place_.token)
+    statement = (
+        update(ChainTransfer)
+        .where(
+            col(ChainTransfer.chain_id) == place_.chain_id,
+            col(ChainTransfer.block_hash) == seen.block_hash,
+            col(ChainTransfer.log_index) == seen.log_index,
+            col(ChainTransfer.topup_id).is_(None),
+        )
+        .values(topup_id=topup_id)
+    )
+    if (await session.exec(statement)).rowcount != 1:
+        return None
+    return chart.suspense(place_.network, place_.token)
+
+
+async def _record(
+    session: WriteSession, place_: Place, seen: TransferLog, *, topup_id: int | None
+) -> bool:
+    row: dict[str, object] = {
+        "id": new_id(session),
+        "chain_id": place_.chain_id,
+        "token": place_.token,
+        "block_number": seen.block_number,
+        "block_hash": seen.block_hash,
+        "tx_hash": seen.tx_hash,
+        "log_index": seen.log_index,
+        "sender": seen.payer,
+        "pay_to": seen.pay_to,
+        "value": seen.amount,
+        "nonce": seen.nonce,
+        "topup_id": topup_id,
+        "seen_at_ms": now_ms(session),
+    }
+    return await insert_once(session, ChainTransfer, row)
+
+
+async def _anchor(session: WriteSession, topup: TopUp, seen: TransferLog) -> bool:
+    statement = (
+        update(TopUp)
+        .where(col(TopUp.id) == topup.id, col(TopUp.state).in_(CREDITABLE))
+        .values(
+            state=TopUpState.CREDITED,
+            in_flight=False,
+            reason=None,
+            tx_hash=seen.tx_hash,
+            block_number=seen.block_number,
+            block_hash=seen.block_hash,
+            log_index=seen.log_index,
+        )
+    )
+    return (await session.exec(statement)).rowcount == 1
+
+
+async def _grant(
+    session: WriteSession,
+    topup: TopUp,
+    seen: TransferLog,
+    paid_into: chart.AccountName,
+) -> None:
+    generation = topup.id.to_bytes(8, "big") + topup.generation.to_bytes(4, "big")
+    reference = f"topup:{topup.id}"
+    await grant_paid(
+        session,
+        PaidGrant(
+            customer_id=topup.customer_id,
+            credits=MicroCredits(topup.credits),
+            cost=Amount(seen.amount, USDC),
+            paid_into=paid_into,
+            idempotency_key=digest16(b"topup", generation),
+            reference=reference,
+            memo=f"Top-up of {format_usdc(seen.amount)}",
+            occurred_at_ms=seen.timestamp_seconds * 1000,
+        ),
+    )
+    if topup.bonus:
+        await grant_promotional(
+            session,
+            topup.customer_id,
+            MicroCredits(topup.bonus),
+            idempotency_key=digest16(b"bonus", generation),
+            reference=reference,
+            memo=f"Bonus of {topup.purpose}",
+        )
+
+
+async def _hold_for_claim(
+    session: WriteSession, topup: TopUp, hold_seconds: int
+) -> None:
+    query = select(Claim).where(col(Claim.id) == topup.claim_id)
+    claim = (await session.exec(query)).one()
+    if not claim.charge or claim.waiting_until_ms <= now_ms(session):
+        return  # nobody waits for an answer, so nothing must be kept for one
+    hold = await place(
+        session,
+        claim.customer_id,
+        claim.feature,
+        MicroCredits(claim.charge),
+        lifetime_seconds=hold_seconds,
+    )
+    if hold is not None:
+        await session.exec(
+            update(Claim).where(col(Claim.id) == claim.id).values(hold_id=hold.id)
+        )

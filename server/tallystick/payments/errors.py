@@ -1,0 +1,70 @@
+"""What a payment is refused for, beyond what the protocol's checks say."""
+
+from tallystick.kernel.errors import Conflict, NotFound, TallystickError, Unavailable
+from tallystick.kernel.ids import encode_id
+
+
+class UnknownTopUp(NotFound):
+    """There is no such top-up."""
+
+    def __init__(self, topup_id: int) -> None:
+        super().__init__(f"{encode_id('top', topup_id)} names no top-up")
+
+
+class PayerNotLinked(Conflict):
+    """The request carries an identity that the paying wallet does not belong to."""
+
+    title = "The wallet belongs to somebody else"
+    next_step = "Pay from a wallet of this customer, or send the payment without a key."
+
+    def __init__(self) -> None:
+        super().__init__("the payer's wallet is not linked to the calling customer")
+
+
+class PaymentAlreadySettled(Conflict):
+    """A settled payment's header is public, so it never authorizes a call."""
+
+    title = "This payment is settled already"
+    next_step = "Sign a new payment; the wallet's credits will pay for it."
+
+
+class PaymentInProgress(Conflict):
+    """A copy of this payment is being handled right now."""
+
+    title = "This payment is being handled"
+    next_step = "Ask again shortly, with the same header."
+    retry_after_seconds = 1
+
+
+class PaymentSpent(Conflict):
+    """The payment proved its wallet for a call that charged nothing."""
+
+    title = "This payment was used already"
+    next_step = "Nothing was charged. Sign a new payment and call again."
+
+    def __init__(self) -> None:
+        super().__init__("this payment came with a call that was not charged")
+
+
+class TopUpsUnavailable(Unavailable):
+    """No settlement can be started now; nothing was claimed."""
+
+    title = "Payments cannot be taken right now"
+    next_step = "Try again later. Credits already granted can be spent meanwhile."
+    retry_after_seconds = 10
+
+
+class SettlementPending(TallystickError):
+    """The payment is under way and its outcome unknown; never pay again."""
+
+    status = 202
+    title = "The payment is being settled"
+    next_step = "Ask for the top-up's state. Do not sign another payment."
+    retry_after_seconds = 2
+
+    def __init__(self, topup_id: int) -> None:
+        self.topup = encode_id("top", topup_id)
+        self.location = f"/api/credits/topups/{self.topup}"
+        super().__init__(
+            "the outcome is not known yet", topup=self.topup, location=self.location
+        )

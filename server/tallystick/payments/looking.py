@@ -1,0 +1,132 @@
+"""What the chain shows of a top-up at this moment."""
+
+import asyncio
+from dataclasses import dataclass
+
+from tallystick.chain.errors import RpcErrorAnswer
+from tallystick.chain.evidence import Settled, find_cancellations, find_settlements
+from tallystick.chain.relay import Refusal, Simulation, simulate
+from tallystick.chain.rpc import Block
+from tallystick.chain.token import nonce_used
+from tallystick.kernel.db import Database
+from tallystick.payments.machine import Look, Rehearsal
+from tallystick.payments.models import TopUp, TopUpState
+from tallystick.payments.rail import Rail
+from tallystick.payments.relayer import authorization_of, relayer_for
+from tallystick.payments.sending import is_dead
+from tallystick.x402 import reasons
+
+_REASONS = {
+    Refusal.INSUFFICIENT_FUNDS: reasons.INSUFFICIENT_FUNDS,
+    Refusal.EXPIRED: reasons.VALID_BEFORE,
+    Refusal.NOT_YET_VALID: reasons.VALID_AFTER,
+    Refusal.INVALID_SIGNATURE: reasons.SIGNATURE,
+    Refusal.BLACKLISTED: reasons.INVALID_TRANSACTION_STATE,
+}
+"""Refusals that end a top-up of which nothing is signed. Others may pass."""
+
+
+async def look_at(
+    db: Database, rail: Rail, topup: TopUp
+) -> tuple[Look, Settled | None]:
+    """What is known of an open top-up, with the capture that paid us if there is one.
+
+    Raises ``RpcUnavailable``.
+    """
+    if topup.state == TopUpState.CLAIMED:
+        return await _look_before_signing(rail, topup)
+    # Finality is asked before the logs: "no event by then" must not be older.
+    final, head = await _blocks(rail)
+    fate = await _fate(rail, topup, final)
+    rehearsal, reason, dead = None, None, False
+    if topup.state == TopUpState.WATCH:
+        rehearsal, reason = await _rehearse(rail, topup)
+    elif not fate.ours:
+        dead = await is_dead(db, rail, topup)
+    look = _look(topup, final, head, fate, rehearsal, reason, own_is_dead=dead)
+    return look, fate.ours[0] if fate.ours else None
+
+
+async def _look_before_signing(rail: Rail, topup: TopUp) -> tuple[Look, Settled | None]:
+    (_, head), (rehearsal, reason) = await asyncio.gather(
+        _blocks(rail), _rehearse(rail, topup)
+    )
+    fate = _Fate()
+    if rehearsal == Rehearsal.NONCE_USED:
+        fate = await _fate(rail, topup, None)
+    look = _look(topup, None, head, fate, rehearsal, reason)
+    return look, fate.ours[0] if fate.ours else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Fate:
+    """What became of the nonce; heights of what took it away from us."""
+
+    ours: tuple[Settled, ...] = ()
+    spent_at_blocks: tuple[int, ...] = ()
+
+
+async def _fate(rail: Rail, topup: TopUp, final: Block | None) -> _Fate:
+    captures = await find_settlements(
+        rail.chain, topup.payer, topup.nonce, topup.scan_from_block
+    )
+    ours = tuple(one for one in captures if one.pay_to == topup.pay_to)
+    if captures or not await nonce_used(rail.chain, topup.payer, topup.nonce):
+        others = tuple(one.block_number for one in captures if one not in ours)
+        return _Fate(ours, others)
+    canceled = await find_cancellations(
+        rail.chain, topup.payer, topup.nonce, topup.scan_from_block
+    )
+    return _Fate(spent_at_blocks=tuple(one.block_number for one in canceled))
+
+
+def _look(
+    topup: TopUp,
+    final: Block | None,
+    head: Block,
+    fate: _Fate,
+    rehearsal: Rehearsal | None,
+    reason: str | None,
+    *,
+    own_is_dead: bool = False,
+) -> Look:
+    spent = fate.spent_at_blocks
+    return Look(
+        head.timestamp_seconds,
+        final.timestamp_seconds if final else None,
+        captures=len(fate.ours),
+        is_exact=any(one.amount == topup.value for one in fate.ours),
+        is_spent=bool(spent),
+        is_spent_at_finalized=bool(final and spent and min(spent) <= final.number),
+        rehearsal=rehearsal,
+        reason=reason,
+        own_is_dead=own_is_dead,
+    )
+
+
+async def _blocks(rail: Rail) -> tuple[Block | None, Block]:
+    return await asyncio.gather(rail.chain.block("finalized"), rail.head())
+
+
+async def _rehearse(rail: Rail, topup: TopUp) -> tuple[Rehearsal | None, str | None]:
+    if topup.signature is None:
+        return None, None  # it came by way of the chain, so it is not ours to send
+    relayer = relayer_for(rail, topup)
+    sender = relayer.address if relayer else rail.pay_to
+    try:
+        verdict = await simulate(
+            rail.chain, authorization_of(topup), topup.signature, sender
+        )
+    except RpcErrorAnswer:
+        return Rehearsal.UNCLEAR, None
+    return _read_verdict(verdict)
+
+
+def _read_verdict(verdict: Simulation) -> tuple[Rehearsal, str | None]:
+    if verdict.refusal is None:
+        return Rehearsal.OK, None
+    if verdict.refusal == Refusal.NONCE_USED:
+        return Rehearsal.NONCE_USED, None
+    if verdict.refusal in _REASONS:
+        return Rehearsal.REFUSED, _REASONS[verdict.refusal]
+    return Rehearsal.UNCLEAR, verdict.refusal

@@ -1,0 +1,158 @@
+"""What to do with a top-up, given what the chain shows: pure, so that it can be proven.
+
+A timeout never changes a state; only evidence does. There is no edge from SIGNED to
+REJECTED: once our signature may be out, only the chain says what became of it.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tallystick.payments.models import OPEN_STATES, TopUpState
+from tallystick.x402 import reasons
+
+EDGES: dict[TopUpState, frozenset[TopUpState]] = {
+    TopUpState.CLAIMED: frozenset(
+        {
+            TopUpState.SIGNED,
+            TopUpState.WATCH,
+            TopUpState.REJECTED,
+            TopUpState.EXPIRED,
+            TopUpState.CREDITED,
+            TopUpState.QUARANTINE,
+        }
+    ),
+    TopUpState.SIGNED: frozenset(
+        {
+            TopUpState.WATCH,
+            TopUpState.EXPIRED,
+            TopUpState.CANCELED,
+            TopUpState.CREDITED,
+            TopUpState.QUARANTINE,
+        }
+    ),
+    TopUpState.WATCH: frozenset(
+        {
+            TopUpState.SIGNED,
+            TopUpState.EXPIRED,
+            TopUpState.CANCELED,
+            TopUpState.CREDITED,
+            TopUpState.QUARANTINE,
+        }
+    ),
+    # Evidence wins from every uncredited state.
+    TopUpState.REJECTED: frozenset({TopUpState.CREDITED, TopUpState.QUARANTINE}),
+    TopUpState.EXPIRED: frozenset({TopUpState.CREDITED, TopUpState.QUARANTINE}),
+    TopUpState.CANCELED: frozenset({TopUpState.QUARANTINE}),
+    TopUpState.CREDITED: frozenset(
+        {TopUpState.SAFE, TopUpState.REVERSED, TopUpState.QUARANTINE}
+    ),
+    TopUpState.SAFE: frozenset(
+        {TopUpState.FINAL, TopUpState.REVERSED, TopUpState.QUARANTINE}
+    ),
+    TopUpState.FINAL: frozenset({TopUpState.QUARANTINE}),
+    TopUpState.REVERSED: frozenset({TopUpState.WATCH, TopUpState.QUARANTINE}),
+    TopUpState.QUARANTINE: frozenset(),
+}
+CREDITABLE = tuple(one for one in EDGES if TopUpState.CREDITED in EDGES[one])
+
+
+class Rehearsal(StrEnum):
+    """What simulating the settlement showed."""
+
+    OK = "ok"
+    NONCE_USED = "nonce_used"
+    REFUSED = "refused"
+    """It cannot succeed as things are."""
+    UNCLEAR = "unclear"
+    """It failed for a reason that may pass, or for one that we do not know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What is known of a top-up at one moment; times in seconds.
+
+    ``finalized_at`` is the time of the finalized block, ``head_at`` of the newest.
+    ``captures`` counts how often a canonical block shows the nonce captured for us,
+    and ``is_exact`` tells whether the one capture moved the value. ``is_spent`` means
+    that the nonce is gone without a cent for us: cancelled, or captured for another;
+    ``is_spent_at_finalized``, that this can change no more. ``own_is_dead`` means that
+    no transaction of ours can still be mined for it.
+    """
+
+    head_at: int
+    finalized_at: int | None
+    captures: int = 0
+    is_exact: bool = False
+    is_spent: bool = False
+    is_spent_at_finalized: bool = False
+    rehearsal: Rehearsal | None = None
+    reason: str | None = None
+    own_is_dead: bool = False
+
+
+class Act(StrEnum):
+    """What to do next."""
+
+    WAIT = "wait"
+    SIGN = "sign"
+    RESEND = "resend"
+    CREDIT = "credit"
+    MOVE = "move"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """An act; ``state`` and ``reason`` belong to MOVE.
+
+    ``keeps_lane`` says whether further settlements of the wallet wait for this one: as long as we may still settle it, and no longer.
+    """
+
+    act: Act
+    state: TopUpState | None = None
+    reason: str | None = None
+    keeps_lane: bool = False
+
+
+def decide(state: TopUpState, valid_before: int, look: Look) -> Decision:
+    """The next act for a top-up in an open state."""
+    assert state in OPEN_STATES, f"{state} needs no decision"
+    if look.captures == 1 and look.is_exact:
+        return Decision(Act.CREDIT)
+    if look.captures:
+        return Decision(Act.MOVE, TopUpState.QUARANTINE, "contradictory_evidence")
+    if state == TopUpState.CLAIMED:
+        return _decide_claimed(valid_before, look)
+    return _decide_watched(state, valid_before, look)
+
+
+def _decide_claimed(valid_before: int, look: Look) -> Decision:
+    if look.is_spent:
+        # Nothing is signed, so nothing can go wrong with a refusal at once; should the
+        # block that shows it vanish, the evidence still wins.
+        return Decision(Act.MOVE, TopUpState.REJECTED, reasons.NONCE_ALREADY_USED)
+    if look.rehearsal == Rehearsal.NONCE_USED:
+        return Decision(Act.MOVE, TopUpState.WATCH, "nonce_used")
+    if look.head_at >= valid_before:
+        # Nothing of ours is out, so the window alone ends it.
+        return Decision(Act.MOVE, TopUpState.EXPIRED, reasons.VALID_BEFORE)
+    if look.rehearsal == Rehearsal.REFUSED:
+        return Decision(Act.MOVE, TopUpState.REJECTED, look.reason)
+    act = Act.SIGN if look.rehearsal == Rehearsal.OK else Act.WAIT
+    return Decision(act, keeps_lane=True)
+
+
+def _decide_watched(state: TopUpState, valid_before: int, look: Look) -> Decision:
+    if look.is_spent_at_finalized:
+        return Decision(Act.MOVE, TopUpState.CANCELED, reasons.NONCE_ALREADY_USED)
+    if look.finalized_at is not None and look.finalized_at >= valid_before:
+        return Decision(Act.MOVE, TopUpState.EXPIRED, reasons.VALID_BEFORE)
+    is_open = look.head_at < valid_before and not look.is_spent
+    if state == TopUpState.SIGNED:
+        if look.own_is_dead:
+            reason = "own_transaction_is_dead"
+            return Decision(Act.MOVE, TopUpState.WATCH, reason, keeps_lane=is_open)
+        return Decision(Act.RESEND, keeps_lane=is_open)
+    if look.rehearsal == Rehearsal.NONCE_USED:
+        is_open = False
+    may_sign = is_open and look.rehearsal == Rehearsal.OK
+    return Decision(Act.SIGN if may_sign else Act.WAIT, keeps_lane=is_open)

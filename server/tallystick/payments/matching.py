@@ -1,0 +1,173 @@
+"""Whose money a Transfer is: the payer's whose authorization moved it, or nobody's yet.
+
+Everything about one Transfer happens in one transaction, so it is either credited or
+in suspense, whatever breaks in between.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import update
+from sqlmodel import col, select
+
+from tallystick.chain.evidence import TransferLog, transfers_to
+from tallystick.claims.models import Claim
+from tallystick.kernel.db import Database, ReadSession, WriteSession
+from tallystick.kernel.ids import encode_id
+from tallystick.kernel.log import get_logger
+from tallystick.kernel.money import MicroCredits, UsdcAtomic
+from tallystick.payments.crediting import Place, credit, put_in_suspense
+from tallystick.payments.lanes import promote_queued
+from tallystick.payments.machine import CREDITABLE
+from tallystick.payments.models import PAID_STATES, ChainTransfer, TopUp
+from tallystick.payments.rail import Rail
+from tallystick.payments.topups import adopt_claim, topup_of_claim
+
+_log = get_logger(__name__)
+_BATCH = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What USDC buys by the running catalog, for money that came without a quote."""
+
+    catalog_version: str
+    credits_for: Callable[[UsdcAtomic], MicroCredits]
+
+
+async def book(
+    db: Database, rail: Rail, rate: Rate, seen: TransferLog, *, hold_seconds: int
+) -> None:
+    """Credit the Transfer's payer if he presented the authorization, else suspend it.
+
+    Money that does not fit what was signed stays in suspense for a person to judge.
+    """
+
+    async def work(session: WriteSession) -> TopUp | None:
+        place = Place(rail.network, rail.domain.chain_id, rail.domain.contract)
+        topup = await _topup_of(session, rail, rate, seen)
+        if topup is not None and _fits(topup, seen):
+            if await credit(session, place, topup, seen, hold_seconds=hold_seconds):
+                await promote_queued(session, topup.chain_id, topup.payer)
+                return topup
+            if await _follow(session, topup, seen):
+                return None
+        await put_in_suspense(session, place, seen)
+        return None
+
+    topup = await db.write(work)
+    if topup is not None:
+        _log.info("topup_credited", topup=encode_id("top", topup.id))
+        rail.changes.notify()
+        rail.work.notify()
+
+
+async def match_suspense(
+    db: Database, rail: Rail, rate: Rate, *, hold_seconds: int
+) -> int:
+    """Credit suspended money whose authorization has been presented since; how much.
+
+    A header may come after its Transfer, or in the very moment in which that is put in
+    suspense, and be waived although it is spent: the evidence wins all the same.
+    Raises ``RpcUnavailable``.
+    """
+    async with db.read() as session:
+        presented = await _presented(session, rail)
+    for row in presented:
+        height = row.block_number
+        for seen in await transfers_to(rail.chain, rail.pay_to, height, height):
+            if (seen.block_hash, seen.log_index) == (row.block_hash, row.log_index):
+                await book(db, rail, rate, seen, hold_seconds=hold_seconds)
+    return len(presented)
+
+
+async def seen_on_chain(
+    session: ReadSession | WriteSession, token: bytes, payer: bytes, nonce: bytes
+) -> bool:
+    """Whether the observer has seen this authorization captured.
+
+    Then it is public, and whoever shows it may not be its payer.
+    """
+    query = select(ChainTransfer.id).where(
+        col(ChainTransfer.token) == token,
+        col(ChainTransfer.sender) == payer,
+        col(ChainTransfer.nonce) == nonce,
+    )
+    return (await session.exec(query.limit(1))).one_or_none() is not None
+
+
+async def _topup_of(
+    session: WriteSession, rail: Rail, rate: Rate, seen: TransferLog
+) -> TopUp | None:
+    if seen.nonce is None:
+        return None
+    query = select(Claim).where(
+        col(Claim.chain_id) == rail.domain.chain_id,
+        col(Claim.token) == rail.domain.contract,
+        col(Claim.payer) == seen.payer,
+        col(Claim.nonce) == seen.nonce,
+    )
+    found = (await session.exec(query)).one_or_none()
+    if found is None:
+        return None
+    topup = await topup_of_claim(session, found.id)
+    if topup is not None or found.value != seen.amount:
+        return topup
+    adopted = await adopt_claim(
+        session,
+        found,
+        pay_to=rail.pay_to,
+        credits_bought=rate.credits_for(seen.amount),
+        catalog_version=rate.catalog_version,
+    )
+    # Whoever decided the claim meanwhile has made its top-up in the same transaction.
+    return adopted or await topup_of_claim(session, found.id)
+
+
+def _fits(topup: TopUp, seen: TransferLog) -> bool:
+    return topup.value == seen.amount and topup.pay_to == seen.pay_to
+
+
+async def _follow(session: WriteSession, topup: TopUp, seen: TransferLog) -> bool:
+    """Move a credited top-up's anchor if its transaction is now in another block.
+
+    The money arrived once, so the ledger has nothing to say about it.
+    Whether this is so.
+    """
+    is_its = topup.state in PAID_STATES and topup.tx_hash == seen.tx_hash
+    if not is_its or topup.block_hash == seen.block_hash:
+        return False
+    anchor = {
+        "block_number": seen.block_number,
+        "block_hash": seen.block_hash,
+        "log_index": seen.log_index,
+    }
+    moved = col(ChainTransfer.topup_id) == topup.id
+    await session.exec(update(ChainTransfer).where(moved).values(**anchor))
+    await session.exec(update(TopUp).where(col(TopUp.id) == topup.id).values(**anchor))
+    _log.warning("topup_moved_to_another_block", topup=encode_id("top", topup.id))
+    return True
+
+
+async def _presented(session: ReadSession, rail: Rail) -> list[ChainTransfer]:
+    query = (
+        select(ChainTransfer)
+        .join(
+            Claim,
+            (col(Claim.payer) == col(ChainTransfer.sender))
+            & (col(Claim.nonce) == col(ChainTransfer.nonce))
+            & (col(Claim.token) == col(ChainTransfer.token))
+            & (col(Claim.chain_id) == col(ChainTransfer.chain_id))
+            & (col(Claim.value) == col(ChainTransfer.value)),
+        )
+        .outerjoin(TopUp, col(TopUp.claim_id) == col(Claim.id))
+        .where(
+            col(ChainTransfer.chain_id) == rail.domain.chain_id,
+            col(ChainTransfer.token) == rail.domain.contract,
+            col(ChainTransfer.pay_to) == rail.pay_to,
+            col(ChainTransfer.topup_id).is_(None),
+            col(TopUp.id).is_(None) | col(TopUp.state).in_(CREDITABLE),
+        )
+        .limit(_BATCH)
+    )
+    return list((await session.exec(query)).all())

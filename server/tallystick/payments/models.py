@@ -1,0 +1,203 @@
+"""Top-ups, what the relayer sent for them, and what the chain showed."""
+
+from enum import StrEnum
+
+from sqlalchemy import CheckConstraint, Index, UniqueConstraint, text
+from sqlmodel import Field, SQLModel
+
+from tallystick.kernel.tables import (
+    big_column,
+    bytes_column,
+    id_column,
+    one_of,
+    reference_column,
+)
+
+
+class TopUpState(StrEnum):
+    """Where a purchase of credits stands."""
+
+    CLAIMED = "claimed"
+    """To be settled; nothing is signed."""
+    SIGNED = "signed"
+    """Our transaction is signed and stored; only evidence changes this state."""
+    WATCH = "watch"
+    """Its nonce is used or unclear; the logs are asked."""
+    REJECTED = "rejected"
+    """The simulation said no and nothing was signed."""
+    EXPIRED = "expired"
+    """Its window closed at finalized without a settlement."""
+    CANCELED = "canceled"
+    """Its payer cancelled it on chain."""
+    CREDITED = "credited"
+    """The money arrived in a canonical block and the credits are granted."""
+    SAFE = "safe"
+    """Its block is safe."""
+    FINAL = "final"
+    """Its block is finalized."""
+    REVERSED = "reversed"
+    """Its block vanished and the credits were taken back."""
+    QUARANTINE = "quarantine"
+    """The evidence contradicts itself; a person must look."""
+
+
+OPEN_STATES = (TopUpState.CLAIMED, TopUpState.SIGNED, TopUpState.WATCH)
+PAID_STATES = (TopUpState.CREDITED, TopUpState.SAFE, TopUpState.FINAL)
+
+
+class TopUp(SQLModel, table=True):
+    """A purchase of credits by one payment authorization.
+
+    ``value`` is atomic USDC, ``credits`` the micro-credits quoted for exactly that
+    value. ``in_flight`` marks the one settlement that a wallet may have at a time.
+    """
+
+    __tablename__ = "topup"
+    __table_args__ = (
+        one_of("state", TopUpState),
+        CheckConstraint("value > 0", name="value"),
+        CheckConstraint("credits >= 0", name="credits"),
+        CheckConstraint(
+            "state NOT IN ('credited', 'safe', 'final')"
+            " OR (tx_hash IS NOT NULL AND block_hash IS NOT NULL)",
+            name="credit_has_anchor",
+        ),
+        # Parallel calls of one wallet make one settlement at a time.
+        Index(
+            "uq_topup_in_flight_wallet",
+            "chain_id",
+            "payer",
+            unique=True,
+            sqlite_where=text("in_flight"),
+            postgresql_where=text("in_flight"),
+        ),
+        Index(
+            "ix_topup_open",
+            "next_look_at_ms",
+            sqlite_where=text("state IN ('claimed', 'signed', 'watch')"),
+            postgresql_where=text("state IN ('claimed', 'signed', 'watch')"),
+        ),
+    )
+
+    id: int = Field(sa_column=id_column())
+    claim_id: int = Field(sa_column=reference_column("claim.id", unique=True))
+    customer_id: int = Field(sa_column=reference_column("customer.id", index=True))
+    chain_id: int = Field(sa_column=big_column())
+    token: bytes = Field(sa_column=bytes_column(size=20))
+    payer: bytes = Field(sa_column=bytes_column(size=20))
+    pay_to: bytes = Field(sa_column=bytes_column(size=20))
+    nonce: bytes = Field(sa_column=bytes_column(size=32))
+    value: int = Field(sa_column=big_column())
+    valid_after: int = Field(sa_column=big_column())
+    valid_before: int = Field(sa_column=big_column())
+    # Gone for a top-up that was found on chain without ever being presented to us.
+    signature: bytes | None = Field(
+        default=None, sa_column=bytes_column(size=8192, nullable=True)
+    )
+    credits: int = Field(sa_column=big_column())
+    # Micro-credits on top, which nobody paid for (a pack's bonus).
+    bonus: int = Field(sa_column=big_column())
+    catalog_version: str
+    purpose: str
+    state: str
+    generation: int
+    in_flight: bool
+    reason: str | None = None
+    scan_from_block: int = Field(sa_column=big_column())
+    tx_hash: bytes | None = Field(
+        default=None, sa_column=bytes_column(size=32, nullable=True)
+    )
+    block_number: int | None = Field(default=None, sa_column=big_column(nullable=True))
+    block_hash: bytes | None = Field(
+        default=None, sa_column=bytes_column(size=32, nullable=True)
+    )
+    log_index: int | None = None
+    balance_after: int | None = Field(default=None, sa_column=big_column(nullable=True))
+    created_at_ms: int = Field(sa_column=big_column())
+    next_look_at_ms: int = Field(sa_column=big_column())
+
+
+class RelayerRow(SQLModel, table=True):
+    """A key that pays gas, with the next nonce that it will sign."""
+
+    __tablename__ = "relayer"
+
+    address: bytes = Field(sa_column=bytes_column(size=20, primary_key=True))
+    chain_id: int = Field(sa_column=big_column(primary_key=True))
+    next_nonce: int = Field(sa_column=big_column())
+
+
+class RelayedTransaction(SQLModel, table=True):
+    """A signed transaction, stored before it is sent, so that it can be sent again."""
+
+    __tablename__ = "relayed_transaction"
+    __table_args__ = (UniqueConstraint("chain_id", "relayer", "evm_nonce", "attempt"),)
+
+    tx_hash: bytes = Field(sa_column=bytes_column(size=32, primary_key=True))
+    topup_id: int = Field(sa_column=reference_column("topup.id", index=True))
+    chain_id: int = Field(sa_column=big_column())
+    relayer: bytes = Field(sa_column=bytes_column(size=20))
+    evm_nonce: int = Field(sa_column=big_column())
+    attempt: int
+    raw: bytes = Field(sa_column=bytes_column(size=32768))
+    signed_at_ms: int = Field(sa_column=big_column())
+    # When a process last took its turn to send the bytes.
+    sent_at_ms: int = Field(sa_column=big_column())
+
+
+class ChainTransfer(SQLModel, table=True):
+    """Every Transfer to ``pay_to`` that a canonical block showed (I16).
+
+    Without a top-up its money is in suspense.
+    """
+
+    __tablename__ = "chain_transfer"
+    __table_args__ = (
+        CheckConstraint("value > 0", name="value"),
+        # One credit for each log of a block (I7), whoever saw it first.
+        UniqueConstraint("chain_id", "block_hash", "log_index"),
+        Index(
+            "ix_chain_transfer_authorization",
+            "sender",
+            "nonce",
+            sqlite_where=text("nonce IS NOT NULL"),
+            postgresql_where=text("nonce IS NOT NULL"),
+        ),
+    )
+
+    id: int = Field(sa_column=id_column())
+    chain_id: int = Field(sa_column=big_column())
+    token: bytes = Field(sa_column=bytes_column(size=20))
+    block_number: int = Field(sa_column=big_column())
+    block_hash: bytes = Field(sa_column=bytes_column(size=32))
+    tx_hash: bytes = Field(sa_column=bytes_column(size=32))
+    log_index: int
+    sender: bytes = Field(sa_column=bytes_column(size=20))
+    pay_to: bytes = Field(sa_column=bytes_column(size=20))
+    value: int = Field(sa_column=big_column())
+    # Of the authorization that moved it (EIP-3009); None for any other transfer.
+    nonce: bytes | None = Field(
+        default=None, sa_column=bytes_column(size=32, nullable=True)
+    )
+    topup_id: int | None = Field(
+        default=None, sa_column=reference_column("topup.id", nullable=True, unique=True)
+    )
+    seen_at_ms: int = Field(sa_column=big_column())
+
+
+class ChainCursor(SQLModel, table=True):
+    """How far the observer has read the Transfers to one address.
+
+    The books begin with ``first_block``, whatever the settings say later.
+    """
+
+    __tablename__ = "chain_cursor"
+
+    chain_id: int = Field(sa_column=big_column(primary_key=True))
+    token: bytes = Field(sa_column=bytes_column(size=20, primary_key=True))
+    pay_to: bytes = Field(sa_column=bytes_column(size=20, primary_key=True))
+    first_block: int = Field(sa_column=big_column())
+    block_number: int = Field(sa_column=big_column())
+    block_hash: bytes = Field(sa_column=bytes_column(size=32))
+    # What pay_to held before our books begin, in atomic USDC.
+    opening_balance: int = Field(sa_column=big_column())

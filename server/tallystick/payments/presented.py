@@ -1,0 +1,112 @@
+"""A payment as it was presented, checked as far as possible without the chain."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tallystick.chain.token import is_valid_signature
+from tallystick.claims.claim import ClaimedMoney
+from tallystick.claims.errors import PaymentBoundElsewhere
+from tallystick.kernel.seal import Seal
+from tallystick.payments.quotes import Quote, open_quote
+from tallystick.payments.rail import Rail
+from tallystick.x402 import reasons
+from tallystick.x402.errors import PaymentRejected
+from tallystick.x402.exact_evm import check_authorization, prove_payer
+from tallystick.x402.signature import ContractQuestion
+from tallystick.x402.wire import Authorization, PaymentPayload, PaymentTerms
+
+
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """A proven payment for a quote. Its signature is never stored unless it settles."""
+
+    authorization: Authorization
+    signature: bytes = field(repr=False)
+    quote: Quote
+    money: ClaimedMoney
+
+
+def terms_of(rail: Rail, quote: Quote, token: str) -> PaymentTerms:
+    """The entry of ``accepts`` that offers the quote."""
+    return PaymentTerms(
+        rail.domain, quote.usdc, rail.pay_to, rail.offer_seconds, {"quote": token}
+    )
+
+
+async def check_payment(
+    rail: Rail, seal: Seal, payload: PaymentPayload, current: Sequence[Quote]
+) -> Presented:
+    """The payment if it fits a quote for this very request and its payer signed it.
+
+    ``current`` is what we would offer now; a payment that brings no quote of its own
+    (version 1) must fit one of those. Raises ``PaymentRejected``,
+    ``PaymentBoundElsewhere`` for another request's quote, and ``RpcUnavailable`` when
+    a contract wallet must be asked and cannot be.
+    """
+    now = rail.now_seconds()
+    token = _quote_token(payload)
+    if token is None:
+        # What would be offered now tells the payer's credits, so he is proven first.
+        await require_signer(rail, payload)
+    quote, terms = _quoted(rail, seal, token, payload.authorization.value, current)
+    check_authorization(payload, terms, now_seconds=now)
+    if quote.binding != current[0].binding:
+        raise PaymentBoundElsewhere
+    if token is not None:
+        await require_signer(rail, payload)
+    money = money_of(rail, payload.authorization, current[0].binding)
+    return Presented(payload.authorization, payload.signature, quote, money)
+
+
+def _quote_token(payload: PaymentPayload) -> str | None:
+    token = payload.accepted.extra.get("quote") if payload.accepted else None
+    return token if isinstance(token, str) else None
+
+
+def _quoted(
+    rail: Rail, seal: Seal, token: str | None, value: int, current: Sequence[Quote]
+) -> tuple[Quote, PaymentTerms]:
+    if token is not None:
+        quote = open_quote(seal, token, now_seconds=rail.now_seconds())
+        return quote, terms_of(rail, quote, token)
+    fitting = [one for one in current if one.usdc == value]
+    quote = fitting[0] if fitting else current[0]
+    plain = PaymentTerms(rail.domain, quote.usdc, rail.pay_to, rail.offer_seconds)
+    return quote, plain
+
+
+def money_of(rail: Rail, signed: Authorization, binding: str) -> ClaimedMoney:
+    """What the authorization claims, for the request that ``binding`` stands for."""
+    return ClaimedMoney(
+        chain_id=rail.domain.chain_id,
+        token=rail.domain.contract,
+        payer=signed.payer,
+        nonce=signed.nonce,
+        value=signed.value,
+        valid_after=signed.valid_after,
+        valid_before=signed.valid_before,
+        binding=bytes.fromhex(binding),
+    )
+
+
+async def require_signer(rail: Rail, payload: PaymentPayload) -> None:
+    """Raise ``PaymentRejected`` unless the payer signed the payment.
+
+    A contract wallet is asked, so also ``RpcUnavailable``.
+    """
+    proof = prove_payer(payload, rail.domain)
+    if isinstance(proof, ContractQuestion):
+        await ask_wallet(rail, proof)
+
+
+async def ask_wallet(rail: Rail, question: ContractQuestion) -> None:
+    """Let a contract wallet say whether it signed (EIP-1271).
+
+    Raises ``PaymentRejected``, or ``RpcUnavailable`` when nobody can be asked.
+    """
+    # An address without code has no contract to ask, so nobody signed.
+    signed = await is_valid_signature(
+        rail.chain, question.wallet, question.digest, question.signature
+    )
+    if not signed:
+        raise PaymentRejected(reasons.SIGNATURE, "the payer did not sign this")

@@ -1,0 +1,137 @@
+"""Where USDC comes in: one token on one chain, to one address, by our relayers."""
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from tallystick.chain.rpc import Block, Chain
+from tallystick.kernel.clock import Clock
+from tallystick.payments.errors import TopUpsUnavailable
+from tallystick.x402.wire import TokenDomain
+
+
+class Change:
+    """The next notification, whenever it comes."""
+
+    def __init__(self, event: asyncio.Event) -> None:
+        self._event = event
+
+    async def within(self, seconds: float) -> None:
+        """Return once it has come, or after so many seconds."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._event.wait(), seconds)
+
+
+class Changes:
+    """Wakes everybody who waits for a top-up of this process to change.
+
+    Take ``upcoming`` before looking at the database: what is told between the look and
+    the waiting is then not missed. Only a shortcut all the same: whoever waits looks
+    again anyway, since another process may have made the change.
+    """
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def notify(self) -> None:
+        """Wake all who wait now."""
+        self._event.set()
+        self._event = asyncio.Event()
+
+    def upcoming(self) -> Change:
+        """What to wait for after a look that is about to be taken."""
+        return Change(self._event)
+
+
+class Opening:
+    """Whether the chain has answered since the start and is the one expected."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    @property
+    def is_open(self) -> bool:
+        return self._event.is_set()
+
+    def open(self) -> None:
+        """From now on payments are taken."""
+        self._event.set()
+
+    async def wait(self, timeout_seconds: float) -> None:
+        """Return once it is open, or after so many seconds."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._event.wait(), timeout_seconds)
+
+
+@dataclass(slots=True)
+class Outlook:
+    """What this process saw of the chain last. Nothing of it is a record.
+
+    ``head_seconds`` is the newest block's time, ``without_gas`` the relayers that
+    cannot pay for a settlement now.
+    """
+
+    head_seconds: int = 0
+    without_gas: set[bytes] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Relayer:
+    """A key that pays the gas of settlements. It is never shown."""
+
+    address: bytes
+    key: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Rail:
+    """What a payment needs to be offered, checked and settled.
+
+    ``offer_seconds`` is the time a client gets to sign (``maxTimeoutSeconds``, 60 to
+    120). ``poll_seconds`` is how often an open settlement is looked at,
+    ``resend_seconds`` how long the chain may be silent about a transaction before its
+    bytes are sent again, ``lookback_blocks`` how far before the claim an authorization
+    may have been used.
+    """
+
+    chain: Chain
+    domain: TokenDomain
+    pay_to: bytes
+    relayers: tuple[Relayer, ...]
+    clock: Clock
+    start_block: int = 0
+    offer_seconds: int = 90
+    poll_seconds: float = 1.0
+    resend_seconds: float = 4.0
+    lookback_blocks: int = 5_000
+    changes: Changes = field(default_factory=Changes)
+    work: Changes = field(default_factory=Changes)
+    opening: Opening = field(default_factory=Opening)
+    outlook: Outlook = field(default_factory=Outlook)
+
+    @property
+    def network(self) -> str:
+        """The chain in CAIP-2 form."""
+        return self.domain.network
+
+    @property
+    def solvent_relayers(self) -> tuple[Relayer, ...]:
+        """The keys that have gas money, as far as we know."""
+        poor = self.outlook.without_gas
+        return tuple(one for one in self.relayers if one.address not in poor)
+
+    def now_seconds(self) -> int:
+        """The machine's time or the chain's, whichever is later, in seconds.
+
+        Windows are judged by the chain, and a machine that is behind it would take
+        payments that nobody can settle any more.
+        """
+        return max(self.clock.now_ms() // 1000, self.outlook.head_seconds)
+
+    async def head(self) -> Block:
+        """The newest block. Raises ``RpcUnavailable`` or ``TopUpsUnavailable``."""
+        block = await self.chain.block("latest")
+        if block is None:
+            raise TopUpsUnavailable("the node names no newest block")
+        self.outlook.head_seconds = block.timestamp_seconds
+        return block

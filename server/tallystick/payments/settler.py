@@ -1,0 +1,122 @@
+"""One look at one top-up: ask the chain, decide, act.
+
+Every write is conditional on the state that was looked at, so several workers may do
+this at once and a crash between any two lines costs nothing but time.
+"""
+
+from sqlalchemy import update
+from sqlmodel import col
+
+from tallystick.chain.errors import GasAboveCap, RpcErrorAnswer
+from tallystick.chain.evidence import Settled
+from tallystick.kernel.db import Database, WriteSession
+from tallystick.kernel.ids import encode_id
+from tallystick.kernel.log import get_logger
+from tallystick.payments.crediting import Place, credit
+from tallystick.payments.lanes import leave_lane, promote_queued
+from tallystick.payments.looking import look_at
+from tallystick.payments.machine import EDGES, Act, Decision, decide
+from tallystick.payments.models import OPEN_STATES, TopUp, TopUpState
+from tallystick.payments.rail import Rail
+from tallystick.payments.relayer import relayer_for, sign
+from tallystick.payments.sending import send_again, send_first
+from tallystick.payments.topups import read_topup
+
+_log = get_logger(__name__)
+
+
+async def step(db: Database, rail: Rail, topup_id: int, *, hold_seconds: int) -> None:
+    """Bring the top-up as far as the chain allows now.
+
+    Raises ``RpcUnavailable`` when the chain cannot be asked; its state is unchanged.
+    """
+    async with db.read() as session:
+        topup = await read_topup(session, topup_id)
+    if topup.state not in OPEN_STATES:
+        return
+    look, settled = await look_at(db, rail, topup)
+    decision = decide(TopUpState(topup.state), topup.valid_before, look)
+    if decision.act == Act.CREDIT:
+        assert settled is not None
+        await credit_topup(db, rail, topup, settled, hold_seconds=hold_seconds)
+        return
+    if decision.act == Act.MOVE:
+        await _move(db, rail, topup, decision)
+        return
+    if topup.in_flight and not decision.keeps_lane:
+        await db.write(lambda session: leave_lane(session, topup))
+        rail.work.notify()
+    if decision.act == Act.SIGN:
+        await _sign_and_send(db, rail, topup)
+    elif decision.act == Act.RESEND:
+        await send_again(db, rail, topup)
+
+
+async def credit_topup(
+    db: Database, rail: Rail, topup: TopUp, settled: Settled, *, hold_seconds: int
+) -> None:
+    """Grant the credits for a settlement that a canonical block shows."""
+    place = Place(rail.network, rail.domain.chain_id, rail.domain.contract)
+
+    async def work(session: WriteSession) -> bool:
+        done = await credit(session, place, topup, settled, hold_seconds=hold_seconds)
+        if done:
+            await promote_queued(session, topup.chain_id, topup.payer)
+        return done
+
+    if await db.write(work):
+        _log.info("topup_credited", topup=encode_id("top", topup.id))
+    rail.changes.notify()
+    rail.work.notify()
+
+
+async def _sign_and_send(db: Database, rail: Rail, topup: TopUp) -> None:
+    relayer = relayer_for(rail, topup)
+    if relayer is None:
+        return  # the alarm was given when the last key ran out of gas money
+    try:
+        signed = await sign(db, rail, relayer, topup)
+    except RpcErrorAnswer as error:
+        # It stopped being possible since the rehearsal; the next look tells.
+        _log.warning("not_signed", topup=encode_id("top", topup.id), code=error.code)
+        return
+    except GasAboveCap:
+        refused = Decision(Act.MOVE, TopUpState.REJECTED, "gas_above_cap")
+        if topup.state == TopUpState.CLAIMED:
+            await _move(db, rail, topup, refused)
+        return
+    if signed:
+        await send_first(db, rail, topup)
+
+
+async def _move(db: Database, rail: Rail, topup: TopUp, decision: Decision) -> None:
+    after = decision.state
+    assert after is not None
+    before = TopUpState(topup.state)
+    assert after in EDGES[before], f"{before} never becomes {after}"
+
+    async def work(session: WriteSession) -> bool:
+        statement = (
+            update(TopUp)
+            .where(col(TopUp.id) == topup.id, col(TopUp.state) == before)
+            .values(
+                state=after,
+                reason=decision.reason,
+                in_flight=decision.keeps_lane and topup.in_flight,
+            )
+        )
+        if (await session.exec(statement)).rowcount != 1:
+            return False
+        await promote_queued(session, topup.chain_id, topup.payer)
+        return True
+
+    if await db.write(work):
+        _log.info(
+            "topup_moved",
+            topup=encode_id("top", topup.id),
+            before=before,
+            after=after,
+            reason=decision.reason,
+        )
+    rail.changes.notify()
+    rail.work.notify()

@@ -1,0 +1,1 @@
+"""Admit a request: serve, challenge, wait or refuse."""

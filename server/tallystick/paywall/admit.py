@@ -1,0 +1,108 @@
+"""Admit a request for a feature: serve it, replay its answer, or challenge it.
+
+Refusals that are no 402 are raised (see the errors of the rooms below). Nothing is
+charged here: credits are held, and ``finish`` captures or releases them.
+"""
+
+from tallystick.credits.holds import place
+from tallystick.kernel.db import WriteSession
+from tallystick.kernel.money import MicroCredits
+from tallystick.ledger.balances import customer_balance
+from tallystick.ledger.errors import InsufficientCredits
+from tallystick.metering.charges import Usage, shortage
+from tallystick.paywall.answers import Answer, begin, idempotency_answer
+from tallystick.paywall.challenges import (
+    Challenge,
+    PaymentRequired,
+    challenge,
+    figures,
+)
+from tallystick.paywall.facts import Facts
+from tallystick.paywall.gate import Gate
+from tallystick.paywall.offers import offers_for_call
+from tallystick.paywall.pay_by_header import admit_payment
+from tallystick.paywall.verdicts import Replay, Serve, Verdict
+from tallystick.x402.errors import PaymentRejected
+
+_ANSWER_MS = 24 * 3600 * 1000
+
+
+async def admit(gate: Gate, facts: Facts) -> Verdict:
+    """What becomes of the request.
+
+    Raises ``PaymentBoundElsewhere``, ``PayerNotLinked``, ``PaymentAlreadySettled``,
+    ``PaymentInProgress``, ``SettlementPending`` (202), ``RequestInProgress``,
+    ``IdempotencyMismatch``, and ``RpcUnavailable`` or ``TopUpsUnavailable`` (503).
+    """
+    if facts.price == 0:
+        return Serve(usage=None, hold_id=None)
+    try:
+        if facts.payment is not None:
+            return await admit_payment(gate, facts, facts.payment)
+        if facts.customer_id is not None:
+            return await _admit_customer(gate, facts, facts.customer_id)
+    except (PaymentRejected, InsufficientCredits) as refusal:
+        return await challenge_for(gate, facts, refusal)
+    anonymous = PaymentRequired(f"{facts.feature.name} is priced")
+    return await challenge_for(gate, facts, anonymous)
+
+
+async def challenge_for(
+    gate: Gate,
+    facts: Facts,
+    refusal: PaymentRequired | PaymentRejected | InsufficientCredits,
+) -> Challenge:
+    """The 402 with offers that cover what this caller lacks."""
+    available = MicroCredits(0)
+    if facts.customer_id is not None:
+        async with gate.db.read() as session:
+            funds = await customer_balance(session, facts.customer_id)
+            available = funds.available
+    if not isinstance(refusal, InsufficientCredits):
+        refusal.members.update(figures(facts.price, available))
+    return challenge(
+        gate,
+        offers_for_call(gate, facts, available),
+        refusal,
+        url=facts.url,
+        description=facts.feature.description or facts.feature.name,
+        sign_in_path=facts.sign_in_path if facts.customer_id is None else None,
+    )
+
+
+async def _admit_customer(gate: Gate, facts: Facts, customer_id: int) -> Verdict:
+    usage = Usage(
+        customer_id,
+        facts.feature.slug,
+        facts.quantity,
+        facts.price,
+        gate.catalog().version,
+    )
+    key = None
+    if facts.idempotency_key is not None:
+        until_ms = gate.db.clock.now_ms() + _ANSWER_MS
+        key = idempotency_answer(
+            customer_id, facts.idempotency_key, facts.binding, until_ms
+        )
+
+    async def enter(session: WriteSession) -> Answer | int:
+        if key is not None:
+            earlier = await begin(session, key, lease_seconds=gate.hold_seconds)
+            if earlier is not None:
+                return earlier
+        hold = await place(
+            session,
+            customer_id,
+            facts.feature.slug,
+            facts.price,
+            lifetime_seconds=gate.hold_seconds,
+        )
+        if hold is None:
+            # Rolls back the key as well: a 402 is never stored.
+            raise await shortage(session, customer_id, facts.price)
+        return hold.id
+
+    outcome = await gate.db.write(enter)
+    if isinstance(outcome, Answer):
+        return Replay(outcome)
+    return Serve(usage, outcome, answer_key=key)

@@ -1,0 +1,178 @@
+"""One nonce or key, one answer: kept so that a copy of the request gets it too.
+
+Only answers that were charged are kept, at most 64 KiB, never streams.
+While the first request runs, its row lives no longer than its hold: a server that died
+must not keep everybody else from asking.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import delete, update
+from sqlmodel import col, select
+
+from tallystick.kernel.db import ReadSession, WriteSession, new_id, now_ms
+from tallystick.kernel.errors import Conflict
+from tallystick.kernel.seal import digest16
+from tallystick.ledger.accounts import insert_once
+from tallystick.ledger.errors import IdempotencyMismatch
+from tallystick.paywall.models import AnswerState, StoredAnswer
+
+LARGEST_BODY_BYTES = 64 * 1024
+_SLACK_MS = 5_000
+
+
+class RequestInProgress(Conflict):
+    """A copy of this request is running."""
+
+    title = "The same request is running"
+    next_step = "Ask again shortly, with the same key."
+    retry_after_seconds = 1
+
+    def __init__(self) -> None:
+        super().__init__("the first request with this key has not finished yet")
+
+
+class AnswerNotKept(Conflict):
+    """The request was served and charged; its answer was streamed or too large."""
+
+    title = "This request was answered already"
+    next_step = "Send the request with a new key; it will be charged again."
+
+    def __init__(self) -> None:
+        super().__init__("the answer was given once and could not be kept")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer as it was given."""
+
+    http_status: int
+    headers: Sequence[tuple[str, str]]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerKey:
+    """Who asked with which nonce or key, and what was asked; 16 bytes each.
+
+    ``until_ms`` is how long the answer is kept, in milliseconds since 1970.
+    """
+
+    key: bytes
+    fingerprint: bytes
+    until_ms: int
+
+
+def idempotency_answer(
+    customer_id: int, key: str, binding: str, until_ms: int
+) -> AnswerKey:
+    """Where the answer to a caller's Idempotency-Key is kept."""
+    scope = customer_id.to_bytes(8, "big")
+    name = digest16(b"idempotency", scope, key.encode())
+    return AnswerKey(name, bytes.fromhex(binding), until_ms)
+
+
+def waived_answer(claim_id: int, binding: bytes, valid_before: int) -> AnswerKey:
+    """Where the answer to a waived payment is kept, until its window closes."""
+    name = digest16(b"waived", claim_id.to_bytes(8, "big"))
+    return AnswerKey(name, binding, valid_before * 1000)
+
+
+async def begin(
+    session: WriteSession, key: AnswerKey, *, lease_seconds: int
+) -> Answer | None:
+    """Be the one who answers; or the answer that was given already.
+
+    Raises ``IdempotencyMismatch``, ``RequestInProgress`` or ``AnswerNotKept``.
+    """
+    row: dict[str, object] = {
+        "id": new_id(session),
+        "key": key.key,
+        "fingerprint": key.fingerprint,
+        "state": AnswerState.RUNNING,
+        "expires_at_ms": _lease_ms(session, lease_seconds),
+    }
+    if await insert_once(session, StoredAnswer, row):
+        return None
+    if await _forget_lapsed(session, key) and await insert_once(
+        session, StoredAnswer, row
+    ):
+        return None
+    return await given(session, key)
+
+
+async def extend(session: WriteSession, key: AnswerKey, *, lease_seconds: int) -> None:
+    """The first request is still running."""
+    await session.exec(
+        update(StoredAnswer)
+        .where(
+            col(StoredAnswer.key) == key.key,
+            col(StoredAnswer.state) == AnswerState.RUNNING,
+        )
+        .values(expires_at_ms=_lease_ms(session, lease_seconds))
+    )
+
+
+def _lease_ms(session: WriteSession, lease_seconds: int) -> int:
+    return now_ms(session) + lease_seconds * 1000 + _SLACK_MS
+
+
+async def _forget_lapsed(session: WriteSession, key: AnswerKey) -> bool:
+    statement = delete(StoredAnswer).where(
+        col(StoredAnswer.key) == key.key,
+        col(StoredAnswer.state) == AnswerState.RUNNING,
+        col(StoredAnswer.expires_at_ms) <= now_ms(session),
+    )
+    return (await session.exec(statement)).rowcount == 1
+
+
+async def given(session: ReadSession | WriteSession, key: AnswerKey) -> Answer | None:
+    """The answer that was given; None when there is no trace of one.
+
+    Raises as ``begin`` does.
+    """
+    query = select(StoredAnswer).where(col(StoredAnswer.key) == key.key)
+    row = (await session.exec(query)).one_or_none()
+    if row is None:
+        return None
+    if row.fingerprint != key.fingerprint:
+        raise IdempotencyMismatch
+    if row.state == AnswerState.RUNNING:
+        raise RequestInProgress
+    if row.http_status is None or row.headers is None or row.body is None:
+        raise AnswerNotKept
+    headers = [(name, value) for name, value in json.loads(row.headers)]
+    return Answer(row.http_status, headers, row.body)
+
+
+async def keep(session: WriteSession, key: AnswerKey, answer: Answer | None) -> None:
+    """Keep the answer; None means that it was given and cannot be kept."""
+    values: dict[str, object] = {
+        "state": AnswerState.NOT_KEPT,
+        "expires_at_ms": key.until_ms,
+    }
+    if answer is not None and len(answer.body) <= LARGEST_BODY_BYTES:
+        values |= {
+            "state": AnswerState.DONE,
+            "http_status": answer.http_status,
+            "headers": json.dumps(list(answer.headers)),
+            "body": answer.body,
+        }
+    await session.exec(
+        update(StoredAnswer).where(col(StoredAnswer.key) == key.key).values(**values)
+    )
+
+
+async def forget(session: WriteSession, key: AnswerKey) -> None:
+    """Nothing was charged, so the same key may ask again."""
+    await session.exec(delete(StoredAnswer).where(col(StoredAnswer.key) == key.key))
+
+
+async def forget_expired(session: WriteSession) -> int:
+    """Drop answers that nobody may ask for any more; how many."""
+    statement = delete(StoredAnswer).where(
+        col(StoredAnswer.expires_at_ms) < now_ms(session)
+    )
+    return (await session.exec(statement)).rowcount

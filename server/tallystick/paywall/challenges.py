@@ -1,0 +1,88 @@
+"""The 402 answer: what is short, and everything needed to pay and go on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tallystick.catalog.models import Catalog
+from tallystick.catalog.render import catalog_document
+from tallystick.kernel.errors import TallystickError
+from tallystick.kernel.money import to_decimal
+from tallystick.ledger.errors import InsufficientCredits
+from tallystick.paywall.gate import Gate
+from tallystick.paywall.offers import Offers
+from tallystick.x402.challenge import Resource, render_challenge
+from tallystick.x402.errors import PaymentRejected
+
+
+class PaymentRequired(TallystickError):
+    """The request is priced and nobody pays for it yet."""
+
+    status = 402
+    title = "Payment is required"
+    next_step = "Pay one of the entries in `accepts`, or call with an API key."
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """A 402 for both protocol versions, in no framework's words."""
+
+    headers: Mapping[str, str]
+    body: Mapping[str, Any]
+
+
+def challenge(
+    gate: Gate,
+    offers: Offers,
+    refusal: TallystickError,
+    *,
+    url: str,
+    description: str,
+    sign_in_path: str | None = None,
+) -> Challenge:
+    """The answer for a refusal: problem document, offers and, if wanted, a sign-in."""
+    extensions = {} if sign_in_path is None else gate.sign_in.offer(sign_in_path)
+    rendered = render_challenge(
+        Resource(url, description),
+        offers.terms(gate, 2),
+        offers.terms(gate, 1),
+        error=_error_text(refusal),
+        extensions=extensions,
+    )
+    body = rendered.body | _problem(gate.catalog(), gate.api_url, refusal)
+    headers = {"PAYMENT-REQUIRED": rendered.header} if offers.v2 else {}
+    return Challenge(headers, body)
+
+
+def _error_text(refusal: TallystickError) -> str:
+    if isinstance(refusal, PaymentRejected):
+        return refusal.reason
+    return "Payment required"
+
+
+def _problem(
+    catalog: Catalog, api_url: str, refusal: TallystickError
+) -> dict[str, Any]:
+    problem: dict[str, Any] = {
+        "type": f"{api_url}/errors#{refusal.code}",
+        "title": refusal.title,
+        "status": 402,
+        "detail": refusal.detail,
+        "code": refusal.code,
+        "next_step": refusal.next_step,
+        "topup_url": f"{api_url}/api/credits/add",
+        "packs": catalog_document(catalog)["packs"],
+        **refusal.members,
+    }
+    if isinstance(refusal, InsufficientCredits):
+        problem |= figures(refusal.required, refusal.available or 0)
+    return problem
+
+
+def figures(required: int, available: int) -> dict[str, Any]:
+    """The numbers of a shortage; given micro-credits, told in credits."""
+    return {
+        "credits": to_decimal(available),
+        "required": to_decimal(required),
+        "shortfall": to_decimal(max(required - available, 0)),
+    }

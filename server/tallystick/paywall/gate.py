@@ -1,0 +1,35 @@
+"""Everything that admitting a request needs, built once by the app."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tallystick.catalog.models import Catalog
+from tallystick.identity.wallet_sign_in import WalletSignIn
+from tallystick.kernel.db import Database
+from tallystick.kernel.seal import Seal
+from tallystick.payments.rail import Rail
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """``hold_seconds`` is how long a hold lives without a heartbeat.
+
+    ``public_url`` is our address as clients know it, without a trailing slash;
+    ``api_prefix`` what stands before our own paths in it, such as ``/billing``;
+    ``quote_seconds`` how long an offer is honoured.
+    """
+
+    db: Database
+    rail: Rail
+    seal: Seal
+    sign_in: WalletSignIn
+    catalog: Callable[[], Catalog]
+    public_url: str
+    hold_seconds: int = 60
+    quote_seconds: int = 300
+    api_prefix: str = ""
+
+    @property
+    def api_url(self) -> str:
+        """Where our own routes begin."""
+        return self.public_url + self.api_prefix

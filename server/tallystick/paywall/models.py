@@ -1,0 +1,38 @@
+"""Answers that are kept so that the same request gets the same answer."""
+
+from enum import StrEnum
+
+from sqlmodel import Field, SQLModel
+
+from tallystick.kernel.tables import big_column, bytes_column, id_column, one_of
+
+
+class AnswerState(StrEnum):
+    """How far the first request with this key has come."""
+
+    RUNNING = "running"
+    DONE = "done"
+    NOT_KEPT = "not_kept"
+    """Finished and charged, but streamed or larger than what is kept."""
+
+
+class StoredAnswer(SQLModel, table=True):
+    """The first answer to a waived payment or an Idempotency-Key.
+
+    ``key`` stands for who asked with which nonce or key, ``fingerprint`` for what was
+    asked.
+    """
+
+    __tablename__ = "stored_answer"
+    __table_args__ = (one_of("state", AnswerState),)
+
+    id: int = Field(sa_column=id_column())
+    key: bytes = Field(sa_column=bytes_column(size=16, unique=True))
+    fingerprint: bytes = Field(sa_column=bytes_column(size=16))
+    state: str
+    http_status: int | None = None
+    headers: str | None = None
+    body: bytes | None = Field(
+        default=None, sa_column=bytes_column(size=65536, nullable=True)
+    )
+    expires_at_ms: int = Field(sa_column=big_column(index=True))

@@ -1,0 +1,165 @@
+"""A gate at work: storage open, chain checked, workers running."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from tallystick import migrations
+from tallystick.boot import UnsafeSettings, check_database, check_token, reachable
+from tallystick.chain.errors import RpcUnavailable, TokenUnreadable, WrongChain
+from tallystick.config import Settings
+from tallystick.kernel.clock import Clock
+from tallystick.kernel.db import Database
+from tallystick.kernel.errors import Unavailable
+from tallystick.kernel.log import get_logger
+from tallystick.kernel.owner import FileOwner
+from tallystick.payments.confirm import confirm
+from tallystick.payments.gas import check_gas
+from tallystick.payments.observer import observe, open_books
+from tallystick.payments.relayer import register_relayers
+from tallystick.paywall.gate import Gate
+from tallystick.wiring import build_gate, rate_of
+from tallystick.workers.settling import settle_for_ever
+from tallystick.workers.upkeep import repeat, sweep, tend_relayers
+
+_log = get_logger(__name__)
+_RETRY_SECONDS = 2.0
+
+
+async def preflight(settings: Settings) -> None:
+    """Say what is wrong before a server starts: storage, owner, token.
+
+    A chain that cannot be asked is no reason not to start: credits that are there can
+    be spent. Raises ``UnsafeSettings``, ``InvalidCatalog``, ``AlreadyOwned``,
+    ``WrongChain`` or ``TokenUnreadable``.
+    """
+    async with _opened(settings) as gate:
+        try:
+            await check_token(gate.rail.chain, gate.rail.domain)
+        except WrongChain:
+            raise
+        except RpcUnavailable as error:
+            _log.warning("chain_unreachable", detail=error.detail)
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings, clock: Clock | None = None, *, api_prefix: str = ""
+) -> AsyncIterator[Gate]:
+    """The gate with its workers, for as long as the context lasts.
+
+    Raises as ``preflight`` does.
+    """
+    async with _opened(settings, clock, api_prefix) as gate:
+        tasks = [asyncio.create_task(_run_chain_workers(gate))]
+        tasks.append(asyncio.create_task(_sweep_for_ever(gate)))
+        try:
+            # A short wait, so that a server which is ready can also take payments.
+            await gate.rail.opening.wait(_RETRY_SECONDS)
+            if tasks[0].done():
+                await tasks[0]
+            yield gate
+        finally:
+            await _stop(tasks)
+
+
+@asynccontextmanager
+async def _opened(
+    settings: Settings, clock: Clock | None = None, api_prefix: str = ""
+) -> AsyncIterator[Gate]:
+    gate = build_gate(settings, clock, api_prefix=api_prefix)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(own_file(gate.db))
+        stack.push_async_callback(gate.db.close)
+        stack.push_async_callback(gate.rail.chain.close)
+        # A SQLite file has one owner, so nobody else can be in the way.
+        await open_storage(gate.db, migrate=gate.db.is_sqlite)
+        yield gate
+
+
+@contextlib.contextmanager
+def own_file(db: Database) -> Iterator[None]:
+    """Holds a SQLite file for this process; nothing for PostgreSQL.
+
+    Raises ``AlreadyOwned`` or ``UnsafeSettings``.
+    """
+    path = db.writer.url.database
+    with contextlib.ExitStack() as stack:
+        if db.is_sqlite and path:
+            with reachable():
+                stack.enter_context(FileOwner(Path(path)))
+        yield
+
+
+async def open_storage(db: Database, *, migrate: bool) -> None:
+    """The database at head, with an id slot of our own; raises ``UnsafeSettings``."""
+    if migrate:
+        with reachable():
+            await migrations.upgrade(db)
+    await check_database(db)
+    await db.start()
+
+
+async def open_rail(gate: Gate) -> None:
+    """The token is the expected one, the books are open, the relayers are known.
+
+    Raises ``UnsafeSettings``, or ``RpcUnavailable`` when the chain cannot be asked.
+    """
+    await check_token(gate.rail.chain, gate.rail.domain)
+    await open_books(gate.db, gate.rail)
+    await register_relayers(gate.db, gate.rail)
+    await check_gas(gate.rail)
+    await gate.rail.head()
+    gate.rail.opening.open()
+
+
+async def _run_chain_workers(gate: Gate) -> None:
+    """Top-ups start once the chain has answered; until then credits can be spent."""
+    while not gate.rail.opening.is_open:
+        try:
+            await open_rail(gate)
+        except UnsafeSettings as error:
+            _log.error("chain_unexpected", problems=error.problems)
+            raise
+        except TokenUnreadable:
+            raise
+        except Unavailable as error:
+            _log.warning("chain_unreachable", detail=error.detail)
+            await asyncio.sleep(_RETRY_SECONDS)
+        except Exception:  # noqa: BLE001  # a restarted database is no reason to end
+            _log.exception("chain_not_opened")
+            await asyncio.sleep(_RETRY_SECONDS)
+    _log.info("taking_payments", network=gate.rail.network)
+    async with asyncio.TaskGroup() as group:
+        for work in _chain_rounds(gate):
+            group.create_task(work)
+
+
+def _chain_rounds(gate: Gate) -> list[Coroutine[Any, Any, None]]:
+    db, rail, seconds = gate.db, gate.rail, gate.hold_seconds
+    rate = rate_of(gate.catalog)
+    return [
+        settle_for_ever(db, rail, hold_seconds=seconds),
+        repeat(
+            "observer",
+            lambda: observe(db, rail, rate, hold_seconds=seconds),
+            every_seconds=max(2.0, rail.poll_seconds),
+        ),
+        repeat("confirmer", lambda: confirm(db, rail), every_seconds=5),
+        repeat("relayers", lambda: tend_relayers(db, rail), every_seconds=10),
+    ]
+
+
+async def _sweep_for_ever(gate: Gate) -> None:
+    await repeat("sweeper", lambda: sweep(gate.db, gate.rail), every_seconds=10)
+
+
+async def _stop(tasks: list["asyncio.Task[None]"]) -> None:
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

@@ -1,0 +1,1 @@
+"""Features that the shipped catalogs sell, so that a demo does real work."""

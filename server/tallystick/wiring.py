@@ -1,0 +1,82 @@
+"""From settings to the gate: built once, nothing opened or asked yet."""
+
+from collections.abc import Callable
+from functools import partial
+
+from eth_account import Account
+
+from tallystick.boot import check_settings
+from tallystick.catalog.load import load_catalog
+from tallystick.catalog.models import Catalog
+from tallystick.catalog.pricing import credits_for_usdc
+from tallystick.chain.rpc import Chain
+from tallystick.config import Settings
+from tallystick.identity.wallet_sign_in import WalletSignIn
+from tallystick.kernel.clock import Clock, SystemClock
+from tallystick.kernel.db import open_database
+from tallystick.kernel.seal import Seal
+from tallystick.payments.matching import Rate
+from tallystick.payments.rail import Rail, Relayer
+from tallystick.paywall.gate import Gate
+from tallystick.x402.networks import NETWORKS
+from tallystick.x402.siwe_message import origin_of
+from tallystick.x402.wire import TokenDomain
+
+
+def build_gate(
+    settings: Settings, clock: Clock | None = None, *, api_prefix: str = ""
+) -> Gate:
+    """Everything that the settings describe; ``api_prefix`` is where we are mounted.
+
+    Raises ``UnsafeSettings`` or ``InvalidCatalog``.
+    """
+    check_settings(settings)
+    assert settings.secret_key is not None
+    clock = clock or SystemClock()
+    seal = Seal(settings.secret_key.get_secret_value().encode())
+    rail = _rail(settings, clock)
+    shelf = load_catalog(settings.catalog)
+    origin = origin_of(settings.public_url)
+    assert origin is not None, "the settings were checked"
+    return Gate(
+        db=open_database(settings.database_url, clock),
+        rail=rail,
+        seal=seal,
+        sign_in=WalletSignIn(origin, rail.chain, seal, clock),
+        catalog=lambda: shelf,
+        public_url=settings.public_url,
+        hold_seconds=settings.hold_seconds,
+        api_prefix=api_prefix,
+    )
+
+
+def _rail(settings: Settings, clock: Clock) -> Rail:
+    known = NETWORKS[settings.network].usdc
+    contract = known.contract
+    if settings.asset is not None:
+        contract = bytes.fromhex(settings.asset.removeprefix("0x"))
+    domain = TokenDomain(known.chain_id, contract, known.name, known.version)
+    assert settings.pay_to is not None
+    return Rail(
+        chain=Chain(settings.rpc_urls, chain_id=known.chain_id, token=contract),
+        domain=domain,
+        pay_to=bytes.fromhex(settings.pay_to.removeprefix("0x")),
+        relayers=tuple(
+            _relayer(key.get_secret_value()) for key in settings.relayer_keys
+        ),
+        clock=clock,
+        start_block=settings.start_block,
+        offer_seconds=settings.offer_seconds,
+        poll_seconds=settings.poll_seconds,
+    )
+
+
+def _relayer(text: str) -> Relayer:
+    key = bytes.fromhex(text.removeprefix("0x"))
+    return Relayer(bytes.fromhex(Account.from_key(key).address[2:]), key)
+
+
+def rate_of(catalog_now: Callable[[], Catalog]) -> Rate:
+    """What USDC buys by the running catalog."""
+    shelf = catalog_now()
+    return Rate(shelf.version, partial(credits_for_usdc, shelf))

@@ -1,0 +1,115 @@
+"""The settler: every open top-up is looked at until its outcome is known."""
+
+import asyncio
+from functools import partial
+
+from sqlalchemy import ColumnElement, update
+from sqlmodel import col, select
+
+from tallystick.kernel.db import Database, ReadSession, WriteSession, now_ms
+from tallystick.kernel.errors import Unavailable
+from tallystick.kernel.ids import encode_id
+from tallystick.kernel.log import get_logger
+from tallystick.payments.lanes import promote_forgotten
+from tallystick.payments.models import OPEN_STATES, TopUp, TopUpState
+from tallystick.payments.rail import Rail
+from tallystick.payments.settler import step
+
+_log = get_logger(__name__)
+_BATCH = 64
+_IDLE_SECONDS = 2.0
+_FARTHEST_MS = 60_000
+
+
+async def settle_for_ever(db: Database, rail: Rail, *, hold_seconds: int) -> None:
+    """Look at what is due, then wait for work or for the next look."""
+    while True:
+        # Taken before the look, so that work which comes during it is not missed.
+        work = rail.work.upcoming()
+        try:
+            await settle_due(db, rail, hold_seconds=hold_seconds)
+            pause = await _pause(db, rail)
+        except Unavailable as error:
+            _log.warning("settler_paused", code=error.code)
+            pause = _IDLE_SECONDS
+        except Exception:  # noqa: BLE001  # a restarted database is no reason to end
+            _log.exception("settler_broke")
+            pause = _IDLE_SECONDS
+        await work.within(pause)
+
+
+async def settle_due(db: Database, rail: Rail, *, hold_seconds: int) -> int:
+    """One look at every top-up that is due; how many there were."""
+    await promote_forgotten(db, rail)
+    async with db.read() as session:
+        due = await _due(session, rail)
+    looks = [_look(db, rail, topup_id, hold_seconds) for topup_id in due]
+    await asyncio.gather(*looks)
+    return len(due)
+
+
+def _open(rail: Rail) -> tuple[ColumnElement[bool], ...]:
+    """What a look may help: all that is open, except what is queued."""
+    return (
+        col(TopUp.chain_id) == rail.domain.chain_id,
+        col(TopUp.token) == rail.domain.contract,
+        col(TopUp.state).in_(OPEN_STATES),
+        col(TopUp.in_flight) | (col(TopUp.state) != TopUpState.CLAIMED),
+    )
+
+
+def _is_due(now: int) -> ColumnElement[bool]:
+    """Also when the next look is absurdly far away: then the clock has stepped back."""
+    due_at = col(TopUp.next_look_at_ms)
+    return (due_at <= now) | (due_at > now + _FARTHEST_MS)
+
+
+async def _due(session: ReadSession, rail: Rail) -> list[int]:
+    query = (
+        select(TopUp.id)
+        .where(*_open(rail), _is_due(now_ms(session)))
+        .order_by(col(TopUp.next_look_at_ms))
+        .limit(_BATCH)
+    )
+    return list((await session.exec(query)).all())
+
+
+async def _look(db: Database, rail: Rail, topup_id: int, hold_seconds: int) -> None:
+    pause_ms = int(rail.poll_seconds * 1000)
+    if not await db.write(partial(_take_turn, topup_id, pause_ms)):
+        return
+    try:
+        before = None
+        # As long as something happens there is no reason to wait for the next look.
+        while before != (state := await _state(db, topup_id)):
+            before = state
+            await step(db, rail, topup_id, hold_seconds=hold_seconds)
+    except Unavailable as error:
+        _log.warning("look_failed", topup=encode_id("top", topup_id), code=error.code)
+    except Exception:  # noqa: BLE001  # whatever it is, it is logged
+        # One top-up that cannot be handled must not keep the others from settling.
+        _log.exception("look_broke", topup=encode_id("top", topup_id))
+
+
+async def _take_turn(topup_id: int, pause_ms: int, session: WriteSession) -> bool:
+    """Be the one who looks now; the next look is due after a pause."""
+    now = now_ms(session)
+    statement = (
+        update(TopUp)
+        .where(col(TopUp.id) == topup_id, _is_due(now))
+        .values(next_look_at_ms=now + pause_ms)
+    )
+    return (await session.exec(statement)).rowcount == 1
+
+
+async def _state(db: Database, topup_id: int) -> str:
+    async with db.read() as session:
+        query = select(TopUp.state).where(col(TopUp.id) == topup_id)
+        return (await session.exec(query)).one()
+
+
+async def _pause(db: Database, rail: Rail) -> float:
+    query = select(TopUp.id).where(*_open(rail)).limit(1)
+    async with db.read() as session:
+        is_busy = (await session.exec(query)).one_or_none() is not None
+    return rail.poll_seconds if is_busy else _IDLE_SECONDS

@@ -1,0 +1,65 @@
+"""What else goes on without a request: observing, confirming, sweeping."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from tallystick.claims.claim import prune_waived
+from tallystick.credits.holds import expire_due
+from tallystick.identity.nonces import forget_expired_nonces
+from tallystick.kernel.db import Database
+from tallystick.kernel.errors import Unavailable
+from tallystick.kernel.log import get_logger
+from tallystick.payments.gas import check_gas
+from tallystick.payments.observer import observed_seconds
+from tallystick.payments.rail import Rail
+from tallystick.payments.sending import send_stranded
+from tallystick.paywall.answers import forget_expired
+
+_log = get_logger(__name__)
+_CLAIM_MARGIN_SECONDS = 3600
+_NONCE_MARGIN_MS = 600_000
+
+
+async def repeat(
+    name: str, work: Callable[[], Awaitable[object]], *, every_seconds: float
+) -> None:
+    """Do the work again and again, whatever happens to one round."""
+    while True:
+        try:
+            await work()
+        except Unavailable as error:
+            _log.warning("round_failed", worker=name, code=error.code)
+        except Exception:  # noqa: BLE001  # the next round may do better
+            _log.exception("round_broke", worker=name)
+        await asyncio.sleep(every_seconds)
+
+
+async def tend_relayers(db: Database, rail: Rail) -> None:
+    """Know who has gas money, and leave no nonce behind. Raises ``RpcUnavailable``."""
+    await check_gas(rail)
+    await send_stranded(db, rail)
+
+
+async def sweep(db: Database, rail: Rail) -> None:
+    """Close lapsed holds, and forget what nobody may ask for any more."""
+    await db.measure_clock()
+    await db.write(expire_due)
+    await db.write(forget_expired)
+    await db.write(
+        lambda session: forget_expired_nonces(session, margin_ms=_NONCE_MARGIN_MS)
+    )
+    await _prune(db, rail)
+
+
+async def _prune(db: Database, rail: Rail) -> None:
+    """Forget waived claims that can neither be presented nor captured any more.
+
+    Presented: the later of both clocks judges windows, so it judges here.
+    Captured: no block of a later time holds evidence, but every block up to then must
+    have been read, or money that arrived would find no claim.
+    """
+    if not rail.opening.is_open:
+        return
+    now = min(rail.now_seconds(), await observed_seconds(db, rail))
+    before = now - _CLAIM_MARGIN_SECONDS
+    await db.write(lambda session: prune_waived(session, before_seconds=before))

@@ -1,0 +1,68 @@
+"""What can be wrong with a payment or a sign-in before anything is asked of the chain.
+
+No detail ever repeats what was sent: a payment header is a bearer cheque until it is
+settled.
+"""
+
+from typing import ClassVar
+
+from tallystick.kernel.errors import BadInput, TallystickError, Unauthenticated
+
+
+class MalformedPayment(BadInput):
+    """A payment header that is not the one canonical form of a payment.
+
+    The HTTP transport of the protocol asks for 400 here. ``field`` names the part.
+    """
+
+    status: ClassVar[int] = 400
+    title = "The payment header cannot be read"
+    next_step = "Send one PAYMENT-SIGNATURE header as the x402 specification has it."
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field} {problem}", field=field)
+        self.field = field
+
+
+class PaymentRejected(TallystickError):
+    """A well-formed payment that does not fit what was offered.
+
+    ``reason`` is a code of ``x402.reasons``. The caller answers with a new challenge
+    whose ``error`` is that code.
+    """
+
+    status: ClassVar[int] = 402
+    title = "The payment was not accepted"
+    next_step = "Sign a new payment for one of the entries in `accepts`."
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail, reason=reason)
+        self.reason = reason
+
+
+class MalformedSignIn(BadInput):
+    """A sign-in header that is not the one canonical form of a sign-in."""
+
+    status: ClassVar[int] = 400
+    title = "The sign-in header cannot be read"
+    next_step = "Send one SIGN-IN-WITH-X header, made from the latest challenge."
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field} {problem}", field=field)
+        self.field = field
+
+
+class SignInRejected(Unauthenticated):
+    """A well-formed sign-in that proves nobody.
+
+    ``reason`` is one of the ``invalid_siwx_…`` codes of ``x402.reasons``. On a priced
+    route the caller answers with a new 402, not with 401: stock clients take every
+    other status for the final answer and would not go on to pay.
+    """
+
+    title = "The sign-in was not accepted"
+    next_step = "Sign the sign-in-with-x offer of a fresh 402 answer."
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail, reason=reason)
+        self.reason = reason

@@ -1,0 +1,127 @@
+"""The checks of the exact scheme on EVM chains that need no network.
+
+Specification of x402, section 6.1.2, and of the scheme "exact" on EVM. Cheap checks
+come first; the signature is asked last, and the chain after that by other rooms.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from tallystick.x402 import reasons
+from tallystick.x402.eip712 import authorization_digest
+from tallystick.x402.errors import PaymentRejected
+from tallystick.x402.signature import (
+    ContractQuestion,
+    MalformedSignature,
+    Recovered,
+    recover,
+)
+from tallystick.x402.wire import (
+    EXACT,
+    AcceptedTerms,
+    Authorization,
+    PaymentPayload,
+    PaymentTerms,
+    TokenDomain,
+)
+
+MIN_REMAINING_SECONDS: Final = 20
+"""Time to settle; facilitators with 3 to 7 s lose payments."""
+
+MAX_REMAINING_SECONDS: Final = 3600
+
+
+def check_authorization(
+    payload: PaymentPayload, terms: PaymentTerms, *, now_seconds: int
+) -> None:
+    """Whether the payment is for these terms and in time; says nothing of who signed.
+
+    ``now_seconds`` is the time of the chain's head, or the clock's if that is later.
+    Raises ``PaymentRejected`` with the reason code of the first check that fails.
+    """
+    if payload.scheme != EXACT:
+        raise PaymentRejected(reasons.UNSUPPORTED_SCHEME, "scheme is not supported")
+    if payload.network != terms.network:
+        raise PaymentRejected(reasons.INVALID_NETWORK, "network is not the one offered")
+    if payload.version == 2:
+        _check_accepted(payload.accepted, terms)
+    _check_transfer(payload.authorization, terms)
+    check_window(payload.authorization, now_seconds=now_seconds)
+
+
+def check_window(authorization: Authorization, *, now_seconds: int) -> None:
+    """Whether the authorization is valid now and for 20 seconds to an hour more.
+
+    Raises ``PaymentRejected``.
+    """
+    if authorization.valid_after > now_seconds:
+        raise PaymentRejected(
+            reasons.VALID_AFTER, "validAfter lies in the future; it may be 0"
+        )
+    remaining_seconds = authorization.valid_before - now_seconds
+    if remaining_seconds < MIN_REMAINING_SECONDS:
+        raise PaymentRejected(
+            reasons.VALID_BEFORE,
+            f"validBefore must be at least {MIN_REMAINING_SECONDS} seconds away",
+        )
+    if remaining_seconds > MAX_REMAINING_SECONDS:
+        raise PaymentRejected(
+            reasons.VALID_BEFORE,
+            f"validBefore must be at most {MAX_REMAINING_SECONDS} seconds away",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenPayer:
+    """The payer's own key signed, so a payer without code is proven."""
+
+    address: bytes
+
+
+def prove_payer(
+    payload: PaymentPayload, domain: TokenDomain
+) -> ProvenPayer | ContractQuestion:
+    """Who signed, or the question that only the chain can answer.
+
+    The token routes by code: for a payer with code (a contract wallet, an EIP-7702
+    account) the chain has the last word even on ``ProvenPayer``.
+    Raises ``PaymentRejected`` for a signature that nobody may use.
+    """
+    payer = payload.authorization.payer
+    digest = authorization_digest(domain, payload.authorization)
+    recovery = recover(digest, payload.signature)
+    if isinstance(recovery, MalformedSignature):
+        raise PaymentRejected(reasons.SIGNATURE, f"signature {recovery.problem}")
+    if isinstance(recovery, Recovered) and recovery.address == payer:
+        return ProvenPayer(payer)
+    return ContractQuestion(payer, digest, payload.signature)
+
+
+def _check_accepted(accepted: AcceptedTerms | None, terms: PaymentTerms) -> None:
+    ours = AcceptedTerms(
+        scheme=EXACT,
+        network=terms.network,
+        amount=terms.amount,
+        asset=terms.asset,
+        pay_to=terms.pay_to,
+        max_timeout_seconds=terms.max_timeout_seconds,
+        extra=terms.full_extra(),
+    )
+    for name in AcceptedTerms.__slots__:
+        if getattr(accepted, name, None) != getattr(ours, name):
+            raise PaymentRejected(
+                reasons.INVALID_PAYMENT_REQUIREMENTS,
+                f"{name} in accepted is not what was offered",
+            )
+
+
+def _check_transfer(authorization: Authorization, terms: PaymentTerms) -> None:
+    if authorization.pay_to != terms.pay_to:
+        raise PaymentRejected(
+            reasons.RECIPIENT_MISMATCH, "authorization.to is not the payee offered"
+        )
+    # An offer is positive and below 2**62, and so is a value that equals it.
+    if authorization.value != terms.amount:
+        raise PaymentRejected(
+            reasons.VALUE, "authorization.value is not exactly the amount offered"
+        )

@@ -1,0 +1,53 @@
+"""Holds as a test asks for them."""
+
+from tests.ledger.bookings import ALICE
+
+from tallystick.credits import holds
+from tallystick.kernel.db import Database
+from tallystick.kernel.money import MicroCredits
+from tallystick.ledger.journal import Posted
+
+
+async def place(
+    db: Database, amount: int, customer_id: int = ALICE, *, seconds: int = 60
+) -> holds.PlacedHold | None:
+    return await db.write(
+        lambda session: holds.place(
+            session,
+            customer_id,
+            "ai_analyst",
+            MicroCredits(amount),
+            lifetime_seconds=seconds,
+        )
+    )
+
+
+async def hold(
+    db: Database, amount: int, customer_id: int = ALICE, *, seconds: int = 60
+) -> int:
+    placed = await place(db, amount, customer_id, seconds=seconds)
+    assert placed is not None
+    return placed.id
+
+
+async def capture(db: Database, hold_id: int, amount: int | None = None) -> Posted:
+    some = None if amount is None else MicroCredits(amount)
+    return await db.write(lambda session: holds.capture(session, hold_id, some))
+
+
+async def release(db: Database, hold_id: int) -> None:
+    await db.write(lambda session: holds.release(session, hold_id))
+
+
+async def extend(db: Database, hold_id: int, seconds: int) -> None:
+    await db.write(
+        lambda session: holds.extend(session, hold_id, lifetime_seconds=seconds)
+    )
+
+
+async def expire_due(
+    db: Database, customer_id: int | None = None, limit: int = 500
+) -> int:
+    return await db.write(
+        lambda session: holds.expire_due(session, customer_id=customer_id, limit=limit)
+    )

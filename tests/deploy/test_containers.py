@@ -1,0 +1,119 @@
+"""The container files, by their schema, a linter and what the checkout holds.
+
+No container is built here: these are the mistakes that can be seen without one.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from tallystick.config import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAMS = Path(sys.executable).parent
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+COMPOSE = YAML(typ="safe").load(ROOT / "docker-compose.yml")
+LOCKS = ("requirements-server.lock", "requirements-build.lock")
+
+
+def _run(*command: str) -> str:
+    done = subprocess.run(
+        [PROGRAMS / command[0], *command[1:]],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+def _copied() -> list[str]:
+    """What the Dockerfile takes out of the checkout."""
+    lines = re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.MULTILINE)
+    return [source for line in lines for source in line.split()[:-1]]
+
+
+def _pins(lock: str) -> dict[str, str]:
+    """The packages of a lock, each with its version, condition and hashes."""
+    entries = re.split(r"\n(?=\w)", (ROOT / lock).read_text().strip())
+    return {re.split("[= ]", entry)[0]: entry for entry in entries}
+
+
+def test_compose_follows_its_schema() -> None:
+    schema = ("--builtin-schema", "vendor.compose-spec")
+    assert _run("check-jsonschema", *schema, "docker-compose.yml") == ""
+
+
+def test_the_dockerfile_has_no_lint() -> None:
+    assert _run("hadolint", "Dockerfile") == ""
+
+
+def test_every_setting_that_the_containers_name_exists() -> None:
+    files = [".env.example", "docker-compose.yml"]
+    text = "".join((ROOT / name).read_text() for name in files)
+    text += DOCKERFILE.partition("AS server")[2]
+    named = set(re.findall(r"TALLYSTICK_(\w+)", text))
+    assert len(named) > 5
+    assert named - {name.upper() for name in Settings.model_fields} == set()
+
+
+def test_the_example_environment_holds_no_secret() -> None:
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    set_here = dict(
+        line.split("=", 1) for line in lines if line and not line.startswith("#")
+    )
+    secret = {"POSTGRES_PASSWORD", "TALLYSTICK_SECRET_KEY", "TALLYSTICK_RELAYER_KEYS"}
+    assert {name for name in secret if set_here[name]} == set()
+
+
+def test_everything_that_is_copied_exists_and_is_let_through() -> None:
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    let_through = {line[1:] for line in ignored if line.startswith("!")}
+    assert len(_copied()) > 5
+    assert [one for one in _copied() if not (ROOT / one).exists()] == []
+    assert set(_copied()) == let_through
+
+
+def test_what_is_installed_is_what_is_tested() -> None:
+    tested = _pins("requirements.lock")
+    for lock in LOCKS:
+        pins = _pins(lock)
+        assert len(pins) >= 5
+        assert {name for name in pins if pins[name] != tested.get(name)} == set()
+        assert all("--hash=sha256:" in entry for entry in pins.values())
+        assert "://" not in (ROOT / lock).read_text()
+
+
+def test_the_server_image_gets_no_tools_of_developers() -> None:
+    server, build = (_pins(lock) for lock in LOCKS)
+    assert {"pytest", "ruff", "mypy", "x402", "hatchling"} & set(server) == set()
+    assert "uvicorn" in server
+    assert "hatchling" in build
+
+
+def test_services_run_with_little() -> None:
+    for name in ("migrate", "server", "chain"):
+        service = COMPOSE["services"][name]
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["build"]["target"] in re.findall(r" AS (\w+)", DOCKERFILE)
+    assert "USER 10001:10001" in DOCKERFILE
+    assert COMPOSE["services"]["chain"]["profiles"] == ["local-chain"]
+    ports = [
+        port for one in COMPOSE["services"].values() for port in one.get("ports", ())
+    ]
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_the_schema_is_made_before_the_server_starts() -> None:
+    services = COMPOSE["services"]
+    assert services["postgres"]["healthcheck"]["test"]
+    assert services["migrate"]["depends_on"]["postgres"] == {
+        "condition": "service_healthy"
+    }
+    assert services["server"]["depends_on"]["migrate"] == {
+        "condition": "service_completed_successfully"
+    }

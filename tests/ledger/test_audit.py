@@ -1,0 +1,183 @@
+"""The audit of the money core sees each way in which the books can be wrong."""
+
+import pytest
+from tests.credits.calls import capture, hold, release
+from tests.ledger.bookings import (
+    ALICE,
+    BOB,
+    audit,
+    book,
+    buy,
+    charge,
+    fresh_key,
+    give,
+    run,
+)
+from tests.ledger.tampering import tamper
+
+from tallystick.credits import audit as credits_audit
+from tallystick.kernel.db import Database
+from tallystick.kernel.money import CREDIT, Amount
+from tallystick.kernel.seal import digest16
+from tallystick.ledger import audit as ledger_audit
+from tallystick.ledger import chart
+from tallystick.ledger.journal import Posting, Transfer
+from tallystick.ledger.models import TransactionKind
+
+_A_CHARGE = "(SELECT MIN(id) FROM ledger_transaction WHERE reference = 'x')"
+_CONTROLS = {
+    "I1 entries of a transaction sum to zero per asset": (
+        "UPDATE ledger_account SET asset = 'USD' WHERE code = 'expense:promotions'"
+    ),
+    "I1 a transfer moves one asset": (
+        "UPDATE ledger_account SET asset = 'USD' WHERE code = 'revenue:feature:x'"
+    ),
+    "I1 every transaction has transfers": (
+        f"DELETE FROM transfer WHERE ledger_transaction_id = {_A_CHARGE}"
+    ),
+    "I3 every customer's account has a balance row": (
+        "DELETE FROM account_balance WHERE ledger_account_id ="
+        f" (SELECT id FROM ledger_account WHERE customer_id = {BOB})"
+    ),
+    "I3 balance equals the sum of entries, version their number": (
+        "UPDATE account_balance SET balance = balance + 1"
+    ),
+    "I3 a customer's lines are numbered, the house's are not": (
+        "UPDATE transfer SET debit_version = NULL, debit_balance_after = NULL"
+        f" WHERE ledger_transaction_id = {_A_CHARGE}"
+    ),
+    "I3 each line continues from the line before": (
+        "UPDATE transfer SET debit_balance_after = debit_balance_after + 1"
+        f" WHERE ledger_transaction_id = {_A_CHARGE}"
+    ),
+    "I4 balance minus held is not negative": (
+        "UPDATE account_balance SET held = balance + 1"
+    ),
+    "I4 held equals the sum of open holds": (
+        "UPDATE hold SET amount = amount + 1 WHERE state = 'open'"
+    ),
+    "I4 every open hold has a balance to stand on": (
+        "UPDATE hold SET customer_id = 12345 WHERE state = 'open'"
+    ),
+    "I5 every credit from outside is a grant": (
+        "DELETE FROM credit_grant WHERE category = 'promotional'"
+    ),
+    "I5 every grant is booked from outside": (
+        f"UPDATE credit_grant SET ledger_transaction_id = {_A_CHARGE}"
+        " WHERE category = 'paid'"
+    ),
+    "I5 a paid grant costs what its transaction took in": (
+        "UPDATE credit_grant SET cost_amount = cost_amount + 1"
+    ),
+    "I9 a settled hold says when, an open one does not": (
+        "UPDATE hold SET settled_at_ms = NULL WHERE state = 'released'"
+    ),
+    "I9 every captured hold has its charge": (
+        "UPDATE hold SET captured = captured - 1 WHERE state = 'captured'"
+    ),
+    "I9 nothing is charged for a hold that was not captured": (
+        "UPDATE hold SET state = 'released', captured = 0 WHERE state = 'captured'"
+    ),
+    "I12 a reversal takes back at most what it reverses": (
+        "UPDATE transfer SET amount = amount + 9 WHERE ledger_transaction_id ="
+        " (SELECT id FROM ledger_transaction WHERE kind = 'reversal')"
+    ),
+    "I12 a reversal names what it reverses": (
+        "UPDATE ledger_transaction SET reverses_id = NULL WHERE kind = 'reversal'"
+    ),
+    "I13 amounts are whole numbers below the limit": (
+        f"UPDATE transfer SET amount = -amount WHERE ledger_transaction_id = {_A_CHARGE}"
+    ),
+}
+
+
+async def _live_a_little(db: Database) -> None:
+    await give(db, 50)
+    await buy(db, 1_000_000, 10_000_000)
+    await give(db, 5, BOB)
+    wrong = await book(db, charge(3, "wrong"))
+    back = Transfer(
+        chart.feature_revenue("x"), chart.customer_credits(ALICE), Amount(3, CREDIT)
+    )
+    await book(
+        db,
+        Posting(
+            TransactionKind.REVERSAL,
+            fresh_key(),
+            [back],
+            "taken back",
+            reverses_id=wrong.ledger_transaction_id,
+        ),
+    )
+    await capture(db, await hold(db, 7))
+    await release(db, await hold(db, 7))
+    await hold(db, 7)
+
+
+def test_every_invariant_has_its_control() -> None:
+    guards = "I2 the guards of the journal are in place"
+    checked = {*ledger_audit.INVARIANTS, *credits_audit.INVARIANTS}
+    assert checked == {*_CONTROLS, guards}
+
+
+async def test_sound_books_have_no_findings(unaudited_db: Database) -> None:
+    assert await audit(unaudited_db) == []
+    await _live_a_little(unaudited_db)
+    assert await audit(unaudited_db) == []
+
+
+@pytest.mark.parametrize("invariant", _CONTROLS)
+async def test_the_audit_names_what_was_tampered_with(
+    unaudited_db: Database, invariant: str
+) -> None:
+    await _live_a_little(unaudited_db)
+    await tamper(unaudited_db, _CONTROLS[invariant])
+    findings = await audit(unaudited_db)
+    assert invariant in [one.invariant for one in findings]
+    assert all("first broken row: {" in one.detail for one in findings)
+
+
+async def test_the_audit_misses_a_guard_that_was_dropped(
+    unaudited_db: Database,
+) -> None:
+    drop = {
+        True: "DROP TRIGGER transfer_refuses_update",
+        False: "ALTER TABLE transfer DISABLE TRIGGER USER",
+    }
+    await run(unaudited_db, drop[unaudited_db.is_sqlite])
+    (finding,) = await audit(unaudited_db)
+    assert finding.invariant == "I2 the guards of the journal are in place"
+    assert "transfer" in finding.detail
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_the_audit_sees_a_fraction_that_sqlite_let_in(
+    unaudited_db: Database,
+) -> None:
+    await _live_a_little(unaudited_db)
+    await tamper(unaudited_db, "UPDATE transfer SET amount = 1.5 WHERE position = 0")
+    names = [one.invariant for one in await audit(unaudited_db)]
+    assert "I13 amounts are whole numbers below the limit" in names
+
+
+async def test_the_audit_sees_a_line_that_was_slipped_in(
+    unaudited_db: Database,
+) -> None:
+    """A forger who also adjusts the balance still breaks the numbering."""
+    await _live_a_little(unaudited_db)
+    alice = f"(SELECT id FROM ledger_account WHERE customer_id = {ALICE})"
+    house = "(SELECT id FROM ledger_account WHERE code = 'expense:promotions')"
+    key = digest16(b"forged").hex()
+    blob = f"X'{key}'" if unaudited_db.is_sqlite else f"'\\x{key}'::bytea"
+    await tamper(
+        unaudited_db,
+        "INSERT INTO ledger_transaction (id, kind, idempotency_key, input_hash,"
+        " reference, memo, occurred_at_ms, posted_at_ms)"
+        f" VALUES (1, 'charge', {blob}, {blob}, 'forged', '', 1, 1)",
+        "INSERT INTO transfer (id, ledger_transaction_id, position, debit_account_id,"
+        f" credit_account_id, amount) VALUES (1, 1, 0, {house}, {alice}, 1000)",
+        "UPDATE account_balance SET balance = balance + 1000"
+        f" WHERE ledger_account_id = {alice}",
+    )
+    names = [one.invariant for one in await audit(unaudited_db)]
+    assert names == ["I3 a customer's lines are numbered, the house's are not"]

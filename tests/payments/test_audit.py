@@ -1,0 +1,159 @@
+"""Negative controls: each way of cooking the books is found, and named."""
+
+import sqlite3
+
+import pytest
+
+from tallystick.chain.local import LocalChain
+from tallystick.payments.errors import TopUpsUnavailable
+from tallystick.payments.reconcile import reconcile
+from tests.house import DOLLAR, House, Process, Wallet
+
+I3 = "I3 balance equals the sum of entries, version their number"
+I3_LINE = "I3 each line continues from the line before"
+I5_GRANTS = "I5 every credit from outside is a grant"
+I5_COST = "I5 a paid grant costs what its transaction took in"
+I5_OWNER = "I5 every grant is booked from outside"
+I5_SUSPENSE = "I5 suspense equals the Transfers without an owner"
+I6 = "I6 the ledger's USDC equals the token's balance plus what was swept"
+I7_TRANSFER = "I7 a paid top-up has exactly its Transfer"
+I7_GRANT = "I7 a paid top-up was granted what it bought"
+I7_VALUE = "I7 a top-up's Transfer moved what was signed"
+I7_WAIVED = "I7 a waived claim was never signed by our relayer"
+I16 = "I16 every Transfer to pay_to is in the ledger, and no other"
+
+
+def tamper(house: House, sql: str) -> None:
+    """Change the database behind the server's back, with the guards taken off."""
+    house.is_sound = False
+    path = house.database_url.removeprefix("sqlite+aiosqlite:///")
+    with sqlite3.connect(path, isolation_level=None) as connection:
+        triggers = connection.execute(
+            "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"
+        ).fetchall()
+        for name, _ in triggers:
+            connection.execute(f"DROP TRIGGER {name}")
+        changed = connection.execute(sql).rowcount
+        # Whoever tampers covers his tracks: missing guards would give him away.
+        for _, guard in triggers:
+            connection.execute(guard)
+    connection.close()
+    assert changed == 1, "the control must change something"
+
+
+@pytest.fixture
+async def shop(house: House, wallet: Wallet) -> Process:
+    """Books with one top-up and one suspended transfer in them."""
+    process = await house.start()
+    await process.settle(await process.claim(await wallet.authorize(house.pay_to)))
+    await wallet.send(house.pay_to, 2 * DOLLAR)
+    report = await process.audit()
+    assert report.findings == [], "sound before it is tampered with"
+    return process
+
+
+CONTROLS = {
+    "a top-up's Transfer is dropped": (
+        "DELETE FROM chain_transfer WHERE topup_id IS NOT NULL",
+        {I7_TRANSFER, I16},
+    ),
+    "a suspended Transfer is dropped": (
+        "DELETE FROM chain_transfer WHERE topup_id IS NULL",
+        {I5_SUSPENSE, I16},
+    ),
+    "a Transfer is changed by one unit": (
+        "UPDATE chain_transfer SET value = value + 1 WHERE topup_id IS NULL",
+        {I5_SUSPENSE, I16},
+    ),
+    "a Transfer is invented": (
+        """INSERT INTO chain_transfer
+           SELECT id + 1, chain_id, token, block_number, block_hash, tx_hash,
+                  log_index + 100, sender, pay_to, value, NULL, NULL, seen_at_ms
+             FROM chain_transfer WHERE topup_id IS NULL""",
+        {I5_SUSPENSE, I16},
+    ),
+    "dollars are booked off": (
+        """UPDATE transfer SET amount = amount - 1
+            WHERE debit_account_id =
+                  (SELECT id FROM ledger_account WHERE code LIKE 'assets:chain:%')
+              AND ledger_transaction_id =
+                  (SELECT id FROM ledger_transaction WHERE kind = 'topup')""",
+        {I5_COST, I6},
+    ),
+    "credits are booked up": (
+        "UPDATE transfer SET amount = amount + 1 WHERE credit_balance_after IS NOT NULL",
+        {I3, I3_LINE, I5_GRANTS},
+    ),
+    "a balance is raised": (
+        "UPDATE account_balance SET balance = balance + 1",
+        {I3},
+    ),
+    "a grant is raised": (
+        "UPDATE credit_grant SET amount = amount + 1",
+        {I5_GRANTS, I7_GRANT},
+    ),
+    "a grant changes hands": (
+        "UPDATE credit_grant SET customer_id = 1",
+        {I5_GRANTS, I5_OWNER, I7_GRANT},
+    ),
+    "a top-up is made to have bought more": (
+        "UPDATE topup SET credits = credits + 1",
+        {I7_GRANT},
+    ),
+    "a top-up is made to have cost less": (
+        "UPDATE topup SET value = value - 1",
+        {I7_VALUE},
+    ),
+    "a paid top-up is opened again": (
+        "UPDATE topup SET state = 'claimed'",
+        {I7_TRANSFER},
+    ),
+    "a waived claim was settled": (
+        "UPDATE claim SET state = 'waived'",
+        {I7_WAIVED},
+    ),
+}
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+async def test_cooked_books_are_found_and_named(
+    house: House, shop: Process, control: str
+) -> None:
+    sql, invariants = CONTROLS[control]
+    tamper(house, sql)
+    report = await shop.audit()
+    assert not report.ok
+    assert {one.invariant for one in report.findings} == invariants
+
+
+async def test_a_transfer_behind_the_cursor_is_found_and_named(
+    house: House, shop: Process, wallet: Wallet
+) -> None:
+    """The observer went past it: a node hid it, or somebody moved the cursor."""
+    await wallet.send(house.pay_to, DOLLAR)
+    await wallet.local.mine()
+    tamper(house, "UPDATE chain_cursor SET block_number = block_number + 2")
+    report = await shop.audit()
+    assert {one.invariant for one in report.findings} == {I6, I16}
+    (named,) = [one for one in report.findings if one.invariant == I16]
+    assert f"chain {DOLLAR}, ledger None" in named.detail
+
+
+async def test_money_that_left_is_accounted_for(
+    house: House, shop: Process, local: LocalChain
+) -> None:
+    """What the seller sweeps out is missing at the address, and not from the books."""
+    from tests.chain.payer import transfer_call
+
+    await local.send(house.pay_to, local.token, transfer_call(b"\x0e" * 20, DOLLAR))
+    report = await shop.audit()
+    assert report.findings == []
+    assert report.chain is not None
+    assert report.chain.ledger_usdc == report.chain.chain_usdc == 2 * DOLLAR
+
+
+async def test_books_that_were_never_opened_cannot_be_compared(house: House) -> None:
+    process = await house.start()
+    tamper(house, "DELETE FROM chain_cursor")
+    with pytest.raises(TopUpsUnavailable, match="start the server once"):
+        await reconcile(process.db, process.rail)

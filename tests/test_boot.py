@@ -1,0 +1,234 @@
+"""The server does not start on what is unsafe, and says what to do instead."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from eth_account import Account
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tallystick.boot import (
+    UnsafeSettings,
+    check_database,
+    check_database_url,
+    check_settings,
+    check_token,
+)
+from tallystick.chain.errors import TokenUnreadable, WrongChain
+from tallystick.chain.fault import FaultProxy, Rewrite
+from tallystick.chain.local import ADDRESSES, KEYS, LocalChain
+from tallystick.chain.rpc import Chain
+from tallystick.config import Settings
+from tallystick.kernel.db import open_database
+from tallystick.running import own_file
+from tallystick.x402.networks import NETWORKS
+from tallystick.x402.wire import TokenDomain
+from tests.postgres import PostgresServer
+
+PAY_TO = Account.create().address
+KEY = Account.create().key.to_0x_hex()
+SECRET = "s" * 32
+
+
+def settings(**values: Any) -> Settings:
+    """Settings that are safe, with some of them replaced."""
+    safe: dict[str, Any] = {
+        "network": "eip155:8453",
+        "pay_to": PAY_TO,
+        "rpc_urls": ("https://node.example.com",),
+        "relayer_keys": (KEY,),
+        "secret_key": SECRET,
+    }
+    return Settings(**(safe | values))
+
+
+def refusals(**values: Any) -> list[str]:
+    with pytest.raises(UnsafeSettings) as refusal:
+        check_settings(settings(**values))
+    return refusal.value.problems
+
+
+def test_safe_settings_are_taken() -> None:
+    check_settings(settings())
+    check_settings(settings(pay_to=PAY_TO.lower()))
+    check_settings(settings(relayer_keys=()))
+    check_settings(settings(database_url="postgresql+asyncpg://u:p@h/n"))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"pay_to": None}, "set TALLYSTICK_PAY_TO"),
+        ({"pay_to": "0x1234"}, "PAY_TO is no address"),
+        ({"pay_to": "0x" + "zz" * 20}, "PAY_TO is no address"),
+        ({"pay_to": "0x" + "00" * 20}, "PAY_TO is no address"),
+        ({"pay_to": PAY_TO[:2] + PAY_TO[2:].swapcase()}, "PAY_TO has a wrong checksum"),
+        ({"asset": "USDC"}, "ASSET is no address"),
+        ({"rpc_urls": ()}, "set TALLYSTICK_RPC_URLS"),
+        ({"rpc_urls": ("node.example.com:8545",)}, "one of RPC_URLS is no address"),
+        ({"rpc_urls": ("https://a.test", "ws://b.test")}, "one of RPC_URLS"),
+        ({"secret_key": None}, "make one with `tallystick secret`"),
+        ({"secret_key": "s" * 31}, "SECRET_KEY is shorter than 32"),
+        ({"network": "eip155:1"}, "use one of eip155:8453"),
+        ({"network": "base"}, "use one of eip155:8453"),
+        ({"relayer_keys": ("0x12",)}, "RELAYER_KEYS is no private key"),
+        ({"relayer_keys": ("0x" + "00" * 32,)}, "RELAYER_KEYS is no private key"),
+        ({"relayer_keys": ("0x" + "ff" * 32,)}, "RELAYER_KEYS is no private key"),
+        ({"relayer_keys": (KEY, KEY[2:])}, "RELAYER_KEYS names a key twice"),
+        ({"public_url": "shop.example.com"}, "PUBLIC_URL is no address"),
+        ({"database_url": "postgresql://u:p@h/n"}, "write sqlite+aiosqlite:///file"),
+        ({"database_url": "sqlite+aiosqlite://"}, "DATABASE_URL is of no kind"),
+        ({"database_url": "mysql://u:p@h/n"}, "postgresql+asyncpg://user"),
+        ({"relayer_keys": (f"0x{KEYS[3].hex()}",)}, "well-known test key"),
+        ({"pay_to": f"0x{ADDRESSES[0].hex()}"}, "PAY_TO belongs to a well-known"),
+    ],
+)
+def test_each_unsafe_setting_is_refused_with_its_remedy(
+    values: dict[str, Any], words: str
+) -> None:
+    (problem,) = refusals(**values)
+    assert words in problem
+
+
+def test_all_problems_are_told_at_once() -> None:
+    assert len(refusals(pay_to=None, secret_key=None, rpc_urls=())) == 3
+
+
+@pytest.mark.parametrize("network", ["eip155:84532"])
+def test_well_known_keys_are_fine_where_money_is_worth_nothing(network: str) -> None:
+    key, address = f"0x{KEYS[0].hex()}", f"0x{ADDRESSES[0].hex()}"
+    check_settings(settings(network=network, relayer_keys=(key,), pay_to=address))
+
+
+@pytest.fixture
+def emulator() -> Iterator[str]:
+    name = "FIREBASE_AUTH_EMULATOR_HOST"
+    os.environ[name] = "localhost:9099"
+    yield name
+    del os.environ[name]
+
+
+def test_an_emulator_has_no_place_beside_real_money(emulator: str) -> None:
+    (problem,) = refusals()
+    assert emulator in problem
+    assert "Unset it" in problem
+    check_settings(settings(network="eip155:84532"))
+
+
+@given(st.text(min_size=1, max_size=70))
+def test_no_refusal_repeats_a_secret(text: str) -> None:
+    secret = f"hunter2{text}"
+    wrong = {
+        "relayer_keys": (secret,),
+        "secret_key": "hunter2",
+        "database_url": f"mysql://user:{secret}@host/name",
+        "rpc_urls": (f"node/{secret}",),
+    }
+    assert "hunter2" not in "\n".join(refusals(**wrong))
+
+
+@pytest.mark.parametrize(
+    "url", ["", "tallystick.sqlite3", "postgresql+asyncpg://u:p@h:port/n", "sqlite://"]
+)
+def test_the_url_of_no_database_is_refused(url: str) -> None:
+    with pytest.raises(UnsafeSettings, match="DATABASE_URL"):
+        check_database_url(url)
+
+
+class TestToken:
+    """The token on chain must be the one whose signatures we will believe."""
+
+    DOMAIN = TokenDomain(
+        84532,
+        NETWORKS["eip155:84532"].usdc.contract,
+        NETWORKS["eip155:84532"].usdc.name,
+        NETWORKS["eip155:84532"].usdc.version,
+    )
+
+    async def test_the_expected_token_is_taken(self, local: LocalChain) -> None:
+        await check_token(local.chain, self.DOMAIN)
+
+    async def test_a_token_with_another_domain_is_refused(
+        self, local: LocalChain
+    ) -> None:
+        other = TokenDomain(84532, self.DOMAIN.contract, "USD Coin", "2")
+        with pytest.raises(UnsafeSettings, match="EIP-712 domain on chain"):
+            await check_token(local.chain, other)
+
+    async def test_a_token_with_other_decimals_is_refused(
+        self, local: LocalChain, proxy: FaultProxy
+    ) -> None:
+        """A22: with 18 decimals, a dollar would be worth a trillionth."""
+        six, eighteen = (f"0x{number:064x}" for number in (6, 18))
+        proxy.inject(
+            "eth_call", Rewrite(change=lambda got: eighteen if got == six else got)
+        )
+        chain = local.open_chain(proxy.url)
+        try:
+            with pytest.raises(UnsafeSettings, match="18 decimals and 6 are expected"):
+                await check_token(chain, self.DOMAIN)
+        finally:
+            await chain.close()
+
+    async def test_an_address_without_a_token_is_refused(
+        self, local: LocalChain
+    ) -> None:
+        chain = Chain([local.url], chain_id=84532, token=b"\x0e" * 20)
+        try:
+            with pytest.raises(TokenUnreadable):
+                await check_token(chain, self.DOMAIN)
+        finally:
+            await chain.close()
+
+    async def test_a_node_of_another_chain_is_refused(self, local: LocalChain) -> None:
+        chain = Chain([local.url], chain_id=8453, token=local.token)
+        try:
+            with pytest.raises(WrongChain, match="84532, not of 8453"):
+                await check_token(chain, self.DOMAIN)
+        finally:
+            await chain.close()
+
+
+class TestDatabase:
+    """A database that cannot be used is told in words, without its password."""
+
+    async def refusal(self, url: str) -> str:
+        db = open_database(url)
+        try:
+            with pytest.raises(UnsafeSettings) as refused:
+                await check_database(db)
+        finally:
+            await db.close()
+        return str(refused.value)
+
+    async def test_a_schema_of_another_version(
+        self, postgres: PostgresServer, tmp_path: Path
+    ) -> None:
+        words = await self.refusal(postgres.url("postgres"))
+        assert "run `tallystick migrate`" in words
+        (tmp_path / "empty.sqlite3").touch()
+        words = await self.refusal(f"sqlite+aiosqlite:///{tmp_path}/empty.sqlite3")
+        assert "run `tallystick migrate`" in words
+
+    async def test_a_server_that_is_not_there(self) -> None:
+        url = "postgresql+asyncpg://user:hunter2@127.0.0.1:1/name"
+        words = await self.refusal(url)
+        assert "ConnectionRefusedError" in words
+        assert "hunter2" not in words
+
+    async def test_a_database_that_is_not_there(self, postgres: PostgresServer) -> None:
+        assert "check DATABASE_URL" in await self.refusal(postgres.url("nonesuch"))
+
+    async def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
+        file = tmp_path / "tallystick.sqlite3"
+        words = await self.refusal(f"sqlite+aiosqlite:///{file}")
+        assert f"there is no database at {file}" in words
+        assert not file.exists(), "a question makes no database"
+
+    def test_a_folder_that_is_not_there(self) -> None:
+        db = open_database("sqlite+aiosqlite:////nonesuch/tallystick.sqlite3")
+        with pytest.raises(UnsafeSettings, match="the file may be written"):
+            own_file(db).__enter__()
