@@ -119,7 +119,7 @@ async def test_a_node_listens_where_it_is_told_to() -> None:
         assert local.pid is not None
         os.kill(local.pid, signal.SIGKILL)
         # A zombie with threads still dying cannot be reaped yet: wait until it can.
-        os.waitid(os.P_PID, local.pid, os.WEXITED | os.WNOWAIT)
+        await asyncio.to_thread(os.waitid, os.P_PID, local.pid, os.WEXITED | os.WNOWAIT)
         with pytest.raises(AnvilFailed, match="ended"):
             local.check()
 
