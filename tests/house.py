@@ -34,12 +34,13 @@ from tallystick.payments.models import (
 )
 from tallystick.payments.observer import observe
 from tallystick.payments.presented import Presented, money_of, terms_of
-from tallystick.payments.purchase import purchase
 from tallystick.payments.quotes import Quote, seal_quote
 from tallystick.payments.rail import Rail, Relayer
 from tallystick.payments.settler import step
 from tallystick.payments.topups import read_topup
+from tallystick.paywall.buy import Order, settle
 from tallystick.paywall.gate import Gate
+from tallystick.paywall.offers import Offers
 from tallystick.running import open_rail
 from tallystick.workers.settling import settle_due
 from tallystick.workers.upkeep import tend_relayers
@@ -150,13 +151,13 @@ class Process:
     async def claim(self, signed: tuple[Authorization, bytes]) -> int:
         """Present the payment and go away; the top-up that it became."""
         presented = self.present(signed)
+        offers = Offers([presented.quote], [presented.quote])
+        order = Order(offers, caller_id=None, wait_ms=0)
         try:
-            topup = await purchase(
-                self.db, self.rail, presented, caller_id=None, wait_ms=0
-            )
+            bought = await settle(self.gate, order, presented)
         except SettlementPending as pending:
             return decode_id("top", pending.topup)
-        return topup.id
+        return bought.topup.id
 
     async def step(self, topup_id: int, times: int = 1) -> TopUp:
         for _ in range(times):

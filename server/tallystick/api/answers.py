@@ -73,6 +73,12 @@ def replayed(answer: Answer) -> Response:
     return response
 
 
+def answer_of(response: Response) -> Answer:
+    """A response as it is kept for copies of its request."""
+    pairs = header_pairs(response.raw_headers)
+    return Answer(response.status_code, pairs, bytes(response.body))
+
+
 def header_pairs(raw: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
     """Headers of an ASGI message as text."""
     return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in raw]

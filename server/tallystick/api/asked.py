@@ -68,10 +68,11 @@ class Asked:
             binding=self.binding(priced_as(feature, quantity)),
             wait_ms=self.wait_ms(settle_wait_ms),
             sign_in_path=self.sign_in_path,
-            idempotency_key=self._idempotency_key(),
+            idempotency_key=self.idempotency_key(),
         )
 
-    def _idempotency_key(self) -> str | None:
+    def idempotency_key(self) -> str | None:
+        """The caller's own name for the request; raises ``InvalidRequest``."""
         names = self.headers.getlist("idempotency-key")
         if not names:
             return None

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
-from tallystick.api.answers import ExactJson, header_pairs
+from tallystick.api.answers import ExactJson, answer_of, replayed
 from tallystick.api.asked import asked_of
 from tallystick.api.bodies import Body, Number, body_schema, json_body
 from tallystick.api.errors import Answered, InvalidRequest, PriceChanged
@@ -15,6 +15,7 @@ from tallystick.api.identify import Caller, GateDep
 from tallystick.api.passage import running_of
 from tallystick.api.priced import facts_of, prove
 from tallystick.identity.keys import Scope
+from tallystick.kernel.db import WriteSession
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.money import (
     InvalidAmount,
@@ -23,14 +24,14 @@ from tallystick.kernel.money import (
     parse_credits,
     to_decimal,
 )
-from tallystick.kernel.seal import digest16
 from tallystick.ledger.errors import InsufficientCredits
 from tallystick.metering.charges import Charge, Usage, charge, shortage
 from tallystick.paywall.admit import admit, challenge_for
-from tallystick.paywall.answers import Answer
+from tallystick.paywall.answers import Answer, keep
 from tallystick.paywall.facts import Facts
 from tallystick.paywall.finish import finish_served
 from tallystick.paywall.gate import Gate
+from tallystick.paywall.once import begin_once, key_of
 from tallystick.paywall.receipt import NO_STORE
 from tallystick.paywall.verdicts import PaidBy, Serve
 from tallystick.x402.errors import PaymentRejected
@@ -82,16 +83,22 @@ async def _by_customer(gate: Gate, facts: Facts, caller: Caller) -> Response:
         facts.price,
         gate.catalog().version,
     )
-    key = None
-    if facts.idempotency_key is not None:
-        scope = customer_id.to_bytes(8, "big")
-        key = digest16(b"deduct", scope, facts.idempotency_key.encode())
+    key = key_of(gate, facts, customer_id)
+
+    async def work(session: WriteSession) -> Response:
+        begun = key and await begin_once(session, key, lease_seconds=gate.hold_seconds)
+        if isinstance(begun, Answer):
+            return replayed(begun)
+        receipt = _receipt(await charge(session, usage, idempotency_key=None))
+        if begun is not None:
+            await keep(session, begun, answer_of(receipt))
+        return receipt
+
     try:
-        charged = await gate.db.write(lambda s: charge(s, usage, idempotency_key=key))
+        return await gate.db.write(work)
     except InsufficientCredits as error:
         async with gate.db.read() as session:
             raise await shortage(session, customer_id, usage.price) from error
-    return _receipt(charged)
 
 
 def _price(facts: Facts, wanted: Deduction, caller: Caller | None) -> MicroCredits:
@@ -117,9 +124,7 @@ async def _by_payment(gate: Gate, facts: Facts) -> Response:
         raise Answered(verdict)
 
     def answer(charged: Charge) -> Answer:
-        response = _receipt(charged, verdict.paid_by)
-        pairs = header_pairs(response.raw_headers)
-        return Answer(response.status_code, pairs, bytes(response.body))
+        return answer_of(_receipt(charged, verdict.paid_by))
 
     charged = await finish_served(gate, verdict, answer)
     return _receipt(charged, verdict.paid_by)
@@ -137,8 +142,6 @@ def _receipt(charged: Charge, paid_by: PaidBy | None = None) -> Response:
         "Credits-Charged": format_credits(charged.deducted),
         "Credits-Remaining": format_credits(charged.balance_after),
     }
-    if charged.replayed:
-        headers["Idempotency-Replayed"] = "true"
     if paid_by is not None:
         name, value = paid_by.response_header(charged)
         headers[name] = value

@@ -13,16 +13,9 @@ from tallystick.api.identify import GateDep, identify
 from tallystick.api.passage import running_of
 from tallystick.catalog.pricing import topup_for_usd
 from tallystick.kernel.money import UsdcAtomic, to_decimal
-from tallystick.payments.models import OPEN_STATES, PAID_STATES, TopUp
-from tallystick.payments.presented import check_payment, money_of
-from tallystick.payments.purchase import (
-    known_topup,
-    purchase,
-    require_network,
-    require_paid,
-    wait_for,
-)
+from tallystick.payments.models import PAID_STATES
 from tallystick.payments.topups import public_facts
+from tallystick.paywall.buy import Bought, Order, buy
 from tallystick.paywall.challenges import PaymentRequired, challenge
 from tallystick.paywall.gate import Gate
 from tallystick.paywall.offers import Offers, offers_for_purchase
@@ -51,15 +44,18 @@ async def add_credits(
     """Unpaid: 402 with one offer. Paid: the credits, once, for every copy alike."""
     caller = await identify(gate, request.headers)
     asked = await asked_of(request)
-    offers = _offers(gate, wanted, asked.binding("credits"))
-    caller_id = caller.customer_id if caller is not None else None
-    wait_ms = asked.wait_ms(running_of(request).settle_wait_ms)
+    order = Order(
+        _offers(gate, wanted, asked.binding("credits")),
+        caller.customer_id if caller is not None else None,
+        asked.wait_ms(running_of(request).settle_wait_ms),
+        asked.idempotency_key(),
+    )
     try:
         payload = _payment(asked)
-        topup, is_copy = await _buy(gate, offers, payload, caller_id, wait_ms)
+        bought = await buy(gate, order, payload)
     except (PaymentRequired, PaymentRejected) as refusal:
-        return challenge_answer(_challenge(gate, offers, refusal, asked.url))
-    return _receipt(topup, payload.version, is_copy=is_copy)
+        return challenge_answer(_challenge(gate, order.offers, refusal, asked.url))
+    return _receipt(bought, payload.version)
 
 
 def _payment(asked: Asked) -> PaymentPayload:
@@ -85,31 +81,8 @@ def _challenge(
     return challenge(gate, offers, refusal, url=url, description=words)
 
 
-async def _buy(
-    gate: Gate,
-    offers: Offers,
-    payload: PaymentPayload,
-    caller_id: int | None,
-    wait_ms: int,
-) -> tuple[TopUp, bool]:
-    """The paid top-up, and whether it had been paid before this request came."""
-    require_network(gate.rail, payload)
-    money = money_of(gate.rail, payload.authorization, offers.v2[0].binding)
-    async with gate.db.read() as session:
-        known = await known_topup(session, money)
-    if known is not None and known.state not in OPEN_STATES:
-        return require_paid(known), True
-    presented = await check_payment(gate.rail, gate.seal, payload, offers.v1)
-    if known is not None:
-        finished = await wait_for(gate.db, gate.rail, known.id, wait_ms)
-        return require_paid(finished), False
-    topup = await purchase(
-        gate.db, gate.rail, presented, caller_id=caller_id, wait_ms=wait_ms
-    )
-    return topup, False
-
-
-def _receipt(topup: TopUp, version: int, *, is_copy: bool) -> Response:
+def _receipt(bought: Bought, version: int) -> Response:
+    topup = bought.topup
     assert topup.state in PAID_STATES
     assert topup.tx_hash is not None
     added = to_decimal(topup.credits + topup.bonus)
@@ -119,10 +92,9 @@ def _receipt(topup: TopUp, version: int, *, is_copy: bool) -> Response:
         "topup": public_facts(topup),
     }
     headers = dict(NO_STORE)
-    if is_copy:
-        # A settled header is public: whoever shows it learns public facts.
+    if bought.replayed:
         headers["Idempotency-Replayed"] = "true"
-    else:
+    if bought.is_proven:
         document["credits"] = to_decimal(topup.balance_after or 0)
     network = f"eip155:{topup.chain_id}"
     name = "PAYMENT-RESPONSE" if version == 2 else "X-PAYMENT-RESPONSE"

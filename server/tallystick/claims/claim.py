@@ -156,6 +156,26 @@ async def take_over(session: WriteSession, claim_id: int, *, wait_ms: int) -> bo
     return await _update(session, claim_id, abandoned, waiting_until_ms=now + wait_ms)
 
 
+async def abandon(session: WriteSession, claim_id: int) -> bool:
+    """Make sure that an undecided claim whose own request is gone is never settled.
+
+    Whether this call did. It becomes WAIVED without a hold: nothing was promised.
+    """
+    undecided = col(Claim.state) == ClaimState.CLAIMED
+    gone = undecided & (col(Claim.waiting_until_ms) < now_ms(session))
+    return await _update(session, claim_id, gone, state=ClaimState.WAIVED)
+
+
+async def read_claim(
+    session: ReadSession | WriteSession, claim_id: int
+) -> Claim | None:
+    """The claim; None when it was waived and is pruned."""
+    query = select(Claim).where(col(Claim.id) == claim_id)
+    # Read anew: the session may know the row from before somebody decided it.
+    query = query.execution_options(populate_existing=True)
+    return (await session.exec(query)).one_or_none()
+
+
 async def prune_waived(
     session: WriteSession, *, before_seconds: int, limit: int = 1000
 ) -> int:

@@ -18,7 +18,7 @@ from sqlmodel import col, select
 
 from tallystick.credits.errors import HoldAlreadySettled, HoldTooSmall, UnknownHold
 from tallystick.credits.models import Hold, HoldState
-from tallystick.kernel.db import WriteSession, new_id, now_ms
+from tallystick.kernel.db import ReadSession, WriteSession, new_id, now_ms
 from tallystick.kernel.money import CREDIT, Amount, MicroCredits
 from tallystick.kernel.seal import digest16
 from tallystick.ledger import chart
@@ -171,6 +171,12 @@ async def expire_due(
     for owner in await _in_order_of_accounts(session, totals):
         await _free(session, owner, totals[owner])
     return len(rows)
+
+
+async def is_open(session: ReadSession | WriteSession, hold_id: int) -> bool:
+    """Whether the hold can still be captured."""
+    live = _settleable(hold_id, now_ms(session))
+    return (await session.exec(select(Hold.id).where(*live))).one_or_none() is not None
 
 
 def _settleable(hold_id: int, now: int) -> tuple[ColumnElement[bool], ...]:

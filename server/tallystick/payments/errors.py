@@ -63,6 +63,7 @@ class SettlementPending(TallystickError):
     retry_after_seconds = 2
 
     def __init__(self, topup_id: int) -> None:
+        self.topup_id = topup_id
         self.topup = encode_id("top", topup_id)
         self.location = f"/api/credits/topups/{self.topup}"
         super().__init__(

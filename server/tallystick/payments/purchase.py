@@ -4,12 +4,13 @@ import asyncio
 
 from tallystick.chain.rpc import Block
 from tallystick.claims.claim import ClaimedMoney, Use, claim, find_claim
-from tallystick.claims.models import ClaimState
+from tallystick.claims.models import Claim, ClaimState
 from tallystick.customers.wallets import customer_of_wallet, ensure_customer_of_wallet
 from tallystick.kernel.db import Database, ReadSession, WriteSession
 from tallystick.kernel.money import MicroCredits
 from tallystick.payments.errors import (
     PayerNotLinked,
+    PaymentInProgress,
     SettlementPending,
     TopUpsUnavailable,
 )
@@ -73,46 +74,28 @@ async def require_payer(
         raise PayerNotLinked
 
 
-async def purchase(
-    db: Database,
-    rail: Rail,
-    presented: Presented,
-    *,
-    caller_id: int | None,
-    wait_ms: int,
-) -> TopUp:
-    """Settle the payment as a top-up and wait for it; the same for every copy.
+async def open_purchase(
+    session: WriteSession, rail: Rail, presented: Presented, head: Block
+) -> tuple[Claim, int]:
+    """Claim the payment and open its top-up, which waits for its wallet's turn.
 
-    Raises ``SettlementPending`` (202) when the outcome takes longer than ``wait_ms``,
-    ``PaymentRejected`` when nothing was taken and nothing will be, ``PayerNotLinked``,
-    ``TopUpsUnavailable`` and ``RpcUnavailable`` before anything is claimed.
+    Raises ``PaymentInProgress`` when a copy of it came first.
     """
-    async with db.read() as session:
-        await require_payer(session, presented.money.payer, caller_id)
-    head = await probe(rail)
-
-    async def begin(session: WriteSession) -> int:
-        customer_id = await ensure_customer_of_wallet(session, presented.money.payer)
-        use = Use(customer_id, "", MicroCredits(0), wait_ms=0)
-        made = await claim(session, presented.money, use, state=ClaimState.SETTLING)
-        if made is None:
-            known = await known_topup(session, presented.money)
-            assert known is not None, "a purchase's claim always has its top-up"
-            return known.id
-        opening = await open_topup(
-            session,
-            made,
-            presented,
-            pay_to=rail.pay_to,
-            scan_from_block=scan_from(rail, head),
-            may_queue=True,
-        )
-        assert opening is not None
-        return opening.topup_id
-
-    topup_id = await db.write(begin)
-    rail.work.notify()
-    return require_paid(await wait_for(db, rail, topup_id, wait_ms))
+    customer_id = await ensure_customer_of_wallet(session, presented.money.payer)
+    use = Use(customer_id, "", MicroCredits(0), wait_ms=0)
+    made = await claim(session, presented.money, use, state=ClaimState.SETTLING)
+    if made is None:
+        raise PaymentInProgress("a copy of this payment came first")
+    opening = await open_topup(
+        session,
+        made,
+        presented,
+        pay_to=rail.pay_to,
+        scan_from_block=scan_from(rail, head),
+        may_queue=True,
+    )
+    assert opening is not None
+    return made, opening.topup_id
 
 
 async def wait_for(db: Database, rail: Rail, topup_id: int, wait_ms: int) -> TopUp:

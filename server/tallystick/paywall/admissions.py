@@ -37,7 +37,7 @@ def seal_admission(seal: Seal, serve: Serve) -> str:
         serve.hold_id,
         _usage_fields(serve.usage),
         _paid_by_fields(serve.paid_by),
-        _answer_key_fields(serve.answer_key),
+        [_answer_key_fields(key) for key in serve.answer_keys],
     ]
     fields = json.dumps(parts, separators=(",", ":")).encode()
     tag = seal.mac(_PURPOSE, fields)[:_TAG_BYTES]
@@ -55,8 +55,9 @@ def open_admission(seal: Seal, token: str) -> Serve:
     tag, fields = sealed[:_TAG_BYTES], sealed[_TAG_BYTES:]
     if not seal.verify(_PURPOSE, fields, tag):
         raise InvalidAdmission
-    hold_id, usage, paid_by, answer_key = json.loads(fields)
-    return Serve(_usage(usage), hold_id, _paid_by(paid_by), _answer_key(answer_key))
+    hold_id, usage, paid_by, keys = json.loads(fields)
+    answer_keys = tuple(_answer_key(one) for one in keys)
+    return Serve(_usage(usage), hold_id, _paid_by(paid_by), answer_keys)
 
 
 def _usage_fields(usage: Usage | None) -> list[Any] | None:
@@ -99,14 +100,10 @@ def _paid_by(fields: list[Any] | None) -> PaidBy | None:
     return PaidBy(bytes.fromhex(payer), network, version, settled, usdc)
 
 
-def _answer_key_fields(key: AnswerKey | None) -> list[Any] | None:
-    if key is None:
-        return None
-    return [key.key.hex(), key.fingerprint.hex(), key.until_ms]
+def _answer_key_fields(key: AnswerKey) -> list[Any]:
+    return [key.key.hex(), key.fingerprint.hex(), key.until_ms, key.owner]
 
 
-def _answer_key(fields: list[Any] | None) -> AnswerKey | None:
-    if fields is None:
-        return None
-    key, fingerprint, until_ms = fields
-    return AnswerKey(bytes.fromhex(key), bytes.fromhex(fingerprint), until_ms)
+def _answer_key(fields: list[Any]) -> AnswerKey:
+    key, fingerprint, until_ms, owner = fields
+    return AnswerKey(bytes.fromhex(key), bytes.fromhex(fingerprint), until_ms, owner)

@@ -10,7 +10,7 @@ from tallystick.kernel.money import MicroCredits
 from tallystick.ledger.balances import customer_balance
 from tallystick.ledger.errors import InsufficientCredits
 from tallystick.metering.charges import Usage, shortage
-from tallystick.paywall.answers import Answer, begin, idempotency_answer
+from tallystick.paywall.answers import Answer, AnswerKey
 from tallystick.paywall.challenges import (
     Challenge,
     PaymentRequired,
@@ -20,11 +20,10 @@ from tallystick.paywall.challenges import (
 from tallystick.paywall.facts import Facts
 from tallystick.paywall.gate import Gate
 from tallystick.paywall.offers import offers_for_call
+from tallystick.paywall.once import begin_once, key_of
 from tallystick.paywall.pay_by_header import admit_payment
 from tallystick.paywall.verdicts import Replay, Serve, Verdict
 from tallystick.x402.errors import PaymentRejected
-
-_ANSWER_MS = 24 * 3600 * 1000
 
 
 async def admit(gate: Gate, facts: Facts) -> Verdict:
@@ -78,18 +77,15 @@ async def _admit_customer(gate: Gate, facts: Facts, customer_id: int) -> Verdict
         facts.price,
         gate.catalog().version,
     )
-    key = None
-    if facts.idempotency_key is not None:
-        until_ms = gate.db.clock.now_ms() + _ANSWER_MS
-        key = idempotency_answer(
-            customer_id, facts.idempotency_key, facts.binding, until_ms
-        )
+    key = key_of(gate, facts, customer_id)
 
-    async def enter(session: WriteSession) -> Answer | int:
+    async def enter(session: WriteSession) -> Verdict:
+        own: tuple[AnswerKey, ...] = ()
         if key is not None:
-            earlier = await begin(session, key, lease_seconds=gate.hold_seconds)
-            if earlier is not None:
-                return earlier
+            begun = await begin_once(session, key, lease_seconds=gate.hold_seconds)
+            if isinstance(begun, Answer):
+                return Replay(begun)
+            own = (begun,)
         hold = await place(
             session,
             customer_id,
@@ -100,9 +96,6 @@ async def _admit_customer(gate: Gate, facts: Facts, customer_id: int) -> Verdict
         if hold is None:
             # Rolls back the key as well: a 402 is never stored.
             raise await shortage(session, customer_id, facts.price)
-        return hold.id
+        return Serve(usage, hold.id, answer_keys=own)
 
-    outcome = await gate.db.write(enter)
-    if isinstance(outcome, Answer):
-        return Replay(outcome)
-    return Serve(usage, outcome, answer_key=key)
+    return await gate.db.write(enter)

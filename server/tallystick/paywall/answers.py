@@ -7,9 +7,9 @@ must not keep everybody else from asking.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from sqlalchemy import delete, update
+from sqlalchemy import ColumnElement, delete, update
 from sqlmodel import col, select
 
 from tallystick.kernel.db import ReadSession, WriteSession, new_id, now_ms
@@ -57,12 +57,15 @@ class Answer:
 class AnswerKey:
     """Who asked with which nonce or key, and what was asked; 16 bytes each.
 
-    ``until_ms`` is how long the answer is kept, in milliseconds since 1970.
+    ``until_ms`` is how long the answer is kept, in milliseconds since 1970. ``owner``
+    is the row of the request that answers, 0 until it has begun: who comes too late
+    must not touch the row of the one who took over.
     """
 
     key: bytes
     fingerprint: bytes
     until_ms: int
+    owner: int = 0
 
 
 def idempotency_answer(
@@ -81,38 +84,51 @@ def waived_answer(claim_id: int, binding: bytes, valid_before: int) -> AnswerKey
 
 
 async def begin(
-    session: WriteSession, key: AnswerKey, *, lease_seconds: int
-) -> Answer | None:
-    """Be the one who answers; or the answer that was given already.
+    session: WriteSession,
+    key: AnswerKey,
+    *,
+    lease_seconds: int,
+    claim_id: int | None = None,
+) -> AnswerKey | Answer:
+    """Be the one who answers, and own the key; or the answer that was given already.
 
-    Raises ``IdempotencyMismatch``, ``RequestInProgress`` or ``AnswerNotKept``.
+    With a claim the lease has no end: what became of the claim says whether the first
+    request still runs (``once.py``). Raises ``IdempotencyMismatch``,
+    ``RequestInProgress`` or ``AnswerNotKept``.
     """
+    own = replace(key, owner=new_id(session))
+    lease_ms = _lease_ms(session, lease_seconds)
     row: dict[str, object] = {
-        "id": new_id(session),
+        "id": own.owner,
         "key": key.key,
         "fingerprint": key.fingerprint,
         "state": AnswerState.RUNNING,
-        "expires_at_ms": _lease_ms(session, lease_seconds),
+        "claim_id": claim_id,
+        "expires_at_ms": lease_ms if claim_id is None else key.until_ms,
     }
     if await insert_once(session, StoredAnswer, row):
-        return None
+        return own
     if await _forget_lapsed(session, key) and await insert_once(
         session, StoredAnswer, row
     ):
-        return None
-    return await given(session, key)
+        return own
+    found = await given(session, key)
+    if found is None:  # forgotten while we looked; the next try begins
+        raise RequestInProgress
+    return found
 
 
 async def extend(session: WriteSession, key: AnswerKey, *, lease_seconds: int) -> None:
     """The first request is still running."""
     await session.exec(
         update(StoredAnswer)
-        .where(
-            col(StoredAnswer.key) == key.key,
-            col(StoredAnswer.state) == AnswerState.RUNNING,
-        )
+        .where(_own(key), col(StoredAnswer.state) == AnswerState.RUNNING)
         .values(expires_at_ms=_lease_ms(session, lease_seconds))
     )
+
+
+def _own(key: AnswerKey) -> ColumnElement[bool]:
+    return (col(StoredAnswer.key) == key.key) & (col(StoredAnswer.id) == key.owner)
 
 
 def _lease_ms(session: WriteSession, lease_seconds: int) -> int:
@@ -160,14 +176,12 @@ async def keep(session: WriteSession, key: AnswerKey, answer: Answer | None) -> 
             "headers": json.dumps(list(answer.headers)),
             "body": answer.body,
         }
-    await session.exec(
-        update(StoredAnswer).where(col(StoredAnswer.key) == key.key).values(**values)
-    )
+    await session.exec(update(StoredAnswer).where(_own(key)).values(**values))
 
 
 async def forget(session: WriteSession, key: AnswerKey) -> None:
     """Nothing was charged, so the same key may ask again."""
-    await session.exec(delete(StoredAnswer).where(col(StoredAnswer.key) == key.key))
+    await session.exec(delete(StoredAnswer).where(_own(key)))
 
 
 async def forget_expired(session: WriteSession) -> int:

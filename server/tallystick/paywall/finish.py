@@ -43,10 +43,10 @@ async def finish_served(
 
     async def work(session: WriteSession) -> Charge:
         charged = await capture(session, hold_id, usage, taken)
-        if serve.answer_key is not None:
-            kept = answer(charged) if callable(answer) else answer
-            kept = kept and stamped(kept, receipt_headers(serve, charged))
-            await answers.keep(session, serve.answer_key, kept)
+        kept = answer(charged) if callable(answer) else answer
+        kept = kept and stamped(kept, receipt_headers(serve, charged))
+        for key in serve.answer_keys:
+            await answers.keep(session, key, kept)
         return charged
 
     charged = await gate.db.write(work)
@@ -74,8 +74,8 @@ async def finish_failed(gate: Gate, serve: Serve) -> Charge:
             # must not run again.
             if settled.members["state"] == HoldState.CAPTURED:
                 raise
-        if serve.answer_key is not None:
-            await answers.forget(session, serve.answer_key)
+        for key in serve.answer_keys:
+            await answers.forget(session, key)
         return await _nothing(session, usage)
 
     charged = await gate.db.write(work)
@@ -109,11 +109,11 @@ async def heartbeat(gate: Gate, serve: Serve) -> None:
     """Keep the hold of a slow handler alive; raises ``HoldAlreadySettled``."""
     if serve.hold_id is None:
         return
-    hold_id, key, seconds = serve.hold_id, serve.answer_key, gate.hold_seconds
+    hold_id, seconds = serve.hold_id, gate.hold_seconds
 
     async def work(session: WriteSession) -> None:
         await holds.extend(session, hold_id, lifetime_seconds=seconds)
-        if key is not None:
+        for key in serve.answer_keys:
             await answers.extend(session, key, lease_seconds=seconds)
 
     await gate.db.write(work)

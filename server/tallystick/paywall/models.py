@@ -14,13 +14,16 @@ class AnswerState(StrEnum):
     DONE = "done"
     NOT_KEPT = "not_kept"
     """Finished and charged, but streamed or larger than what is kept."""
+    TOPUP = "topup"
+    """The answer is what became of the claim's top-up."""
 
 
 class StoredAnswer(SQLModel, table=True):
     """The first answer to a waived payment or an Idempotency-Key.
 
     ``key`` stands for who asked with which nonce or key, ``fingerprint`` for what was
-    asked.
+    asked. ``claim_id`` is the claim of the payment that the first request brought, if
+    that was to be settled.
     """
 
     __tablename__ = "stored_answer"
@@ -30,6 +33,7 @@ class StoredAnswer(SQLModel, table=True):
     key: bytes = Field(sa_column=bytes_column(size=16, unique=True))
     fingerprint: bytes = Field(sa_column=bytes_column(size=16))
     state: str
+    claim_id: int | None = Field(default=None, sa_column=big_column(nullable=True))
     http_status: int | None = None
     headers: str | None = None
     body: bytes | None = Field(

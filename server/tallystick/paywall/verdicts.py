@@ -54,14 +54,14 @@ def _credits(charged: Charge) -> dict[str, Any]:
 class Serve:
     """Go ahead. Nothing is charged until ``finish`` captures the hold.
 
-    ``hold_id`` is None for what costs nothing. ``answer_key`` says where the answer is
-    to be kept, if it is.
+    ``hold_id`` is None for what costs nothing. ``answer_keys`` say where the answer is
+    to be kept: for the payment that was waived, for the caller's Idempotency-Key.
     """
 
     usage: Usage | None
     hold_id: int | None
     paid_by: PaidBy | None = None
-    answer_key: AnswerKey | None = None
+    answer_keys: tuple[AnswerKey, ...] = ()
 
     @property
     def price(self) -> MicroCredits:

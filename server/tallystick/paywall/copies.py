@@ -1,0 +1,79 @@
+"""A payment that was presented before: its answer again, or what became of it."""
+
+import asyncio
+
+from tallystick.claims.models import Claim
+from tallystick.kernel.ids import encode_id
+from tallystick.payments.errors import (
+    PaymentAlreadySettled,
+    PaymentInProgress,
+    PaymentSpent,
+)
+from tallystick.payments.models import OPEN_STATES, PAID_STATES, TopUp
+from tallystick.payments.presented import require_signer
+from tallystick.payments.purchase import not_taken
+from tallystick.payments.topups import public_facts, topup_of_claim
+from tallystick.paywall import answers
+from tallystick.paywall.gate import Gate
+from tallystick.paywall.paid_call import waived_key
+from tallystick.paywall.verdicts import Replay
+from tallystick.x402 import reasons
+from tallystick.x402.errors import PaymentRejected
+from tallystick.x402.wire import PaymentPayload
+
+_WAIT_SECONDS = 5
+_LOOK_SECONDS = 0.25
+
+
+async def admit_copy(gate: Gate, known: Claim, payload: PaymentPayload) -> Replay:
+    """The answer that a waived payment's call got.
+
+    Raises what became of any other payment; see ``admit``.
+    """
+    async with gate.db.read() as session:
+        topup = await topup_of_claim(session, known.id)
+    if topup is not None:
+        raise _refuse_copy(topup)
+    # Waived, so never on chain: the signature is a secret of the payer's, and whoever
+    # shows it again within its window gets the same answer.
+    if known.valid_before <= gate.rail.now_seconds():
+        raise PaymentRejected(reasons.VALID_BEFORE, "the payment's window has closed")
+    await require_signer(gate.rail, payload)
+    return Replay(await _wait_for_answer(gate, known))
+
+
+def _refuse_copy(topup: TopUp) -> Exception:
+    if topup.state in OPEN_STATES:
+        return PaymentInProgress(
+            "this payment is being settled", topup=encode_id("top", topup.id)
+        )
+    if topup.state in PAID_STATES:
+        return already_settled(topup)
+    return not_taken(topup)
+
+
+def already_settled(topup: TopUp) -> PaymentAlreadySettled:
+    """What a settled payment's header gets, whoever shows it: public facts."""
+    return PaymentAlreadySettled(
+        "this payment bought credits; it does not authorize a call",
+        topup=public_facts(topup),
+    )
+
+
+async def _wait_for_answer(gate: Gate, known: Claim) -> answers.Answer:
+    key = waived_key(known)
+    now = asyncio.get_running_loop().time
+    deadline = now() + _WAIT_SECONDS
+    while True:
+        change = gate.rail.changes.upcoming()
+        async with gate.db.read() as session:
+            try:
+                found = await answers.given(session, key)
+            except answers.RequestInProgress:
+                if now() >= deadline:
+                    raise
+            else:
+                if found is None:
+                    raise PaymentSpent
+                return found
+        await change.within(_LOOK_SECONDS)
