@@ -17,6 +17,7 @@ from tallystick.claims.claim import abandon, read_claim
 from tallystick.claims.models import ClaimState
 from tallystick.credits import holds
 from tallystick.kernel.db import ReadSession, WriteSession, new_id
+from tallystick.kernel.errors import TallystickError
 from tallystick.ledger.accounts import insert_once
 from tallystick.ledger.errors import IdempotencyMismatch
 from tallystick.payments.errors import SettlementPending
@@ -49,12 +50,12 @@ def key_of(gate: Gate, facts: Facts, customer_id: int | None) -> AnswerKey | Non
 async def answered(session: ReadSession, key: AnswerKey) -> Answer | None:
     """The answer that was given under this key; None when none is there yet.
 
-    Raises ``IdempotencyMismatch`` and ``AnswerNotKept``.
+    Raises ``AnswerNotKept``.
     """
     try:
         return await answers.given(session, key)
-    except RequestInProgress:
-        return None  # or perhaps over: whoever may write finds out
+    except (RequestInProgress, IdempotencyMismatch):
+        return None  # unless the first try came to nothing: ``begin_once`` finds out
 
 
 async def begin_once(
@@ -73,14 +74,14 @@ async def begin_once(
         return await answers.begin(
             session, key, lease_seconds=lease_seconds, claim_id=claim_id
         )
-    except RequestInProgress:
+    except (RequestInProgress, IdempotencyMismatch) as refusal:
         first = await _running(session, key)
         if first is None or first.claim_id is None:
             raise
         if first.claim_id == claim_id:  # ours, begun before this process took over
             return replace(key, owner=first.id)
         if not await _is_over(session, first.claim_id):
-            raise
+            raise await _why_not(session, first.claim_id, refusal) from None
         await answers.forget(session, replace(key, owner=first.id))
     return await answers.begin(
         session, key, lease_seconds=lease_seconds, claim_id=claim_id
@@ -104,10 +105,21 @@ async def _is_over(session: WriteSession, claim_id: int) -> bool:
         return await abandon(session, claim_id)
     if claim.hold_id is not None:
         return not await holds.is_open(session, claim.hold_id)
+    return await _pending(session, claim_id) is None
+
+
+async def _pending(session: WriteSession, claim_id: int) -> TopUp | None:
     topup = await topup_of_claim(session, claim_id)
-    if topup is not None and topup.state in OPEN_STATES:
-        raise SettlementPending(topup.id)
-    return True
+    return topup if topup is not None and topup.state in OPEN_STATES else None
+
+
+async def _why_not(
+    session: WriteSession, claim_id: int, refusal: TallystickError
+) -> TallystickError:
+    pending = await _pending(session, claim_id)
+    if pending is None or isinstance(refusal, IdempotencyMismatch):
+        return refusal
+    return SettlementPending(pending.id)
 
 
 async def begin_purchase(
@@ -130,8 +142,8 @@ async def begin_purchase(
     first = await _purchase(session, key)
     if first is None:
         raise RequestInProgress
-    topup = await _topup_unless_refused(session, first)
-    if topup is None and not await _pass_on(session, first, claim_id):
+    topup = await _topup_of(session, first, key)
+    if topup is None and not await _pass_on(session, first, row):
         raise RequestInProgress
     return topup
 
@@ -142,35 +154,39 @@ async def purchased(session: ReadSession, key: AnswerKey) -> TopUp | None:
     Raises ``IdempotencyMismatch``.
     """
     first = await _purchase(session, key)
-    return await _topup_unless_refused(session, first) if first is not None else None
+    return await _topup_of(session, first, key) if first is not None else None
 
 
 async def _purchase(
     session: ReadSession | WriteSession, key: AnswerKey
 ) -> StoredAnswer | None:
     query = select(StoredAnswer).where(col(StoredAnswer.key) == key.key)
-    row = (await session.exec(query)).one_or_none()
-    if row is not None and row.fingerprint != key.fingerprint:
-        raise IdempotencyMismatch
-    return row
+    return (await session.exec(query)).one_or_none()
 
 
-async def _topup_unless_refused(
-    session: ReadSession | WriteSession, first: StoredAnswer
+async def _topup_of(
+    session: ReadSession | WriteSession, first: StoredAnswer, key: AnswerKey
 ) -> TopUp | None:
-    assert first.claim_id is not None, "a purchase's key names its claim"
-    topup = await topup_of_claim(session, first.claim_id)
-    return None if topup is None or topup.state in _REFUSED else topup
+    is_purchase = first.state == AnswerState.TOPUP and first.claim_id is not None
+    topup = await topup_of_claim(session, first.claim_id or 0) if is_purchase else None
+    if topup is not None and topup.state in _REFUSED:
+        return None
+    if topup is None or first.fingerprint != key.fingerprint:
+        raise IdempotencyMismatch
+    return topup
 
 
-async def _pass_on(session: WriteSession, first: StoredAnswer, claim_id: int) -> bool:
+async def _pass_on(
+    session: WriteSession, first: StoredAnswer, row: dict[str, object]
+) -> bool:
+    """Give the key of a payment that was not taken to the claim of another."""
     statement = (
         update(StoredAnswer)
         .where(
             col(StoredAnswer.id) == first.id,
             col(StoredAnswer.claim_id) == first.claim_id,
         )
-        .values(claim_id=claim_id)
+        .values({name: row[name] for name in ("claim_id", "fingerprint")})
         .execution_options(synchronize_session=False)
     )
     return (await session.exec(statement)).rowcount == 1
