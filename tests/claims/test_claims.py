@@ -14,7 +14,7 @@ from tallystick.claims.claim import (
     decide,
     find_claim,
     overtake,
-    prune_waived,
+    prune_unsettled,
     take_over,
 )
 from tallystick.claims.errors import PaymentBoundElsewhere
@@ -67,7 +67,7 @@ async def _decide(
 
 async def _prune(db: Database, before: int, limit: int = 1000) -> int:
     return await db.write(
-        lambda session: prune_waived(session, before_seconds=before, limit=limit)
+        lambda session: prune_unsettled(session, before_seconds=before, limit=limit)
     )
 
 
@@ -201,16 +201,16 @@ async def test_who_loses_the_decision_reads_how_it_was_decided(db: Database) -> 
     assert await db.write(work) == _WAIVED
 
 
-async def test_only_waived_claims_are_forgotten(db: Database) -> None:
+async def test_only_claims_that_were_never_settled_are_forgotten(db: Database) -> None:
     for n, state in enumerate(ClaimState):
         money = replace(_MONEY, nonce=bytes([n]) * 32)
         assert await _claim(db, money, state) is not None
     assert await _prune(db, 1_000) == 0
-    assert await _prune(db, 1_001) == 1
+    assert await _prune(db, 1_001) == 2
     assert await _prune(db, 1 << 40) == 0
     async with db.read() as session:
         rows = await query(session, "SELECT state FROM claim ORDER BY nonce")
-    assert [row["state"] for row in rows] == ["claimed", "overtaken", "settling"]
+    assert [row["state"] for row in rows] == ["overtaken", "settling"]
 
 
 async def test_a_settled_claim_answers_for_ever(db: Database) -> None:

@@ -1,6 +1,6 @@
 """A waived payment that somebody else submitted does not stop the sweeper."""
 
-from tallystick.claims.claim import ClaimedMoney, Use, claim, prune_waived
+from tallystick.claims.claim import ClaimedMoney, Use, claim, prune_unsettled
 from tallystick.claims.models import ClaimState
 from tallystick.customers.wallets import create_customer
 from tallystick.kernel.db import Database, WriteSession, query
@@ -28,7 +28,7 @@ async def test_an_adopted_claim_stays_and_its_neighbours_are_forgotten(
         )
 
     await db.write(work)
-    assert await db.write(lambda one: prune_waived(one, before_seconds=9)) == 1
+    assert await db.write(lambda one: prune_unsettled(one, before_seconds=9)) == 1
     async with db.read() as session:
         rows = await query(session, "SELECT state FROM claim")
     assert [row["state"] for row in rows] == ["overtaken"]

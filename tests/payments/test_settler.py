@@ -3,14 +3,20 @@
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+
 from tallystick.chain.fault import ErrorAnswer, Fault, FaultProxy
 from tallystick.chain.faults import Answer, Forward
 from tallystick.chain.local import LocalChain
+from tallystick.kernel.db import query
 from tallystick.payments.machine import Act, Decision
 from tallystick.payments.models import TopUpState
 from tallystick.payments.settler import _move
+from tallystick.workers.upkeep import sweep
 from tallystick.x402 import reasons
-from tests.house import DOLLAR, House, Wallet
+from tallystick.x402.errors import PaymentRejected
+from tallystick.x402.wire import Authorization
+from tests.house import DOLLAR, House, Process, Wallet
 from tests.strangers import (
     has_reverted,
     pool_cancellation,
@@ -19,6 +25,9 @@ from tests.strangers import (
 )
 
 S = TopUpState
+ELSEWHERE = b"\x77" * 20
+Claimed = tuple[tuple[Authorization, bytes], int]
+"""What a wallet signed, and the top-up that it became."""
 
 
 async def test_a_payment_is_claimed_signed_sent_and_credited(
@@ -46,12 +55,36 @@ async def test_copies_of_a_payment_are_one_top_up(house: House, wallet: Wallet) 
     assert len(await shop.sent(first)) == 1
 
 
-async def test_a_payer_without_money_is_refused_and_nothing_is_signed(
+async def claim_and_drain(shop: Process, wallet: Wallet, pay_to: bytes) -> Claimed:
+    """A claimed payment whose payer has spent his money elsewhere since."""
+    await wallet.fund(DOLLAR)
+    signed = await wallet.authorize(pay_to)
+    topup_id = await shop.claim(signed)
+    await wallet.send(ELSEWHERE, DOLLAR)
+    return signed, topup_id
+
+
+async def test_an_empty_wallet_is_refused_and_nothing_is_written(
     house: House, local: LocalChain
 ) -> None:
+    """A signature costs nothing, so it must not fill the books either."""
     shop = await house.start()
-    poor = Wallet(local)
-    topup_id = await shop.claim(await poor.authorize(house.pay_to))
+    for _ in range(3):
+        poor = Wallet(local)
+        with pytest.raises(PaymentRejected) as caught:
+            await shop.claim(await poor.authorize(house.pay_to))
+        assert caught.value.reason == reasons.INSUFFICIENT_FUNDS
+    for table in ("claim", "topup", "customer", "wallet", "ledger_account"):
+        async with shop.db.read() as session:
+            assert await query(session, f"SELECT 1 FROM {table}") == []
+
+
+async def test_a_payer_who_is_drained_before_we_sign_is_refused(
+    house: House, local: LocalChain
+) -> None:
+    """A08: nothing is signed for money that is gone."""
+    shop = await house.start()
+    _, topup_id = await claim_and_drain(shop, Wallet(local), house.pay_to)
     topup = await shop.settle(topup_id)
     assert (topup.state, topup.reason) == (S.REJECTED, reasons.INSUFFICIENT_FUNDS)
     assert await shop.sent(topup_id) == []
@@ -63,14 +96,39 @@ async def test_what_was_refused_is_credited_when_its_money_comes_all_the_same(
     """Evidence wins from REJECTED."""
     shop = await house.start()
     poor = Wallet(local)
-    signed = await poor.authorize(house.pay_to)
-    topup_id = await shop.claim(signed)
+    signed, topup_id = await claim_and_drain(shop, poor, house.pay_to)
     assert (await shop.settle(topup_id)).state == S.REJECTED
     await poor.fund(DOLLAR)
     await submit(local, signed)
     await shop.observe()
     assert (await shop.topup(topup_id)).state == S.CREDITED
     assert await shop.credits_of(poor) == 10 * DOLLAR
+
+
+async def test_a_refused_payment_is_forgotten_a_week_after_its_window(
+    any_house: House, local: LocalChain
+) -> None:
+    """Nobody can submit it any more, and every block that could hold it is read."""
+    shop = await any_house.start()
+    _, refused = await claim_and_drain(shop, Wallet(local), any_house.pay_to)
+    assert (await shop.settle(refused)).state == S.REJECTED
+    paid = await shop.claim(
+        await (await Wallet(local).fund()).authorize(shop.rail.pay_to)
+    )
+    assert (await shop.settle(paid)).state == S.CREDITED
+    for days, left in ((6, [paid, refused]), (2, [paid])):
+        await local.advance(days * 24 * 3600)
+        any_house.clock.advance(days * 24 * 3600)
+        await sweep(shop.db, shop.rail)
+        await local.mine()
+        assert {one.id for one in await shop.topups()} == {paid, refused}, (
+            "not yet read"
+        )
+        await shop.observe()
+        await sweep(shop.db, shop.rail)
+        assert {one.id for one in await shop.topups()} == set(left)
+    async with shop.db.read() as session:
+        assert len(await query(session, "SELECT 1 FROM claim")) == 1
 
 
 async def test_what_expired_is_credited_when_its_money_had_come_all_the_same(

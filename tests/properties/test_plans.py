@@ -14,11 +14,13 @@ from tests.ledger.bookings import ALICE, balance, book, buy, charge, give
 from tallystick.claims.claim import (
     ClaimedMoney,
     Use,
+    abandon,
     claim,
     decide,
     find_claim,
     overtake,
-    prune_waived,
+    prune_unsettled,
+    read_claim,
     take_over,
 )
 from tallystick.claims.models import ClaimState
@@ -28,6 +30,7 @@ from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.db import Database, WriteSession
 from tallystick.kernel.money import MicroCredits
 from tallystick.ledger.statement import statement
+from tallystick.payments.topups import prune_rejected
 
 _GROWING = "transfer|ledger_transaction|ledger_account|account_balance|hold|claim"
 _SCAN = re.compile(rf"SCAN ({_GROWING}|credit_grant|wallet|customer)\b")
@@ -76,7 +79,10 @@ async def _claims(db: Database, _clock: OffsetClock) -> None:
         await take_over(session, made.id, wait_ms=1)
         await decide(session, made.id, ClaimState.WAIVED)
         await overtake(session, made.id)
-        await prune_waived(session, before_seconds=9)
+        await abandon(session, made.id)
+        await read_claim(session, made.id)
+        await prune_unsettled(session, before_seconds=9)
+        await prune_rejected(session, before_seconds=9)
 
     await db.write(work)
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, literal_column, update
+from sqlalchemy import ColumnElement, delete, text, update
 from sqlmodel import col, select
 
 from tallystick.claims.errors import PaymentBoundElsewhere
@@ -13,8 +13,8 @@ from tallystick.kernel.db import ReadSession, WriteSession, new_id, now_ms
 from tallystick.kernel.money import MicroCredits
 from tallystick.ledger.accounts import insert_once
 
-# Spelled out, so that a plan made for any state still uses the index of waived claims.
-_WAIVED = col(Claim.state) == literal_column("'waived'")
+# Spelled out, so that a plan made for any state still uses their index.
+_UNSETTLED = text("claim.state IN ('waived', 'claimed')")
 _SIZES = {"token": 20, "payer": 20, "nonce": 32, "binding": 16}
 
 
@@ -176,15 +176,15 @@ async def read_claim(
     return (await session.exec(query)).one_or_none()
 
 
-async def prune_waived(
+async def prune_unsettled(
     session: WriteSession, *, before_seconds: int, limit: int = 1000
 ) -> int:
-    """Forget waived claims whose window closed before that time; how many.
+    """Forget waived and undecided claims whose window closed before that time.
 
-    Only these are ever forgotten. The caller leaves a margin and judges by the later
-    of the chain's and the machine's clock.
+    How many. What was settled is kept for ever. The caller leaves a margin and judges
+    by the later of the chain's and the machine's clock.
     """
-    old = (_WAIVED, col(Claim.valid_before) < before_seconds)
+    old = (_UNSETTLED, col(Claim.valid_before) < before_seconds)
     oldest_first = (col(Claim.valid_before), col(Claim.id))
     some = select(Claim.id).where(*old).order_by(*oldest_first).limit(limit)
     # As a plain subquery PostgreSQL could run it once for each row.
@@ -197,6 +197,11 @@ async def prune_waived(
         .execution_options(synchronize_session=False)
     )
     return len((await session.exec(statement)).all())
+
+
+async def forget_claims(session: WriteSession, claim_ids: Sequence[int]) -> None:
+    """Forget claims of which the caller knows that they will never be settled."""
+    await session.exec(delete(Claim).where(col(Claim.id).in_(claim_ids)))
 
 
 def _terms(one: Claim | ClaimedMoney) -> Sequence[object]:

@@ -42,10 +42,10 @@ class Claim(SQLModel, table=True):
         UniqueConstraint("chain_id", "token", "payer", "nonce", name="uq_claim_money"),
         CheckConstraint("value > 0", name="value"),
         Index(
-            "ix_claim_waived_valid_before",
+            "ix_claim_unsettled_valid_before",
             "valid_before",
-            sqlite_where=text("state = 'waived'"),
-            postgresql_where=text("state = 'waived'"),
+            sqlite_where=text("state IN ('waived', 'claimed')"),
+            postgresql_where=text("state IN ('waived', 'claimed')"),
         ),
     )
 

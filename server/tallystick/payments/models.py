@@ -77,6 +77,12 @@ class TopUp(SQLModel, table=True):
             sqlite_where=text("state IN ('claimed', 'signed', 'watch')"),
             postgresql_where=text("state IN ('claimed', 'signed', 'watch')"),
         ),
+        Index(
+            "ix_topup_rejected_valid_before",
+            "valid_before",
+            sqlite_where=text("state = 'rejected'"),
+            postgresql_where=text("state = 'rejected'"),
+        ),
     )
 
     id: int = Field(sa_column=id_column())

@@ -3,6 +3,8 @@
 import asyncio
 
 from tallystick.chain.rpc import Block
+from tallystick.chain.together import together
+from tallystick.chain.token import balance_of, nonce_used
 from tallystick.claims.claim import ClaimedMoney, Use, claim, find_claim
 from tallystick.claims.models import Claim, ClaimState
 from tallystick.customers.wallets import customer_of_wallet, ensure_customer_of_wallet
@@ -28,13 +30,41 @@ async def probe(rail: Rail) -> Block:
 
     Raises ``TopUpsUnavailable`` or ``RpcUnavailable`` (both 503).
     """
+    _require_open(rail)
+    return await rail.head()
+
+
+async def probe_for(rail: Rail, money: ClaimedMoney) -> Block:
+    """The same for a payment, which its payer must be able to make.
+
+    Claims are kept for long, so wallets that hold nothing must not make any. Raises
+    ``PaymentRejected`` as well.
+    """
+    _require_open(rail)
+    questions = [rail.head(), _has_funds(rail, money)]
+    head, has_funds = await together(questions, len(questions))
+    if not has_funds:
+        raise PaymentRejected(
+            reasons.INSUFFICIENT_FUNDS, "the payer's wallet holds less than it signed"
+        )
+    assert isinstance(head, Block)
+    return head
+
+
+def _require_open(rail: Rail) -> None:
     if not rail.opening.is_open:
         raise TopUpsUnavailable("the chain has not answered since the start")
     if not rail.relayers:
         raise TopUpsUnavailable("no relayer key is configured")
     if not rail.solvent_relayers:
         raise TopUpsUnavailable("no relayer has money for gas")
-    return await rail.head()
+
+
+async def _has_funds(rail: Rail, money: ClaimedMoney) -> bool:
+    if await balance_of(rail.chain, money.payer) >= money.value:
+        return True
+    # Gone because somebody submitted this very payment: then the money is ours.
+    return await nonce_used(rail.chain, money.payer, money.nonce)
 
 
 def scan_from(rail: Rail, head: Block) -> int:

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func
+from sqlalchemy import delete, func, text
 from sqlmodel import col, select
 
-from tallystick.claims.claim import overtake
+from tallystick.claims.claim import forget_claims, overtake
 from tallystick.claims.models import Claim
 from tallystick.kernel.db import ReadSession, WriteSession, new_id, now_ms
 from tallystick.kernel.ids import encode_id
@@ -128,6 +128,27 @@ async def adopt_claim(
     await session.flush()
     await overtake(session, found.id)
     return topup
+
+
+async def prune_rejected(
+    session: WriteSession, *, before_seconds: int, limit: int = 1000
+) -> int:
+    """Forget rejected top-ups whose window closed before that time, with their claims.
+
+    How many. Nothing was signed for them, and every block in which somebody else could
+    have submitted them is read: the caller sees to that.
+    """
+    rejected = text("topup.state = 'rejected'")  # as its index has it
+    old = (rejected, col(TopUp.valid_before) < before_seconds)
+    query = select(TopUp.id, TopUp.claim_id).where(*old)
+    oldest_first = query.order_by(col(TopUp.valid_before)).limit(limit)
+    # Whoever credits one of them meanwhile keeps it.
+    rows = (await session.exec(oldest_first.with_for_update(skip_locked=True))).all()
+    if rows:
+        ids = [topup_id for topup_id, _ in rows]
+        await session.exec(delete(TopUp).where(col(TopUp.id).in_(ids)))
+        await forget_claims(session, [claim_id for _, claim_id in rows])
+    return len(rows)
 
 
 async def read_topup(session: ReadSession | WriteSession, topup_id: int) -> TopUp:

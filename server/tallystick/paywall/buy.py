@@ -13,7 +13,7 @@ from tallystick.payments.presented import Presented, check_payment, money_of
 from tallystick.payments.purchase import (
     known_topup,
     open_purchase,
-    probe,
+    probe_for,
     require_network,
     require_paid,
     require_payer,
@@ -87,7 +87,7 @@ async def settle(gate: Gate, order: Order, presented: Presented) -> Bought:
     earlier = await _purchased(gate, order, presented)
     if earlier is not None:
         return await _wait(gate, order, earlier, replayed=True)
-    head = await probe(gate.rail)
+    head = await probe_for(gate.rail, presented.money)
 
     async def work(session: WriteSession) -> int:
         made, topup_id = await open_purchase(session, gate.rail, presented, head)

@@ -21,7 +21,7 @@ from tallystick.payments.errors import PaymentInProgress, SettlementPending
 from tallystick.payments.models import OPEN_STATES
 from tallystick.payments.presented import check_payment, money_of
 from tallystick.payments.purchase import (
-    probe,
+    probe_for,
     require_network,
     require_payer,
     wait_for,
@@ -152,7 +152,7 @@ async def _waive_at_once(call: PaidCall) -> Serve | Replay | None:
 
 
 async def _claim(call: PaidCall) -> Replay | _Undecided:
-    head = await probe(call.gate.rail)
+    head = await probe_for(call.gate.rail, call.presented.money)
 
     async def work(session: WriteSession) -> Replay | _Undecided:
         payer = call.presented.money.payer
@@ -186,7 +186,7 @@ class _Answered(Exception):
 
 async def _resume(call: PaidCall, known: Claim) -> Replay | _Undecided:
     """Go on with a claim whose own request died before anything was decided."""
-    head = await probe(call.gate.rail)
+    head = await probe_for(call.gate.rail, call.presented.money)
 
     async def work(session: WriteSession) -> Replay | _Undecided:
         if not await take_over(session, known.id, wait_ms=call.claim_ms):

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from tallystick.claims.claim import prune_waived
+from tallystick.claims.claim import prune_unsettled
 from tallystick.credits.holds import expire_due
 from tallystick.identity.nonces import forget_expired_nonces
 from tallystick.kernel.db import Database
@@ -13,10 +13,12 @@ from tallystick.payments.gas import check_gas
 from tallystick.payments.observer import observed_seconds
 from tallystick.payments.rail import Rail
 from tallystick.payments.sending import send_stranded
+from tallystick.payments.topups import prune_rejected
 from tallystick.paywall.answers import forget_expired
 
 _log = get_logger(__name__)
 _CLAIM_MARGIN_SECONDS = 3600
+_REJECTED_SECONDS = 7 * 24 * 3600
 _NONCE_MARGIN_MS = 600_000
 
 
@@ -52,7 +54,7 @@ async def sweep(db: Database, rail: Rail) -> None:
 
 
 async def _prune(db: Database, rail: Rail) -> None:
-    """Forget waived claims that can neither be presented nor captured any more.
+    """Forget payments that can neither be presented nor captured any more.
 
     Presented: the later of both clocks judges windows, so it judges here.
     Captured: no block of a later time holds evidence, but every block up to then must
@@ -62,4 +64,7 @@ async def _prune(db: Database, rail: Rail) -> None:
         return
     now = min(rail.now_seconds(), await observed_seconds(db, rail))
     before = now - _CLAIM_MARGIN_SECONDS
-    await db.write(lambda session: prune_waived(session, before_seconds=before))
+    await db.write(lambda session: prune_unsettled(session, before_seconds=before))
+    # Longer, because their payers were given an address to look at.
+    week_ago = now - _REJECTED_SECONDS
+    await db.write(lambda session: prune_rejected(session, before_seconds=week_ago))

@@ -243,11 +243,11 @@ def upgrade() -> None:
             batch_op.f("ix_claim_customer_id"), ["customer_id"], unique=False
         )
         batch_op.create_index(
-            "ix_claim_waived_valid_before",
+            "ix_claim_unsettled_valid_before",
             ["valid_before"],
             unique=False,
-            sqlite_where=sa.text("state = 'waived'"),
-            postgresql_where=sa.text("state = 'waived'"),
+            sqlite_where=sa.text("state IN ('waived', 'claimed')"),
+            postgresql_where=sa.text("state IN ('waived', 'claimed')"),
         )
 
     op.create_table(
@@ -446,6 +446,13 @@ def upgrade() -> None:
             postgresql_where=sa.text("state IN ('claimed', 'signed', 'watch')"),
         )
         batch_op.create_index(
+            "ix_topup_rejected_valid_before",
+            ["valid_before"],
+            unique=False,
+            sqlite_where=sa.text("state = 'rejected'"),
+            postgresql_where=sa.text("state = 'rejected'"),
+        )
+        batch_op.create_index(
             "uq_topup_in_flight_wallet",
             ["chain_id", "payer"],
             unique=True,
@@ -539,6 +546,11 @@ def downgrade() -> None:
             postgresql_where=sa.text("in_flight"),
         )
         batch_op.drop_index(
+            "ix_topup_rejected_valid_before",
+            sqlite_where=sa.text("state = 'rejected'"),
+            postgresql_where=sa.text("state = 'rejected'"),
+        )
+        batch_op.drop_index(
             "ix_topup_open",
             sqlite_where=sa.text("state IN ('claimed', 'signed', 'watch')"),
             postgresql_where=sa.text("state IN ('claimed', 'signed', 'watch')"),
@@ -573,9 +585,9 @@ def downgrade() -> None:
     op.drop_table("credit_grant")
     with op.batch_alter_table("claim", schema=None) as batch_op:
         batch_op.drop_index(
-            "ix_claim_waived_valid_before",
-            sqlite_where=sa.text("state = 'waived'"),
-            postgresql_where=sa.text("state = 'waived'"),
+            "ix_claim_unsettled_valid_before",
+            sqlite_where=sa.text("state IN ('waived', 'claimed')"),
+            postgresql_where=sa.text("state IN ('waived', 'claimed')"),
         )
         batch_op.drop_index(batch_op.f("ix_claim_customer_id"))
 
