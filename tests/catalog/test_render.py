@@ -35,7 +35,7 @@ def test_the_price_list_is_exact_json(shop: Shop) -> None:
         b'"credits":0.000003,"usd":0.0000003,"unit":"token","quantity_from":"tokens",'
         b'"minimum_quantity":1,"maximum_quantity":100,"success":"answered",'
         b'"methods":["GET","POST"],"parameters":[{"name":"tokens","type":"list",'
-        b'"required":true,"description":""}]}],'
+        b'"required":true,"description":"","items":"string","unique":false}]}],'
         b'"packs":[{"id":"small","price_usd":5,"credits":50,"bonus":0,"badge":null,'
         b'"savings_usd":null},{"id":"large","price_usd":20,"credits":225.5,'
         b'"bonus":25.5,"badge":"Most popular","savings_usd":2.55}]}'
