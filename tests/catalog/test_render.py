@@ -29,7 +29,8 @@ def test_the_price_list_is_exact_json(shop: Shop) -> None:
     assert json.dumps(catalog_document(catalog)) == (
         b'{"slug":"shop","name":"Shop","description":"","currency":"USD",'
         b'"version":"' + catalog.version.encode() + b'",'
-        b'"credit":{"name":"credit","plural":"credits","price_usd":0.1},'
+        b'"credit":{"name":"credit","plural":"credits","price_usd":0.1,'
+        b'"low_balance":5},'
         b'"topup":{"auto_topup_usd":1,"minimum_usd":0.05,"maximum_usd":1000},'
         b'"features":[{"slug":"audit","name":"Audit","description":"",'
         b'"credits":0.000003,"usd":0.0000003,"unit":"token","quantity_from":"tokens",'

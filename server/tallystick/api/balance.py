@@ -11,7 +11,7 @@ from tallystick.api.identify import CustomerDep, GateDep
 from tallystick.credits.grants import grants_of
 from tallystick.identity.keys import Scope
 from tallystick.kernel.ids import decode_id, encode_id
-from tallystick.kernel.money import to_decimal
+from tallystick.kernel.money import parse_credits, to_decimal
 from tallystick.ledger.balances import customer_balance
 from tallystick.ledger.statement import StatementLine, statement
 from tallystick.payments.topups import (
@@ -22,8 +22,6 @@ from tallystick.payments.topups import (
 from tallystick.paywall.receipt import NO_STORE
 
 router = APIRouter(prefix="/api/credits", tags=["credits"])
-_LOW_MICRO = 5_000_000
-"""Seed X: a balance below 5 credits is low."""
 
 
 @router.get("")
@@ -31,6 +29,7 @@ async def read_credits(gate: GateDep, caller: CustomerDep) -> Response:
     """What the caller has, what is held, and where it came from."""
     caller.require(Scope.READ)
     assert caller.customer_id is not None
+    low = gate.catalog().credit.low_balance
     async with gate.db.read() as session:
         funds = await customer_balance(session, caller.customer_id)
         grants = await grants_of(session, caller.customer_id, limit=50)
@@ -41,7 +40,7 @@ async def read_credits(gate: GateDep, caller: CustomerDep) -> Response:
         "held": to_decimal(funds.held),
         "available": to_decimal(funds.available),
         "provisional": to_decimal(provisional),
-        "low_balance": funds.available < _LOW_MICRO,
+        "low_balance": funds.available < parse_credits(low),
         "grants": [
             {
                 "id": encode_id("grt", one.id),

@@ -110,6 +110,8 @@ class Credit(Table):
     """The word for several of it, 1 to 80 characters."""
     price_usd: Positive
     """US dollars for one credit: above 0, at most six decimals."""
+    low_balance: NotNegative = Decimal(5)
+    """Credits: who has less is told that it is low; at most six decimals."""
 
 
 class TopUp(Table):
