@@ -17,6 +17,7 @@ from tallystick.api.answers import (
     problem,
     replayed,
 )
+from tallystick.api.plain_words import UNSEEN, in_plain_words
 from tallystick.kernel.errors import (
     BadInput,
     Conflict,
@@ -161,14 +162,12 @@ def _invalid(_request: Request, error: Exception) -> Response:
     return problem(invalid_request(error.errors()))
 
 
-def invalid_request(errors: Any) -> InvalidRequest:
-    """What pydantic found, without the input itself (it may hold a secret)."""
-    found = [
-        {"field": ".".join(str(part) for part in one["loc"]), "problem": one["msg"]}
-        for one in errors
-    ]
+def invalid_request(errors: Any, given: Any = UNSEEN) -> InvalidRequest:
+    """What pydantic found in ``given``, told without a value (it may be a secret)."""
+    found = in_plain_words(errors, given)
     first = found[0]
-    return InvalidRequest(f"{first['field']}: {first['problem']}", errors=found)
+    detail = f"{first['field']} {first['problem']}; expected: {first['expected']}"
+    return InvalidRequest(detail, errors=found)
 
 
 def _http(_request: Request, error: Exception) -> Response:

@@ -10,6 +10,7 @@ from tallystick.api.answers import ExactJson
 from tallystick.api.bodies import Body, body_schema, json_body
 from tallystick.api.errors import InvalidRequest
 from tallystick.api.identify import CustomerDep, GateDep
+from tallystick.api.plain_words import told
 from tallystick.identity.keys import ProvenKey, Scope, issue_key, list_keys, revoke_key
 from tallystick.identity.models import ApiKey, KeyKind
 from tallystick.kernel.ids import decode_id, encode_id
@@ -21,7 +22,7 @@ router = APIRouter(prefix="/api/keys", tags=["keys"])
 def _printable(name: str) -> str:
     # PostgreSQL holds no NUL, and a name stands in logs and lists.
     if not name.isprintable():
-        raise ValueError("this is not printable")
+        raise told("is not printable", "letters, digits and signs")
     return name
 
 
