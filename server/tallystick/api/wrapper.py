@@ -21,7 +21,7 @@ from tallystick.api.errors import CaptureFailed
 from tallystick.api.passage import PASSAGE, Admission, BodyDigest, Passage
 from tallystick.kernel.log import get_logger
 from tallystick.paywall.answers import LARGEST_BODY_BYTES, Answer
-from tallystick.paywall.finish import finish_failed, finish_served
+from tallystick.paywall.finish import finish_failed, finish_served, is_answered
 from tallystick.paywall.receipt import receipt_headers
 
 _log = get_logger(__name__)
@@ -193,7 +193,7 @@ async def _finish(
 ) -> Mapping[str, str] | None:
     """The receipt's headers; None when what was served could not be charged."""
     gate, serve = admission.gate, admission.serve
-    if status >= HTTPStatus.BAD_REQUEST:
+    if not is_answered(status):
         return await _release(admission)
     try:
         charged = await finish_served(gate, serve, answer)
