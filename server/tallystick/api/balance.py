@@ -6,8 +6,8 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from tallystick.api.answers import ExactJson
-from tallystick.api.errors import InvalidRequest
 from tallystick.api.identify import CustomerDep, GateDep
+from tallystick.api.paging import read_cursor
 from tallystick.credits.grants import grants_of
 from tallystick.identity.keys import Scope
 from tallystick.kernel.ids import decode_id, encode_id
@@ -72,7 +72,7 @@ async def read_statement(
     """The statement, newest first; pass ``next_cursor`` on for older lines."""
     caller.require(Scope.READ)
     assert caller.customer_id is not None
-    before = _read_cursor(cursor)
+    before = read_cursor(cursor)
     async with gate.db.read() as session:
         lines = await statement(
             session, caller.customer_id, before=before, limit=limit + 1
@@ -81,14 +81,6 @@ async def read_statement(
     following = str(page[-1].version) if rest else None
     document = {"transactions": [_line(one) for one in page], "next_cursor": following}
     return ExactJson(document, headers=NO_STORE)
-
-
-def _read_cursor(cursor: str | None) -> int | None:
-    if cursor is None:
-        return None
-    if not cursor.isascii() or not cursor.isdecimal() or len(cursor) > 18:
-        raise InvalidRequest("the cursor is not one that a page gave", field="cursor")
-    return int(cursor)
 
 
 def _line(one: StatementLine) -> dict[str, Any]:
