@@ -15,6 +15,7 @@ from tallystick.api import (
     balance,
     catalog,
     deduct,
+    docs_page,
     features,
     health,
     keys,
@@ -117,12 +118,13 @@ def create_app(settings: Settings | None = None, clock: Clock | None = None) -> 
     """
     app = FastAPI(
         title="Tallystick",
-        docs_url="/docs",
+        docs_url=None,  # our own page needs no foreign host
         redoc_url=None,
         # A redirect would go wherever the Host header says, with keys and payments.
         redirect_slashes=False,
     )
     install(app, settings or Settings(), clock=clock)
+    app.include_router(docs_page.router)
     own_every_error(app)
     # Browsers may read the payment headers; cookies play no part here.
     app.add_middleware(

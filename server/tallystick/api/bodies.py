@@ -15,6 +15,9 @@ from tallystick.kernel import json
 LARGEST_BODY_BYTES = 64 * 1024
 DEEPEST_BODY = 32
 """Lists and objects inside of each other; no request needs ten."""
+SCHEMAS = "#/components/schemas/"
+OUR_SCHEMA = "Tallystick"
+"""Begins the names of our schemas: a seller's app may have a ``Problem`` of its own."""
 _HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")  # perhaps one without the other
 _NUMBER = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?")
 T = TypeVar("T", bound="Body")
@@ -89,7 +92,13 @@ def json_body(
 
 
 def body_schema(model: type[Body]) -> dict[str, Any]:
-    """What ``openapi_extra`` needs, since FastAPI does not see the body."""
-    schema = model.model_json_schema()
+    """What ``openapi_extra`` needs, since FastAPI does not see the body.
+
+    Its references lead to ``components``, where ``documentation`` puts what they mean.
+    """
+    schema = model.model_json_schema(ref_template=f"{SCHEMAS}{OUR_SCHEMA}{{model}}")
+    if inner := schema.pop("$defs", None):
+        named = {f"{OUR_SCHEMA}{name}": inner[name] for name in inner}
+        schema["$defs"] = named
     content = {"application/json": {"schema": schema}}
     return {"requestBody": {"required": True, "content": content}}

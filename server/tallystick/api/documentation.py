@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from tallystick.api.answers import PROBLEM
+from tallystick.api.bodies import OUR_SCHEMA, SCHEMAS
 from tallystick.api.paid_routes import paid_routes
 from tallystick.api.passage import Running
 from tallystick.catalog.models import LARGEST, Catalog, Feature, Parameter
@@ -19,11 +20,12 @@ from tallystick.catalog.pricing import usdc_for_credits
 from tallystick.kernel.money import format_credits, format_usdc, parse_credits
 
 PRICE = "x-tallystick-price"
-_SCHEMA = "#/components/schemas/"
+_PROBLEM = f"{OUR_SCHEMA}Problem"
+_UNPAID = f"{OUR_SCHEMA}PaymentRequired"
 PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
     "default": {
         "description": "A problem, told as RFC 9457 has it",
-        "content": {PROBLEM: {"schema": {"$ref": f"{_SCHEMA}Problem"}}},
+        "content": {PROBLEM: {"schema": {"$ref": f"{SCHEMAS}{_PROBLEM}"}}},
     }
 }
 _PAYMENT_REQUIRED = {
@@ -34,7 +36,7 @@ _PAYMENT_REQUIRED = {
             "schema": {"type": "string"},
         }
     },
-    "content": {PROBLEM: {"schema": {"$ref": f"{_SCHEMA}PaymentRequired"}}},
+    "content": {PROBLEM: {"schema": {"$ref": f"{SCHEMAS}{_UNPAID}"}}},
 }
 _RECEIPT_HEADERS = {
     name: {"description": words, "schema": {"type": "string"}}
@@ -52,7 +54,7 @@ _PROBLEM_MEMBERS = {
     "next_step": "What the caller can do about it",
 }
 _SCHEMAS: dict[str, Any] = {
-    "Problem": {
+    _PROBLEM: {
         "type": "object",
         "required": ["title", "status", "code"],
         "properties": {
@@ -63,8 +65,8 @@ _SCHEMAS: dict[str, Any] = {
             "status": {"type": "integer", "description": "The HTTP status"},
         },
     },
-    "PaymentRequired": {
-        "allOf": [{"$ref": f"{_SCHEMA}Problem"}],
+    _UNPAID: {
+        "allOf": [{"$ref": f"{SCHEMAS}{_PROBLEM}"}],
         "properties": {
             "credits": {"type": "number", "description": "What the caller has"},
             "required": {"type": "number", "description": "What the call costs"},
@@ -82,7 +84,7 @@ _PAYERS: dict[str, Any] = {
         "scheme": "bearer",
         "description": "A customer's API key, tk_…",
     },
-    "Payment": {
+    "TallystickPayment": {
         "type": "apiKey",
         "in": "header",
         "name": "PAYMENT-SIGNATURE",
@@ -101,28 +103,49 @@ def document(app: FastAPI, prefix: str) -> None:
         schema = plain()
         running = getattr(app.state, "tallystick", None)
         if not isinstance(running, Running):
-            return schema
+            return _with_components(schema)
         catalog = running.gate.catalog()
         key = (id(schema), catalog.version)
         if key not in told:
             told.clear()
-            told[key] = _with_prices(app, schema, prefix, catalog, running.handlers)
+            told[key] = _with_components(schema)
+            _tell_prices(app, told[key], prefix, catalog, running.handlers)
         return told[key]
 
     app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's manual has it
 
 
-def _with_prices(
-    app: FastAPI,
-    schema: dict[str, Any],
-    prefix: str,
-    catalog: Catalog,
-    served: Iterable[str],
-) -> dict[str, Any]:
+def _with_components(schema: dict[str, Any]) -> dict[str, Any]:
+    """A copy in which everything that we refer to is there."""
     whole = deepcopy(schema)
     components = whole.setdefault("components", {})
     components.setdefault("schemas", {}).update(_SCHEMAS)
     components.setdefault("securitySchemes", {}).update(_PAYERS)
+    for path_item in whole["paths"].values():
+        for operation in path_item.values():
+            components["schemas"] |= _lifted(operation)
+    return whole
+
+
+def _lifted(operation: Any) -> dict[str, Any]:
+    """Our definitions inside of a body's schema, which loses them."""
+    body = operation.get("requestBody", {}) if isinstance(operation, dict) else {}
+    content = body.get("content", {}).get("application/json", {})
+    schema = content.get("schema", {})
+    inner = schema.get("$defs", {})
+    ours = {name: inner[name] for name in inner if name.startswith(OUR_SCHEMA)}
+    if ours:
+        del schema["$defs"]
+    return ours
+
+
+def _tell_prices(
+    app: FastAPI,
+    whole: dict[str, Any],
+    prefix: str,
+    catalog: Catalog,
+    served: Iterable[str],
+) -> None:
     for slug in served:
         feature = catalog.feature(slug)
         path = f"{prefix}/features/{slug}"
@@ -133,7 +156,6 @@ def _with_prices(
             if method.lower() in path_item:
                 feature = catalog.feature(route.features[0])
                 _price(path_item[method.lower()], catalog, feature)
-    return whole
 
 
 def _feature_path(catalog: Catalog, feature: Feature) -> dict[str, Any]:
