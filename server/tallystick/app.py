@@ -16,6 +16,7 @@ from tallystick.api import (
     catalog,
     deduct,
     docs_page,
+    error_page,
     features,
     health,
     keys,
@@ -42,6 +43,7 @@ _ROOMS = (
     keys,
     paywall_verbs,
     health,
+    error_page,
 )
 PAYMENT_HEADERS = (
     "PAYMENT-REQUIRED",

@@ -16,6 +16,7 @@ from tallystick.api.answers import (
     challenge_answer,
     problem,
     replayed,
+    root_of,
 )
 from tallystick.api.plain_words import UNSEEN, in_plain_words
 from tallystick.kernel.errors import (
@@ -86,6 +87,7 @@ class CaptureFailed(Unavailable):
 class SetUpWrongly(TallystickError):
     """The seller's app cannot charge as it is; its developer must change it."""
 
+    is_for_operators = True
     title = "The server is set up wrongly"
     next_step = "The seller must correct the app."
 
@@ -152,14 +154,14 @@ def _answered(_request: Request, outcome: Exception) -> Response:
     return challenge_answer(outcome.verdict)
 
 
-def _known(api_prefix: str, _request: Request, error: Exception) -> Response:
+def _known(api_prefix: str, request: Request, error: Exception) -> Response:
     assert isinstance(error, TallystickError)
-    return problem(error, api_prefix)
+    return problem(error, root_of(request.scope) + api_prefix)
 
 
-def _invalid(_request: Request, error: Exception) -> Response:
+def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return problem(invalid_request(error.errors()))
+    return _known("", request, invalid_request(error.errors()))
 
 
 def invalid_request(errors: Any, given: Any = UNSEEN) -> InvalidRequest:
@@ -170,13 +172,14 @@ def invalid_request(errors: Any, given: Any = UNSEEN) -> InvalidRequest:
     return InvalidRequest(detail, errors=found)
 
 
-def _http(_request: Request, error: Exception) -> Response:
+def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == HTTPStatus.NOT_FOUND:
-        return problem(UnknownRoute("there is nothing at this path"))
+        return _known("", request, UnknownRoute("there is nothing at this path"))
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = (error.headers or {}).get("Allow", "")
-        return problem(MethodNotAllowed(re.findall("[A-Z]+", allowed)))
+        found = re.findall("[A-Z]+", allowed)
+        return _known("", request, MethodNotAllowed(found))
     phrase = HTTPStatus(error.status_code).phrase
     code = phrase.lower().replace(" ", "_").replace("-", "_")
     document = {"title": phrase, "status": error.status_code, "code": code}
@@ -185,7 +188,7 @@ def _http(_request: Request, error: Exception) -> Response:
 
 def _unforeseen(request: Request, error: Exception) -> Response:
     _log.error("unforeseen_error", path=request.url.path, kind=type(error).__name__)
-    return problem(InternalError("the request could not be finished"))
+    return _known("", request, InternalError("the request could not be finished"))
 
 
 def install_error_answers(app: FastAPI, api_prefix: str = "") -> None:
