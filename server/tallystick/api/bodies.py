@@ -7,8 +7,14 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from starlette.requests import ClientDisconnect
 
-from tallystick.api.errors import BodyTooLarge, InvalidRequest, invalid_request
+from tallystick.api.errors import (
+    BodyCutOff,
+    BodyTooLarge,
+    InvalidRequest,
+    invalid_request,
+)
 from tallystick.api.plain_words import told
 from tallystick.kernel import json
 
@@ -30,15 +36,21 @@ class Body(BaseModel):
 
 
 async def bounded_body(request: Request, limit: int = LARGEST_BODY_BYTES) -> bytes:
-    """The whole body; raises ``BodyTooLarge`` as soon as that is certain."""
+    """The whole body; raises ``BodyTooLarge`` as soon as that is certain.
+
+    Raises ``BodyCutOff`` when the client leaves before the body's end.
+    """
     if hasattr(request, "_body"):
         return await request.body()
     chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise BodyTooLarge(f"the body is larger than {limit} bytes")
-        chunks.append(chunk)
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > limit:
+                raise BodyTooLarge(f"the body is larger than {limit} bytes")
+            chunks.append(chunk)
+    except ClientDisconnect as gone:
+        raise BodyCutOff("the connection ended before the body did") from gone
     request._body = b"".join(chunks)  # noqa: SLF001  # where request.body() looks
     return request._body  # noqa: SLF001  # likewise
 

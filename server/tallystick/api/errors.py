@@ -47,6 +47,14 @@ class BodyTooLarge(BadInput):
     next_step = "Send a smaller body."
 
 
+class BodyCutOff(BadInput):
+    """The client went away in the middle of its body; nothing was done."""
+
+    status = 400
+    title = "The body is not whole"
+    next_step = "Send the whole request again; nothing was charged."
+
+
 class UnknownRoute(NotFound):
     """There is nothing at this path."""
 
