@@ -64,14 +64,18 @@ class LiveServer:
         return await audit(gate.db, gate.rail)
 
 
-async def start_server(settings: Settings, app: Any = None) -> LiveServer:
+async def start_server(
+    settings: Settings, app: Any = None, *, http: Any = "auto"
+) -> LiveServer:
     """Serve with these settings, by an app of one's own if it is given.
 
-    A port of 0 takes a free one.
+    A port of 0 takes a free one. ``http`` is uvicorn's protocol.
     """
     clock = OffsetClock()
     app = app or create_app(settings, clock)
-    config = uvicorn.Config(app, port=settings.port, log_config=None, lifespan="on")
+    config = uvicorn.Config(
+        app, port=settings.port, log_config=None, lifespan="on", http=http
+    )
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve())
     while not server.started:

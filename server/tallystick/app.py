@@ -15,6 +15,8 @@ from tallystick.api import (
     balance,
     catalog,
     deduct,
+    docs_page,
+    error_page,
     features,
     health,
     keys,
@@ -41,6 +43,7 @@ _ROOMS = (
     keys,
     paywall_verbs,
     health,
+    error_page,
 )
 PAYMENT_HEADERS = (
     "PAYMENT-REQUIRED",
@@ -117,12 +120,13 @@ def create_app(settings: Settings | None = None, clock: Clock | None = None) -> 
     """
     app = FastAPI(
         title="Tallystick",
-        docs_url="/docs",
+        docs_url=None,  # our own page needs no foreign host
         redoc_url=None,
         # A redirect would go wherever the Host header says, with keys and payments.
         redirect_slashes=False,
     )
     install(app, settings or Settings(), clock=clock)
+    app.include_router(docs_page.router)
     own_every_error(app)
     # Browsers may read the payment headers; cookies play no part here.
     app.add_middleware(

@@ -66,3 +66,7 @@ async def broken(_context: Any, *, how: str) -> dict[str, Any]:
 
 async def words(_context: Any, *, words: list[str]) -> dict[str, Any]:
     return {"words": len(words)}
+
+
+async def strict(_context: Any, **given: Any) -> dict[str, Any]:
+    return given

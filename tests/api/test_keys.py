@@ -186,3 +186,55 @@ async def test_a_service_key_makes_keys_for_the_customer_it_names(
         KEYS, json={}, headers=reader | {"Tallystick-Customer": customer}
     )
     assert refusal_of(answer) == (403, "scope_missing")
+
+
+async def test_keys_are_told_page_by_page_each_once(
+    shop: httpx.AsyncClient, key: str
+) -> None:
+    made = [(await make(shop, key, name=f"key {n}"))["id"] for n in range(7)]
+    for limit in (1, 3, 4, 8, 100):
+        found: list[str] = []
+        cursor = None
+        while cursor is not None or not found:
+            query = {"limit": limit} | ({"cursor": cursor} if cursor else {})
+            page = (await shop.get(KEYS, params=query, headers=bearer(key))).json()
+            assert 0 < len(page["keys"]) <= limit
+            found += [one["id"] for one in page["keys"]]
+            cursor = page["next_cursor"]
+        # The oldest is the key that asks.
+        assert found[:-1] == made[::-1]
+        assert len(found) == 8
+
+
+@ON_SQLITE
+async def test_a_cursor_of_another_customers_shows_only_ones_own_keys(
+    shop: httpx.AsyncClient, shop_server: LiveServer, key: str
+) -> None:
+    for _ in range(3):
+        await make(shop, key)
+    page = (await shop.get(f"{KEYS}?limit=1", headers=bearer(key))).json()
+    other = await customer_key(shop_server, Account.create(), 1)
+    mine = {one["id"] for one in page["keys"]}
+    for cursor in (page["next_cursor"], "1", str(2**63 - 1)):
+        told = await shop.get(f"{KEYS}?cursor={cursor}", headers=bearer(other))
+        assert mine & {one["id"] for one in told.json()["keys"]} == set()
+        assert len(told.json()["keys"]) <= 1
+
+
+@ON_SQLITE
+async def test_a_page_of_keys_that_cannot_be_is_refused(
+    shop: httpx.AsyncClient, key: str
+) -> None:
+    for query in (
+        "limit=0",
+        "limit=101",
+        "limit=x",
+        "cursor=",
+        "cursor=x",
+        "cursor=-1",
+        "cursor=%D9%A1",
+        f"cursor={2**63}",
+        "cursor=" + "9" * 30,
+    ):
+        answer = await shop.get(f"{KEYS}?{query}", headers=bearer(key))
+        assert refusal_of(answer) == (422, "invalid_request"), query

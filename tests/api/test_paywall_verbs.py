@@ -264,6 +264,48 @@ async def test_what_failed_costs_nothing_however_often_it_is_told(
     assert await seller.credits() == (10, 0)
 
 
+@pytest.mark.parametrize(
+    ("status", "charged"),
+    [(200, 1), (302, 1), (399, 1), (400, 0), (404, 0), (500, 0), (599, 0)],
+)
+async def test_an_answer_costs_what_the_same_status_costs_in_an_app_of_ours(
+    seller: Seller, status: int, charged: int
+) -> None:
+    """``paid`` charges below 400 (tests/embed); a relayed failure is as free."""
+    verdict = await seller.admitted()
+    answer = {"status": status, "body_base64": base64.b64encode(b"x").decode()}
+    done = {"admission": verdict["admission"], "outcome": "served", "answer": answer}
+    for _ in range(2):
+        told = await seller.ask("complete", **done)
+        assert told.json()["headers"]["Credits-Charged"] == str(charged)
+    assert await seller.credits() == (10 - charged, 0)
+
+
+async def test_a_relayed_failure_is_charged_if_the_seller_names_its_price(
+    seller: Seller,
+) -> None:
+    verdict = await seller.admitted("page", quantity=4)
+    done = {
+        "admission": verdict["admission"],
+        "outcome": "served",
+        "amount": "0.5",
+        "answer": {"status": 404},
+    }
+    assert (await seller.ask("complete", **done)).json()["charged"] == 0.5
+    assert await seller.credits() == (9.5, 0)
+
+
+async def test_a_failure_told_after_the_charge_takes_nothing_back(
+    seller: Seller,
+) -> None:
+    verdict = await seller.admitted()
+    done = {"admission": verdict["admission"], "outcome": "served"}
+    assert (await seller.ask("complete", **done)).json()["charged"] == 1
+    late = await seller.ask("complete", **done, answer={"status": 500})
+    assert (late.status_code, late.json()["code"]) == (409, "hold_already_settled")
+    assert await seller.credits() == (9, 0)
+
+
 async def test_an_admission_that_lapsed_cannot_be_charged(seller: Seller) -> None:
     verdict = await seller.admitted()
     statement = update(Hold).values(expires_at_ms=1)

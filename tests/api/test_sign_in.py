@@ -26,6 +26,7 @@ from tests.api.payments import (
     decode,
     encode,
     funded,
+    reason_of,
     refusal_of,
 )
 from tests.live import LiveServer
@@ -153,10 +154,32 @@ async def test_a_sign_in_works_once(
 ) -> None:
     header = signed(wallet, await offer_of(shop))
     answers = await asyncio.gather(*(shop.get(ECHO, headers=header) for _ in range(20)))
-    assert Counter(one.status_code for one in answers) == {200: 1, 401: 19}
+    assert Counter(one.status_code for one in answers) == {200: 1, 402: 19}
     again = await shop.get("/api/credits", headers=header)
     assert refusal_of(again) == (401, "sign_in_replayed")
     assert await count(shop_server, "usage_event") == 1
+
+
+@ON_SQLITE
+async def test_a_used_sign_in_on_a_priced_route_is_told_how_to_pay_or_sign_anew(
+    shop: httpx.AsyncClient, shop_server: LiveServer, wallet: LocalAccount
+) -> None:
+    """Stock clients take a 401 for the last word; from a 402 they go on."""
+    header = signed(wallet, await offer_of(shop))
+    assert (await shop.get(ECHO, headers=header)).status_code == 200
+    before = await books(shop_server)
+    for ask in (
+        shop.get(ECHO, headers=header),
+        shop.post("/api/credits/deduct", json={"feature": "echo"}, headers=header),
+    ):
+        answer = await ask
+        assert reason_of(answer) == "invalid_siwx_nonce"
+        assert answer.json()["cause"] == "sign_in_replayed"
+        assert "used before" in answer.json()["detail"]
+        assert decode(answer.headers["PAYMENT-REQUIRED"])["accepts"]
+    assert await books(shop_server) == before
+    fresh = signed(wallet, await offer_of(shop))
+    assert (await shop.get(ECHO, headers=fresh)).status_code == 200
 
 
 @ON_SQLITE
@@ -200,6 +223,7 @@ async def test_a_sign_in_that_proves_nobody_is_refused(
         answer = await shop.get(ECHO, headers=header)
         assert refusal_of(answer) == (402, "payment_rejected"), name
         assert answer.json()["reason"].startswith("invalid_siwx"), name
+        assert answer.json()["cause"] == "sign_in_rejected", name
         assert decode(answer.headers["PAYMENT-REQUIRED"])["accepts"]
         answer = await shop.get("/api/credits", headers=header)
         assert refusal_of(answer) == (401, "sign_in_rejected"), name

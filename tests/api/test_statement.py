@@ -125,3 +125,16 @@ async def test_a_customer_without_credits_has_an_empty_statement(
     found = (await shop.get("/api/credits", headers=bearer(key))).json()
     assert (found["credits"], found["available"], found["grants"]) == (0, 0, [])
     assert found["low_balance"] is True
+
+
+@ON_SQLITE
+async def test_a_balance_is_low_below_what_the_catalog_says(
+    shop: httpx.AsyncClient, shop_server: LiveServer
+) -> None:
+    """The shop's ``low_balance`` is 2.5 credits, and a word costs a quarter."""
+    key = await customer_key(shop_server, Account.create(), 3)
+    for quantity, is_low in ((1, False), (1, False), (1, True)):
+        wanted = {"feature": "words", "quantity": quantity}
+        await shop.post(DEDUCT, json=wanted, headers=bearer(key))
+        found = (await shop.get("/api/credits", headers=bearer(key))).json()
+        assert found["low_balance"] is is_low, found["credits"]

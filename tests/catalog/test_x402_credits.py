@@ -78,8 +78,13 @@ def test_the_parameters_are_those_of_the_features(x402_credits: Catalog) -> None
         feature.slug: {name: told.type for name, told in feature.parameters.items()}
         for feature in x402_credits.features
     } == {
-        "honeypot_check": {"token": "string"},
-        "risk_score": {"token": "string"},
-        "ai_analyst": {"address": "string"},
-        "portfolio_audit": {"owner": "string", "tokens": "list"},
+        "honeypot_check": {"token": "address"},
+        "risk_score": {"token": "address"},
+        "ai_analyst": {"address": "address"},
+        "portfolio_audit": {"owner": "address", "tokens": "list"},
     }
+
+
+def test_a_list_of_tokens_is_one_of_different_addresses(x402_credits: Catalog) -> None:
+    tokens = x402_credits.feature("portfolio_audit").parameters["tokens"]
+    assert (tokens.items, tokens.unique) == ("address", True)

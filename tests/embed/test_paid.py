@@ -462,10 +462,11 @@ async def test_what_cannot_be_charged_any_more_does_not_leave(
 
         return StreamingResponse(parts())
 
-    shop = await open_shop(app)
+    shop = await open_shop(app, prefix="/billing")
     for path in ("/report", "/stream"):
         answer = await shop.http.get(path, headers={"Idempotency-Key": path})
         assert (answer.status_code, answer.json()["code"]) == (503, "capture_failed")
+        assert answer.json()["type"] == "/billing/errors#capture_failed"
         assert "secret" not in answer.text
         assert answer.headers["retry-after"] == "1"
     lapse = False

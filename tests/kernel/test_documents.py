@@ -9,11 +9,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlmodel import SQLModel
 
 import tallystick
 from tallystick.credits import audit as credits_audit
-from tallystick.kernel.errors import TallystickError, known_errors
+from tallystick.kernel.error_list import ErrorLine, error_lines
+from tallystick.kernel.errors import known_errors
 from tallystick.ledger import audit as ledger_audit
 from tallystick.ledger import chart
 
@@ -31,27 +33,14 @@ def _import_everything() -> None:
             importlib.import_module(module.name)
 
 
-def _own_errors() -> dict[str, type[TallystickError]]:
+def _own_errors() -> list[ErrorLine]:
     _import_everything()
-    return {
-        code: error
-        for code, error in known_errors().items()
-        if error.__module__.startswith("tallystick.")
-        and error.__module__ != "tallystick.kernel.errors"
-    }
+    return [one for one in error_lines() if not one.is_sellers]
 
 
-def _summary(error: type[TallystickError]) -> str:
-    text = inspect.getdoc(error) or ""
-    sentence = " ".join(text.split("\n\n")[0].split())
-    # References are for readers of the code.
-    plain = re.sub(r" \((?:ruling|docs|reliability)[^)]*\)", "", sentence)
-    return plain.replace("``", "`").replace("|", "\\|")
-
-
-def _line(code: str, error: type[TallystickError]) -> str:
-    step = error.next_step or "—"
-    return f"| `{code}` | {error.status} | {_summary(error)} | {step} |"
+def _line(one: ErrorLine) -> str:
+    meaning = one.meaning.replace("|", "\\|")
+    return f"| `{one.code}` | {one.status} | {meaning} | {one.next_step or '—'} |"
 
 
 def _all_of(module: str, kind: type) -> list[Any]:
@@ -74,9 +63,20 @@ def _modules() -> list[str]:
     return [one for one in names if one.startswith(prefixes)]
 
 
-def test_every_error_is_documented_as_it_is() -> None:
-    lines = (DOCS / "errors.md").read_text().splitlines()
-    wanted = [_line(code, error) for code, error in sorted(_own_errors().items())]
+@pytest.mark.parametrize(
+    ("heading", "is_for_operators"),
+    [
+        ("## For those who call the API", False),
+        ("## For those who run or embed the server", True),
+    ],
+)
+def test_every_error_is_documented_as_it_is(
+    heading: str, *, is_for_operators: bool
+) -> None:
+    text = (DOCS / "errors.md").read_text()
+    lines = text.split(f"{heading}\n")[1].split("\n## ")[0].splitlines()
+    errors = [one for one in _own_errors() if one.is_for_operators == is_for_operators]
+    wanted = [_line(one) for one in errors]
     missing = [one for one in wanted if one not in lines]
     documented = [one for one in lines if one.startswith("| `")]
     stale = [one for one in documented if one not in wanted]
@@ -88,10 +88,14 @@ def test_every_error_is_documented_as_it_is() -> None:
 
 
 def test_every_error_of_these_rooms_says_what_to_do() -> None:
+    _import_everything()
     silent = [
         error
-        for error in _own_errors().values()
-        if error.__module__.split(".")[1] in ROOMS and not error.next_step
+        for error in known_errors().values()
+        if error.__module__.startswith("tallystick.")
+        and error.__module__ != "tallystick.kernel.errors"
+        and error.__module__.split(".")[1] in ROOMS
+        and not error.next_step
     ]
     assert silent == []
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallystick.kernel.json import dumps, loads
+from tallystick.kernel.json import AmbiguousJson, dumps, loads, loads_strictly
 
 _SCALARS = (
     st.none()
@@ -90,3 +90,16 @@ def test_what_is_no_json_is_refused_when_reading(text: str) -> None:
 def test_what_json_does_not_know_is_refused(value: object) -> None:
     with pytest.raises(TypeError):
         dumps(value)
+
+
+@pytest.mark.parametrize("deep", ["[" * 4 + "]" * 4, '{"a":' * 4 + "1" + "}" * 4])
+def test_a_strangers_json_is_as_deep_as_is_allowed_and_no_deeper(deep: str) -> None:
+    loads_strictly(deep, deepest=4)
+    with pytest.raises(AmbiguousJson, match="nested"):
+        loads_strictly(deep, deepest=3)
+
+
+def test_a_strangers_json_names_each_member_once() -> None:
+    assert loads_strictly('[{"a": 0.1}, {"a": 2}]', deepest=4)[1] == {"a": 2}
+    with pytest.raises(AmbiguousJson, match="'a' twice"):
+        loads_strictly('[{"a": 1, "\\u0061": 1}]', deepest=4)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from starlette.responses import Response
+from starlette.types import Scope
 
 from tallystick.kernel import json
 from tallystick.kernel.errors import TallystickError
@@ -12,6 +13,8 @@ from tallystick.paywall.challenges import Challenge
 from tallystick.paywall.receipt import NO_STORE
 
 PROBLEM = "application/problem+json"
+ROOT = "tallystick.root"
+"""Where in a scope the wrapper leaves the path that a server has put before our app."""
 
 
 class ExactJson(Response):
@@ -30,8 +33,11 @@ class Problem(ExactJson):
     media_type = PROBLEM
 
 
-def problem(error: TallystickError, api_prefix: str = "") -> Response:
-    """The answer for an error; ``api_prefix`` is what stands before our own paths."""
+def problem(error: TallystickError, api_prefix: str) -> Response:
+    """The answer for an error; ``api_prefix`` is what stands before our own paths.
+
+    That is a path, or a whole address; ``type`` then leads to our page of errors.
+    """
     headers = dict(NO_STORE)
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(error.retry_after_seconds)
@@ -53,6 +59,14 @@ def problem(error: TallystickError, api_prefix: str = "") -> Response:
     if "location" in document:
         document["location"] = headers["Location"]
     return Problem(document, error.status, headers)
+
+
+def root_of(scope: Scope) -> str:
+    """What a proxy or a mount has put before the paths of the app we are in.
+
+    A sub-app's own ``root_path`` is longer, and our routes are not there.
+    """
+    return str(scope.get(ROOT, scope.get("root_path", "")))
 
 
 def challenge_answer(challenge: Challenge) -> Response:

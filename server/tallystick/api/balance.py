@@ -6,12 +6,12 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from tallystick.api.answers import ExactJson
-from tallystick.api.errors import InvalidRequest
 from tallystick.api.identify import CustomerDep, GateDep
+from tallystick.api.paging import read_cursor
 from tallystick.credits.grants import grants_of
 from tallystick.identity.keys import Scope
 from tallystick.kernel.ids import decode_id, encode_id
-from tallystick.kernel.money import to_decimal
+from tallystick.kernel.money import parse_credits, to_decimal
 from tallystick.ledger.balances import customer_balance
 from tallystick.ledger.statement import StatementLine, statement
 from tallystick.payments.topups import (
@@ -22,8 +22,6 @@ from tallystick.payments.topups import (
 from tallystick.paywall.receipt import NO_STORE
 
 router = APIRouter(prefix="/api/credits", tags=["credits"])
-_LOW_MICRO = 5_000_000
-"""Seed X: a balance below 5 credits is low."""
 
 
 @router.get("")
@@ -31,6 +29,7 @@ async def read_credits(gate: GateDep, caller: CustomerDep) -> Response:
     """What the caller has, what is held, and where it came from."""
     caller.require(Scope.READ)
     assert caller.customer_id is not None
+    low = gate.catalog().credit.low_balance
     async with gate.db.read() as session:
         funds = await customer_balance(session, caller.customer_id)
         grants = await grants_of(session, caller.customer_id, limit=50)
@@ -41,7 +40,7 @@ async def read_credits(gate: GateDep, caller: CustomerDep) -> Response:
         "held": to_decimal(funds.held),
         "available": to_decimal(funds.available),
         "provisional": to_decimal(provisional),
-        "low_balance": funds.available < _LOW_MICRO,
+        "low_balance": funds.available < parse_credits(low),
         "grants": [
             {
                 "id": encode_id("grt", one.id),
@@ -73,7 +72,7 @@ async def read_statement(
     """The statement, newest first; pass ``next_cursor`` on for older lines."""
     caller.require(Scope.READ)
     assert caller.customer_id is not None
-    before = _read_cursor(cursor)
+    before = read_cursor(cursor)
     async with gate.db.read() as session:
         lines = await statement(
             session, caller.customer_id, before=before, limit=limit + 1
@@ -82,14 +81,6 @@ async def read_statement(
     following = str(page[-1].version) if rest else None
     document = {"transactions": [_line(one) for one in page], "next_cursor": following}
     return ExactJson(document, headers=NO_STORE)
-
-
-def _read_cursor(cursor: str | None) -> int | None:
-    if cursor is None:
-        return None
-    if not cursor.isascii() or not cursor.isdecimal() or len(cursor) > 18:
-        raise InvalidRequest("the cursor is not one that a page gave", field="cursor")
-    return int(cursor)
 
 
 def _line(one: StatementLine) -> dict[str, Any]:

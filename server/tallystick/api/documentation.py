@@ -11,18 +11,21 @@ from typing import Any
 from fastapi import FastAPI
 
 from tallystick.api.answers import PROBLEM
+from tallystick.api.bodies import OUR_SCHEMA, SCHEMAS
 from tallystick.api.paid_routes import paid_routes
 from tallystick.api.passage import Running
-from tallystick.catalog.models import Catalog, Feature, Parameter
+from tallystick.catalog.models import LARGEST, Catalog, Feature, Parameter
+from tallystick.catalog.patterns import LONGEST_TEXT, anchored
 from tallystick.catalog.pricing import usdc_for_credits
 from tallystick.kernel.money import format_credits, format_usdc, parse_credits
 
 PRICE = "x-tallystick-price"
-_SCHEMA = "#/components/schemas/"
+_PROBLEM = f"{OUR_SCHEMA}Problem"
+_UNPAID = f"{OUR_SCHEMA}PaymentRequired"
 PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
     "default": {
         "description": "A problem, told as RFC 9457 has it",
-        "content": {PROBLEM: {"schema": {"$ref": f"{_SCHEMA}Problem"}}},
+        "content": {PROBLEM: {"schema": {"$ref": f"{SCHEMAS}{_PROBLEM}"}}},
     }
 }
 _PAYMENT_REQUIRED = {
@@ -33,7 +36,7 @@ _PAYMENT_REQUIRED = {
             "schema": {"type": "string"},
         }
     },
-    "content": {PROBLEM: {"schema": {"$ref": f"{_SCHEMA}PaymentRequired"}}},
+    "content": {PROBLEM: {"schema": {"$ref": f"{SCHEMAS}{_UNPAID}"}}},
 }
 _RECEIPT_HEADERS = {
     name: {"description": words, "schema": {"type": "string"}}
@@ -51,7 +54,7 @@ _PROBLEM_MEMBERS = {
     "next_step": "What the caller can do about it",
 }
 _SCHEMAS: dict[str, Any] = {
-    "Problem": {
+    _PROBLEM: {
         "type": "object",
         "required": ["title", "status", "code"],
         "properties": {
@@ -62,8 +65,8 @@ _SCHEMAS: dict[str, Any] = {
             "status": {"type": "integer", "description": "The HTTP status"},
         },
     },
-    "PaymentRequired": {
-        "allOf": [{"$ref": f"{_SCHEMA}Problem"}],
+    _UNPAID: {
+        "allOf": [{"$ref": f"{SCHEMAS}{_PROBLEM}"}],
         "properties": {
             "credits": {"type": "number", "description": "What the caller has"},
             "required": {"type": "number", "description": "What the call costs"},
@@ -81,7 +84,7 @@ _PAYERS: dict[str, Any] = {
         "scheme": "bearer",
         "description": "A customer's API key, tk_…",
     },
-    "Payment": {
+    "TallystickPayment": {
         "type": "apiKey",
         "in": "header",
         "name": "PAYMENT-SIGNATURE",
@@ -100,28 +103,49 @@ def document(app: FastAPI, prefix: str) -> None:
         schema = plain()
         running = getattr(app.state, "tallystick", None)
         if not isinstance(running, Running):
-            return schema
+            return _with_components(schema)
         catalog = running.gate.catalog()
         key = (id(schema), catalog.version)
         if key not in told:
             told.clear()
-            told[key] = _with_prices(app, schema, prefix, catalog, running.handlers)
+            told[key] = _with_components(schema)
+            _tell_prices(app, told[key], prefix, catalog, running.handlers)
         return told[key]
 
     app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's manual has it
 
 
-def _with_prices(
-    app: FastAPI,
-    schema: dict[str, Any],
-    prefix: str,
-    catalog: Catalog,
-    served: Iterable[str],
-) -> dict[str, Any]:
+def _with_components(schema: dict[str, Any]) -> dict[str, Any]:
+    """A copy in which everything that we refer to is there."""
     whole = deepcopy(schema)
     components = whole.setdefault("components", {})
     components.setdefault("schemas", {}).update(_SCHEMAS)
     components.setdefault("securitySchemes", {}).update(_PAYERS)
+    for path_item in whole["paths"].values():
+        for operation in path_item.values():
+            components["schemas"] |= _lifted(operation)
+    return whole
+
+
+def _lifted(operation: Any) -> dict[str, Any]:
+    """Our definitions inside of a body's schema, which loses them."""
+    body = operation.get("requestBody", {}) if isinstance(operation, dict) else {}
+    content = body.get("content", {}).get("application/json", {})
+    schema = content.get("schema", {})
+    inner = schema.get("$defs", {})
+    ours = {name: inner[name] for name in inner if name.startswith(OUR_SCHEMA)}
+    if ours:
+        del schema["$defs"]
+    return ours
+
+
+def _tell_prices(
+    app: FastAPI,
+    whole: dict[str, Any],
+    prefix: str,
+    catalog: Catalog,
+    served: Iterable[str],
+) -> None:
     for slug in served:
         feature = catalog.feature(slug)
         path = f"{prefix}/features/{slug}"
@@ -132,7 +156,6 @@ def _with_prices(
             if method.lower() in path_item:
                 feature = catalog.feature(route.features[0])
                 _price(path_item[method.lower()], catalog, feature)
-    return whole
 
 
 def _feature_path(catalog: Catalog, feature: Feature) -> dict[str, Any]:
@@ -213,13 +236,32 @@ def _json_body(feature: Feature) -> dict[str, Any]:
 
 
 def _parameter_schema(feature: Feature, name: str, one: Parameter) -> dict[str, Any]:
-    schema: dict[str, Any] = {"type": one.type}
+    schema: dict[str, Any]
     low, high = "minimum", "maximum"
     if one.type == "list":
-        schema = {"type": "array", "items": {"type": "string"}}
+        items = _text_schema(one.items, one.pattern)
+        schema = {"type": "array", "items": items, "uniqueItems": one.unique}
         low, high = "minItems", "maxItems"
+    elif one.type == "integer":
+        schema = {
+            "type": "integer",
+            "minimum": -LARGEST if one.minimum is None else one.minimum,
+            "maximum": LARGEST if one.maximum is None else one.maximum,
+        }
+    else:
+        schema = _text_schema(one.type, one.pattern)
     if name == feature.quantity_from:
         # Whole units only: a list has no half an item, an integer no fraction.
-        schema[low] = -int(-feature.minimum_quantity // 1)
-        schema[high] = int(feature.maximum_quantity)
+        least = -int(-feature.minimum_quantity // 1)
+        most = int(feature.maximum_quantity)
+        schema[low] = max(least, schema.get(low, least))
+        schema[high] = min(most, schema.get(high, most))
     return schema
+
+
+def _text_schema(kind: str, pattern: str | None) -> dict[str, Any]:
+    if kind == "address":
+        return {"type": "string", "pattern": "^0x[0-9a-fA-F]{40}$"}
+    if pattern is None:
+        return {"type": "string"}
+    return {"type": "string", "pattern": anchored(pattern), "maxLength": LONGEST_TEXT}

@@ -16,7 +16,9 @@ from tallystick.api.answers import (
     challenge_answer,
     problem,
     replayed,
+    root_of,
 )
+from tallystick.api.plain_words import UNSEEN, in_plain_words
 from tallystick.kernel.errors import (
     BadInput,
     Conflict,
@@ -43,6 +45,14 @@ class BodyTooLarge(BadInput):
 
     status = 413
     next_step = "Send a smaller body."
+
+
+class BodyCutOff(BadInput):
+    """The client went away in the middle of its body; nothing was done."""
+
+    status = 400
+    title = "The body is not whole"
+    next_step = "Send the whole request again; nothing was charged."
 
 
 class UnknownRoute(NotFound):
@@ -85,6 +95,7 @@ class CaptureFailed(Unavailable):
 class SetUpWrongly(TallystickError):
     """The seller's app cannot charge as it is; its developer must change it."""
 
+    is_for_operators = True
     title = "The server is set up wrongly"
     next_step = "The seller must correct the app."
 
@@ -151,33 +162,32 @@ def _answered(_request: Request, outcome: Exception) -> Response:
     return challenge_answer(outcome.verdict)
 
 
-def _known(api_prefix: str, _request: Request, error: Exception) -> Response:
+def _known(api_prefix: str, request: Request, error: Exception) -> Response:
     assert isinstance(error, TallystickError)
-    return problem(error, api_prefix)
+    return problem(error, root_of(request.scope) + api_prefix)
 
 
-def _invalid(_request: Request, error: Exception) -> Response:
+def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return problem(invalid_request(error.errors()))
+    return _known("", request, invalid_request(error.errors()))
 
 
-def invalid_request(errors: Any) -> InvalidRequest:
-    """What pydantic found, without the input itself (it may hold a secret)."""
-    found = [
-        {"field": ".".join(str(part) for part in one["loc"]), "problem": one["msg"]}
-        for one in errors
-    ]
+def invalid_request(errors: Any, given: Any = UNSEEN) -> InvalidRequest:
+    """What pydantic found in ``given``, told without a value (it may be a secret)."""
+    found = in_plain_words(errors, given)
     first = found[0]
-    return InvalidRequest(f"{first['field']}: {first['problem']}", errors=found)
+    detail = f"{first['field']} {first['problem']}; expected: {first['expected']}"
+    return InvalidRequest(detail, errors=found)
 
 
-def _http(_request: Request, error: Exception) -> Response:
+def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == HTTPStatus.NOT_FOUND:
-        return problem(UnknownRoute("there is nothing at this path"))
+        return _known("", request, UnknownRoute("there is nothing at this path"))
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = (error.headers or {}).get("Allow", "")
-        return problem(MethodNotAllowed(re.findall("[A-Z]+", allowed)))
+        found = re.findall("[A-Z]+", allowed)
+        return _known("", request, MethodNotAllowed(found))
     phrase = HTTPStatus(error.status_code).phrase
     code = phrase.lower().replace(" ", "_").replace("-", "_")
     document = {"title": phrase, "status": error.status_code, "code": code}
@@ -186,7 +196,7 @@ def _http(_request: Request, error: Exception) -> Response:
 
 def _unforeseen(request: Request, error: Exception) -> Response:
     _log.error("unforeseen_error", path=request.url.path, kind=type(error).__name__)
-    return problem(InternalError("the request could not be finished"))
+    return _known("", request, InternalError("the request could not be finished"))
 
 
 def install_error_answers(app: FastAPI, api_prefix: str = "") -> None:

@@ -1,21 +1,20 @@
 """``ANY /features/{slug}``: the priced features of the running catalog."""
 
 import importlib
-import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from tallystick.api.answers import ExactJson
-from tallystick.api.errors import InvalidRequest, MethodNotAllowed
+from tallystick.api.arguments import read_arguments
+from tallystick.api.errors import MethodNotAllowed
 from tallystick.api.paid import Paid
 from tallystick.api.passage import Handler, gate_of, running_of
 from tallystick.api.priced import parameters_of
-from tallystick.catalog.models import Feature, Parameter
+from tallystick.catalog.models import Feature
 from tallystick.kernel.errors import NotFound
 
-_INTEGER = re.compile(r"-?[0-9]{1,18}")
 router = APIRouter(tags=["features"])
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
@@ -39,42 +38,6 @@ def load_handlers(features: tuple[Feature, ...]) -> dict[str, Handler]:
     return handlers
 
 
-def read_parameters(feature: Feature, given: dict[str, Any]) -> dict[str, Any]:
-    """The arguments for the handler; raises ``InvalidRequest`` naming the parameter."""
-    unknown = given.keys() - feature.parameters.keys()
-    if unknown:
-        name = min(unknown)
-        raise InvalidRequest(f"{feature.slug} has no parameter {name!r}", field=name)
-    missing = [
-        name
-        for name, one in feature.parameters.items()
-        if one.required and given.get(name) is None
-    ]
-    if missing:
-        raise InvalidRequest(
-            f"the parameter {missing[0]!r} is missing", field=missing[0]
-        )
-    return {
-        name: _read(name, feature.parameters[name], value)
-        for name, value in given.items()
-    }
-
-
-def _read(name: str, parameter: Parameter, value: Any) -> Any:
-    if parameter.type == "integer" and isinstance(value, str):
-        # Digits of other scripts, and thousands of digits, are no integer here.
-        value = int(value) if _INTEGER.fullmatch(value) else value
-    expected = {"string": str, "integer": int, "list": list}[parameter.type]
-    is_listed = parameter.type != "list" or (
-        isinstance(value, list) and all(isinstance(item, str) for item in value)
-    )
-    if not isinstance(value, expected) or isinstance(value, bool) or not is_listed:
-        raise InvalidRequest(
-            f"the parameter {name!r} is no {parameter.type}", field=name
-        )
-    return value
-
-
 async def _checked(request: Request) -> dict[str, Any]:
     """Refuse a call that cannot succeed before anything is paid for it."""
     feature = gate_of(request).catalog().feature(request.path_params["slug"])
@@ -84,7 +47,7 @@ async def _checked(request: Request) -> dict[str, Any]:
         raise NoHandler(f"this server does not run {feature.slug}")
     given = await parameters_of(request, feature)
     given.pop("slug", None)
-    return read_parameters(feature, given)
+    return read_arguments(feature, given)
 
 
 async def _admitted(request: Request) -> None:

@@ -9,16 +9,19 @@ from starlette.datastructures import Headers
 
 from tallystick.api.errors import InvalidRequest, TwoIdentities
 from tallystick.api.passage import gate_of
-from tallystick.customers.wallets import customer_of_wallet
+from tallystick.customers.errors import UnknownCustomer
+from tallystick.customers.wallets import customer_of_wallet, is_customer
 from tallystick.identity.errors import (
     IdentityRequired,
     SellersOnly,
     ServiceKeyRequired,
+    SignInReplayed,
 )
 from tallystick.identity.keys import ProvenKey, Scope, verify_key
 from tallystick.identity.models import KeyKind
 from tallystick.kernel.ids import decode_id
 from tallystick.paywall.gate import Gate
+from tallystick.x402 import reasons
 from tallystick.x402.errors import PaymentRejected, SignInRejected
 
 SIGN_IN = "sign-in-with-x"
@@ -51,7 +54,7 @@ async def identify(
 
     ``may_be_foreign``: on a seller's own route a token that does not look like a key of
     ours belongs to the seller's own sign-in. Raises ``InvalidKey``, ``TwoIdentities``,
-    or what a sign-in is refused with.
+    ``UnknownCustomer`` or what a sign-in is refused with.
     """
     key = _key_text(headers, may_be_foreign=may_be_foreign)
     sign_in = headers.getlist(SIGN_IN)
@@ -91,30 +94,51 @@ def _key_text(headers: Headers, *, may_be_foreign: bool) -> str | None:
 
 
 async def _named_customer(gate: Gate, headers: Headers) -> int | None:
-    """Whom a service key acts for: ``Tallystick-Customer: cus_…`` or a wallet."""
+    """Whom a service key acts for: ``Tallystick-Customer: cus_…`` or a wallet.
+
+    Raises ``UnknownCustomer``: to go on as if nobody had been named would ask somebody
+    else to pay.
+    """
     names = headers.getlist(CUSTOMER)
     if not names:
         return None
     if len(names) > 1:
         raise TwoIdentities("the request names more than one customer")
     named = names[0]
-    if not _ADDRESS.fullmatch(named):
-        return decode_id("cus", named)
     async with gate.db.read() as session:
-        return await customer_of_wallet(session, bytes.fromhex(named[2:]))
+        if _ADDRESS.fullmatch(named):
+            wallet = bytes.fromhex(named[2:])
+            customer_id = await customer_of_wallet(session, wallet)
+        else:
+            told = decode_id("cus", named)
+            customer_id = told if await is_customer(session, told) else None
+    if customer_id is None:
+        raise UnknownCustomer(named)
+    return customer_id
 
 
 async def identify_or_challenge(
     gate: Gate, headers: Headers, *, may_be_foreign: bool = False
 ) -> Caller | None:
-    """As ``identify``, for priced routes: a bad sign-in gets a 402, not a 401.
+    """As ``identify``, for priced routes: a bad or used sign-in gets a 402, not a 401.
 
     Stock clients take every other answer for the last word and would not go on to pay.
     """
     try:
         return await identify(gate, headers, may_be_foreign=may_be_foreign)
     except SignInRejected as refusal:
-        raise PaymentRejected(refusal.reason, refusal.detail) from refusal
+        raise _to_challenge(refusal, refusal.reason) from refusal
+    except SignInReplayed as refusal:
+        raise _to_challenge(refusal, reasons.SIWX_NONCE) from refusal
+
+
+def _to_challenge(
+    refusal: SignInRejected | SignInReplayed, reason: str
+) -> PaymentRejected:
+    challenged = PaymentRejected(reason, refusal.detail)
+    # The protocol has one word for several causes; ours tells them apart.
+    challenged.members["cause"] = refusal.code
+    return challenged
 
 
 async def _require_customer(request: Request) -> Caller:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 from pydantic import AfterValidator, Field, StrictInt
 from starlette.responses import Response
 
@@ -10,6 +10,8 @@ from tallystick.api.answers import ExactJson
 from tallystick.api.bodies import Body, body_schema, json_body
 from tallystick.api.errors import InvalidRequest
 from tallystick.api.identify import CustomerDep, GateDep
+from tallystick.api.paging import read_cursor
+from tallystick.api.plain_words import told
 from tallystick.identity.keys import ProvenKey, Scope, issue_key, list_keys, revoke_key
 from tallystick.identity.models import ApiKey, KeyKind
 from tallystick.kernel.ids import decode_id, encode_id
@@ -21,7 +23,7 @@ router = APIRouter(prefix="/api/keys", tags=["keys"])
 def _printable(name: str) -> str:
     # PostgreSQL holds no NUL, and a name stands in logs and lists.
     if not name.isprintable():
-        raise ValueError("this is not printable")
+        raise told("is not printable", "letters, digits and signs")
     return name
 
 
@@ -85,13 +87,24 @@ def _require_no_more(
 
 
 @router.get("")
-async def show_keys(gate: GateDep, caller: CustomerDep) -> Response:
-    """The caller's keys, without their secrets."""
+async def show_keys(
+    gate: GateDep,
+    caller: CustomerDep,
+    limit: Annotated[int, Query(ge=1, le=100)] = 50,
+    cursor: str | None = None,
+) -> Response:
+    """The caller's keys, newest first; pass ``next_cursor`` on for older ones."""
     caller.require(Scope.READ)
     assert caller.customer_id is not None
+    before = read_cursor(cursor)
     async with gate.db.read() as session:
-        keys = await list_keys(session, caller.customer_id)
-    return ExactJson({"keys": [_key(one) for one in keys]}, headers=NO_STORE)
+        keys = await list_keys(
+            session, caller.customer_id, before=before, limit=limit + 1
+        )
+    page, rest = keys[:limit], keys[limit:]
+    following = str(page[-1].id) if rest else None
+    document = {"keys": [_key(one) for one in page], "next_cursor": following}
+    return ExactJson(document, headers=NO_STORE)
 
 
 @router.delete("/{key_id}", status_code=204)

@@ -51,6 +51,7 @@ from tallystick.paywall.finish import (
     finish_failed,
     finish_served,
     heartbeat,
+    is_answered,
 )
 from tallystick.paywall.gate import Gate
 from tallystick.paywall.receipt import NO_STORE, receipt_headers
@@ -85,7 +86,8 @@ class Completion(AdmissionRequest):
 
     ``amount`` is what to charge in credits, at most what is held; all of it unless
     set. With ``answer`` a copy of the same request gets the same answer again; leave
-    it out for a stream, or for more than 64 KiB.
+    it out for a stream, or for more than 64 KiB. An answer of status 400 or above is
+    a failure and costs nothing, unless ``amount`` says what it costs.
     """
 
     outcome: Literal["served", "failed"]
@@ -183,15 +185,21 @@ def _to_relay(response: Response) -> Response:
 
 
 async def _complete(gate: Gate, serve: Serve, done: Completion) -> Charge:
-    amount = _amount(done)
-    if done.outcome == "failed" or amount == 0:
+    amount, answer = _amount(done), _answer(done)
+    if done.outcome == "failed" or _is_free(amount, answer):
         return await finish_failed(gate, serve)
     try:
-        return await finish_served(gate, serve, _answer(done), amount=amount)
+        return await finish_served(gate, serve, answer, amount=amount)
     except HoldAlreadySettled as settled:
         if settled.members["state"] != HoldState.CAPTURED:
             raise
         return await finish_again(gate, serve, amount=amount)
+
+
+def _is_free(amount: MicroCredits | None, answer: Answer | None) -> bool:
+    if amount is not None:
+        return amount == 0
+    return answer is not None and not is_answered(answer.http_status)
 
 
 def _amount(done: Completion) -> MicroCredits | None:

@@ -16,12 +16,12 @@ from typing import Any
 from starlette.datastructures import State
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tallystick.api.answers import header_pairs, problem, raw_headers
+from tallystick.api.answers import ROOT, header_pairs, problem, raw_headers, root_of
 from tallystick.api.errors import CaptureFailed
 from tallystick.api.passage import PASSAGE, Admission, BodyDigest, Passage
 from tallystick.kernel.log import get_logger
 from tallystick.paywall.answers import LARGEST_BODY_BYTES, Answer
-from tallystick.paywall.finish import finish_failed, finish_served
+from tallystick.paywall.finish import finish_failed, finish_served, is_answered
 from tallystick.paywall.receipt import receipt_headers
 
 _log = get_logger(__name__)
@@ -45,7 +45,8 @@ class PaidResponses:
         body = BodyDigest(receive)
         passage = Passage(self._state, body)
         scope[PASSAGE] = passage
-        outgoing = _Outgoing(passage, send, self._work)
+        scope[ROOT] = scope.get("root_path", "")
+        outgoing = _Outgoing(passage, send, self._work, root_of(scope))
         try:
             await self.app(scope, body, outgoing)
         except BaseException:
@@ -58,11 +59,16 @@ class _Outgoing:
     """The answer on its way out."""
 
     def __init__(
-        self, passage: Passage, send: Send, work: "set[asyncio.Task[Any]]"
+        self,
+        passage: Passage,
+        send: Send,
+        work: "set[asyncio.Task[Any]]",
+        root: str,
     ) -> None:
         self._passage = passage
         self._send = send
         self._work = work
+        self._root = root
         self._start: Message | None = None
         self._held: list[Message] = []
         self._size = 0
@@ -144,7 +150,7 @@ class _Outgoing:
         receipt = await self._undisturbed(_finish(admission, status, answer))
         if receipt is None:
             self._is_refused = True
-            await self._refuse()
+            await self._refuse(self._root + admission.gate.api_prefix)
         else:
             await self._pass_on(receipt)
 
@@ -176,8 +182,8 @@ class _Outgoing:
             await self._send(message)
         self._held.clear()
 
-    async def _refuse(self) -> None:
-        answer = problem(CaptureFailed("the call could not be charged"))
+    async def _refuse(self, api_prefix: str) -> None:
+        answer = problem(CaptureFailed("the call could not be charged"), api_prefix)
         start = {"status": answer.status_code, "headers": answer.raw_headers}
         await self._send({"type": "http.response.start", **start})
         await self._send({"type": "http.response.body", "body": answer.body})
@@ -193,7 +199,7 @@ async def _finish(
 ) -> Mapping[str, str] | None:
     """The receipt's headers; None when what was served could not be charged."""
     gate, serve = admission.gate, admission.serve
-    if status >= HTTPStatus.BAD_REQUEST:
+    if not is_answered(status):
         return await _release(admission)
     try:
         charged = await finish_served(gate, serve, answer)

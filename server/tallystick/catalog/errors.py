@@ -30,6 +30,7 @@ class Problem:
 class InvalidCatalog(BadInput):
     """A catalog that cannot be used, with every problem that it has."""
 
+    is_for_operators = True
     title = "The catalog is not usable"
     next_step = "Correct the lines named and load the catalog again."
 

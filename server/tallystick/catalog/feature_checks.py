@@ -1,11 +1,11 @@
 """What must hold between the keys of a feature, and between the slugs and ids."""
 
-import keyword
 from collections.abc import Iterator, Mapping
 
 from tallystick.catalog.draft import Draft, Finding
 from tallystick.catalog.lines import Path
 from tallystick.catalog.models import Feature
+from tallystick.catalog.parameter_checks import parameter_findings
 
 
 def feature_findings(draft: Draft) -> Iterator[Finding]:
@@ -15,7 +15,7 @@ def feature_findings(draft: Draft) -> Iterator[Finding]:
     for at, feature in draft.features.items():
         yield from _counting(("feature", at, "quantity_from"), feature)
         yield from _bounds(("feature", at), feature)
-        yield from _parameter_names(("feature", at, "parameters"), feature)
+        yield from parameter_findings(("feature", at, "parameters"), feature)
 
 
 def _duplicates(table: str, key: str, names: Mapping[int, str]) -> Iterator[Finding]:
@@ -38,9 +38,10 @@ def _counting(path: Path, feature: Feature) -> Iterator[Finding]:
         remedy = "Declare it in [feature.parameters]."
         yield Finding(path, f"{name!r} is no parameter", remedy)
         return
-    if parameter.type == "string":
+    if parameter.type not in {"list", "integer"}:
         remedy = "Count a list or an integer."
-        yield Finding(path, f"the parameter {name!r} is a string", remedy)
+        reason = f"the parameter {name!r} is of type {parameter.type!r}"
+        yield Finding(path, reason, remedy)
     if not parameter.required:
         reason = f"the parameter {name!r} may be left out, so the quantity may be too"
         yield Finding(path, reason, f"Set required = true for {name}.")
@@ -55,11 +56,3 @@ def _bounds(path: Path, feature: Feature) -> Iterator[Finding]:
         reason = f"a call of the handler counts as 1, which is not {low} to {high}"
         remedy = "Add quantity_from, or let the bounds include 1."
         yield Finding((*path, "handler"), reason, remedy)
-
-
-def _parameter_names(path: Path, feature: Feature) -> Iterator[Finding]:
-    for name in feature.parameters:
-        if name == "context" or keyword.iskeyword(name) or not name.isidentifier():
-            reason = f"a handler can have no argument of its own named {name!r}"
-            remedy = 'Take a Python identifier that is no keyword and not "context".'
-            yield Finding((*path, name), reason, remedy)

@@ -31,6 +31,8 @@ from tallystick.kernel.seal import digest16
 SCALE = 6
 """Decimals of every number in a catalog: those of credits and of USDC."""
 DEFAULT_MAXIMUM_QUANTITY = Decimal(1_000_000)
+LARGEST = 10**18 - 1
+"""The largest integer that is an argument, and less than nothing the smallest."""
 _VERSION_DIGITS = 12
 _WORD = "[A-Za-z_][A-Za-z0-9_]*"
 
@@ -46,6 +48,13 @@ def _exact(value: object) -> Decimal:
         raise PydanticCustomError("amount", "{why}", {"why": error.detail}) from error
 
 
+def _whole(value: object) -> int:
+    is_flag = isinstance(value, bool)
+    if not is_flag and isinstance(value, int) and -LARGEST <= value <= LARGEST:
+        return value
+    raise PydanticCustomError("whole", "this is no whole number of at most 18 digits")
+
+
 def _number_schema(**bound: int) -> WithJsonSchema:
     pattern = r"^[0-9]{1,13}(\.[0-9]{1,6})?$"
     return WithJsonSchema({"type": ["string", "number"], "pattern": pattern, **bound})
@@ -57,10 +66,16 @@ NotNegative = Annotated[
 Positive = Annotated[
     Decimal, BeforeValidator(_exact), Field(gt=0), _number_schema(exclusiveMinimum=0)
 ]
+Whole = Annotated[
+    int,
+    BeforeValidator(_whole),
+    WithJsonSchema({"type": "integer", "minimum": -LARGEST, "maximum": LARGEST}),
+]
 Slug = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 Name = Annotated[str, Field(min_length=1, max_length=80)]
 # A feature's description travels in the PAYMENT-REQUIRED header: keep it short.
 Text = Annotated[str, Field(max_length=500)]
+Pattern = Annotated[str, Field(min_length=1, max_length=500)]
 Handler = Annotated[str, Field(pattern=rf"^{_WORD}(\.{_WORD})*:{_WORD}$")]
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 
@@ -95,6 +110,8 @@ class Credit(Table):
     """The word for several of it, 1 to 80 characters."""
     price_usd: Positive
     """US dollars for one credit: above 0, at most six decimals."""
+    low_balance: NotNegative = Decimal(5)
+    """Credits: who has less is told that it is low; at most six decimals."""
 
 
 class TopUp(Table):
@@ -109,14 +126,27 @@ class TopUp(Table):
 
 
 class Parameter(Table):
-    """One argument of a feature."""
+    """One argument of a feature.
 
-    type: Literal["string", "integer", "list"]
-    """One of "string", "integer" and "list" (of strings)."""
+    What it does not allow is refused before anything is paid for the call.
+    """
+
+    type: Literal["string", "integer", "address", "list"]
+    """One of "string", "integer", "address" (0x and 40 hex digits) and "list"."""
     required: StrictBool = True
     """true if a call must give it, false if it may be left out."""
     description: Text = ""
     """What the caller puts there, at most 500 characters."""
+    items: Literal["string", "address"] = "string"
+    """What a list holds: "string" or "address"."""
+    unique: StrictBool = False
+    """true if a list may hold each item once only."""
+    pattern: Pattern | None = None
+    """What all of a string, or of each string in a list, matches, 1 to 500 characters."""
+    minimum: Whole | None = None
+    """The smallest integer: a whole number of at most 18 digits."""
+    maximum: Whole | None = None
+    """The largest integer: a whole number of at most 18 digits."""
 
 
 class Feature(Table):

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from tallystick.catalog import pricing
-from tallystick.catalog.models import Catalog, Feature, Pack
+from tallystick.catalog.models import Catalog, Feature, Pack, Parameter
 from tallystick.catalog.quantity import read_quantity
 from tallystick.kernel.money import to_decimal
 
@@ -60,10 +60,18 @@ def _feature(catalog: Catalog, feature: Feature) -> dict[str, Any]:
         "success": feature.success,
         "methods": list(feature.methods),
         "parameters": [
-            {"name": name, **parameter.model_dump()}
+            _parameter(name, parameter)
             for name, parameter in feature.parameters.items()
         ],
     }
+
+
+def _parameter(name: str, parameter: Parameter) -> dict[str, Any]:
+    """What does not belong to its type is left out."""
+    told = parameter.model_dump(exclude_none=True)
+    if parameter.type != "list":
+        told = {key: told[key] for key in told if key not in {"items", "unique"}}
+    return {"name": name, **told}
 
 
 def _unit_price_usd(catalog: Catalog, feature: Feature) -> Decimal:

@@ -41,6 +41,7 @@ if os.getppid() == int(sys.argv[1]):
 class AnvilMissing(NotFound):
     """No anvil program is to be found on this machine."""
 
+    is_for_operators = True
     next_step = (
         "Run `npm ci --omit=dev --ignore-scripts` in contracts/, or install Foundry, "
         "or set TALLYSTICK_ANVIL to the program's path."
@@ -50,6 +51,7 @@ class AnvilMissing(NotFound):
 class AnvilFailed(Unavailable):
     """Anvil did not start."""
 
+    is_for_operators = True
     next_step = "Run the program by hand to see what is wrong."
 
 

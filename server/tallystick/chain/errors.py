@@ -33,6 +33,7 @@ class RpcUnavailable(Unavailable):
 class WrongChain(RpcUnavailable):
     """The node answers for another chain than the one configured."""
 
+    is_for_operators = True
     next_step = "The operator must point RPC_URLS at nodes of the configured NETWORK."
 
 
@@ -70,6 +71,7 @@ class RpcErrorAnswer(Unavailable):
 class TokenUnreadable(Unavailable):
     """The contract at the token's address does not answer as such a token."""
 
+    is_for_operators = True
     title = "The payment token cannot be read"
     next_step = "The operator must check NETWORK, ASSET and RPC_URLS."
 

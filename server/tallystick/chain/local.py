@@ -62,6 +62,7 @@ _POLL_SECONDS = 0.01
 class ArtifactMissing(NotFound):
     """The compiled test contracts are not where a checkout has them."""
 
+    is_for_operators = True
     next_step = (
         "Run from a checkout that has contracts/build/, "
         "or set TALLYSTICK_CONTRACTS to that folder."

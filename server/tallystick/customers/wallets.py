@@ -16,6 +16,12 @@ async def customer_of_wallet(
     return (await session.exec(query)).one_or_none()
 
 
+async def is_customer(session: ReadSession | WriteSession, customer_id: int) -> bool:
+    """Whether there is a customer of that id."""
+    query = select(Customer.id).where(col(Customer.id) == customer_id)
+    return (await session.exec(query)).one_or_none() is not None
+
+
 async def ensure_customer_of_wallet(session: WriteSession, address: bytes) -> int:
     """The wallet's customer; a new one at its first sight.
 

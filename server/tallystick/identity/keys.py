@@ -113,10 +113,15 @@ async def verify_key(
     return ProvenKey(row.id, kind, row.customer_id, scopes, row.expires_at_ms)
 
 
-async def list_keys(session: ReadSession, customer_id: int) -> list[ApiKey]:
-    """The customer's keys, newest first; never a secret."""
+async def list_keys(
+    session: ReadSession, customer_id: int, *, before: int | None, limit: int
+) -> list[ApiKey]:
+    """The customer's keys, newest first, those older than ``before``; never a secret."""
     query = select(ApiKey).where(col(ApiKey.customer_id) == customer_id)
-    return list((await session.exec(query.order_by(col(ApiKey.id).desc()))).all())
+    if before is not None:
+        query = query.where(col(ApiKey.id) < before)
+    query = query.order_by(col(ApiKey.id).desc()).limit(limit)
+    return list((await session.exec(query)).all())
 
 
 async def revoke_key(

@@ -36,6 +36,8 @@ class TallystickError(Exception):
     title: ClassVar[str] = "Something went wrong"
     next_step: str | None = None
     retry_after_seconds: int | None = None
+    is_for_operators: ClassVar[bool] = False
+    """Whether only who runs or embeds the server can do something about it."""
 
     def __init__(self, detail: str, **members: Any) -> None:
         super().__init__(detail)

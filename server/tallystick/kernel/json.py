@@ -10,6 +10,9 @@ from json.encoder import encode_basestring
 from math import isfinite
 from typing import Any
 
+_SHOWN = 40
+"""Characters of a stranger's name that a message repeats."""
+
 
 def dumps(value: Any) -> bytes:
     """Compact UTF-8 JSON of dicts with text keys, lists, tuples and scalars.
@@ -26,6 +29,52 @@ def loads(text: str | bytes) -> Any:
     Raises ``ValueError`` for what is no JSON, NaN and infinity included.
     """
     return json.loads(text, parse_float=Decimal, parse_constant=_refuse)
+
+
+class AmbiguousJson(ValueError):
+    """JSON that two readers may read differently; its words say why."""
+
+
+def loads_strictly(text: str, *, deepest: int) -> Any:
+    """As ``loads``, for a text of a stranger's.
+
+    Raises ``AmbiguousJson`` for a name that stands twice in one object, at any depth,
+    and for more than so many lists and objects inside of each other.
+    """
+    try:
+        value = json.loads(
+            text,
+            parse_float=Decimal,
+            parse_constant=_refuse,
+            object_pairs_hook=_object,
+        )
+    except RecursionError as error:
+        raise AmbiguousJson(f"is nested more than {deepest} deep") from error
+    if _is_deeper(value, deepest):
+        raise AmbiguousJson(f"is nested more than {deepest} deep")
+    return value
+
+
+def _is_deeper(value: Any, deepest: int) -> bool:
+    """Level by level, because the functions of a deep value would be as deep."""
+    level = [value]
+    for _ in range(deepest):
+        containers = [one for one in level if isinstance(one, dict | list)]
+        level = [
+            inner
+            for one in containers
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+    return any(isinstance(one, dict | list) for one in level)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in members:
+            raise AmbiguousJson(f"has the member {name[:_SHOWN]!r} twice")
+        members[name] = value
+    return members
 
 
 def _text(value: Any) -> str:

@@ -32,6 +32,7 @@ class IdempotencyMismatch(Conflict):
 class AlreadyReversed(Conflict):
     """A transaction is reversed once; another key asked to reverse it again."""
 
+    is_for_operators = True
     title = "The transaction is reversed already"
     next_step = "Nothing more is to be done; the first reversal stands."
 

@@ -5,6 +5,7 @@ answer is kept in the same transaction, with its receipt.
 """
 
 from collections.abc import Callable
+from http import HTTPStatus
 
 from tallystick.credits import holds
 from tallystick.credits.errors import HoldAlreadySettled
@@ -21,6 +22,15 @@ from tallystick.paywall.receipt import receipt_headers, stamped
 from tallystick.paywall.verdicts import Serve
 
 _FREE = Charge(0, MicroCredits(0), MicroCredits(0))
+
+
+def is_answered(http_status: int) -> bool:
+    """The success rule ``answered`` of a catalog: below 400 is charged, the rest free.
+
+    Every door decides by it: a handler of ours, ``paid`` in a seller's app, and an
+    answer that a server in another language tells about.
+    """
+    return http_status < HTTPStatus.BAD_REQUEST
 
 
 async def finish_served(
