@@ -12,11 +12,17 @@ from dataclasses import dataclass
 from sqlalchemy import insert, update
 from sqlmodel import col, select
 
-from tallystick.kernel.db import WriteSession, forbid_commit, new_id, now_ms
+from tallystick.kernel.db import (
+    WriteSession,
+    forbid_commit,
+    insert_once,
+    new_id,
+    now_ms,
+)
 from tallystick.kernel.errors import TallystickError
 from tallystick.kernel.money import AMOUNT_LIMIT, Amount, InvalidAmount
 from tallystick.kernel.seal import digest16
-from tallystick.ledger.accounts import ensure_accounts, insert_once
+from tallystick.ledger.accounts import ensure_accounts
 from tallystick.ledger.chart import AccountName
 from tallystick.ledger.errors import (
     AlreadyReversed,

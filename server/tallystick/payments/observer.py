@@ -12,8 +12,7 @@ from sqlmodel import col, select
 from tallystick.chain.evidence import TransferLog, transfers_in_block, transfers_to
 from tallystick.chain.rpc import Block
 from tallystick.chain.token import balance_of
-from tallystick.kernel.db import Database, ReadSession, WriteSession
-from tallystick.ledger.accounts import insert_once
+from tallystick.kernel.db import Database, ReadSession, WriteSession, insert_once
 from tallystick.payments.errors import TopUpsUnavailable
 from tallystick.payments.matching import Rate, book, match_suspense
 from tallystick.payments.models import ChainCursor
