@@ -117,7 +117,7 @@ async def test_unsafe_settings_are_refused_in_words(
         "run `tallystick migrate` first",
         "TALLYSTICK_SETTLE_WAIT",
         "none.toml",
-        "tallystick.toml cannot be read",
+        "tallystick.toml is no TOML",
     ]
     for one, word in zip(ended, words, strict=True):
         require_refusal(one, word)

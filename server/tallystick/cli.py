@@ -3,12 +3,10 @@
 import asyncio
 import sys
 from collections.abc import Callable, Coroutine
-from tomllib import TOMLDecodeError
 from typing import Annotated, Any, TypeVar
 
 import typer
 import uvicorn
-from pydantic import ValidationError
 from rich.console import Console
 
 from tallystick import migrations
@@ -17,11 +15,12 @@ from tallystick.audit import AuditReport
 from tallystick.audit import audit as run_audit
 from tallystick.boot import (
     UnsafeSettings,
+    check_address,
     check_database,
     check_database_url,
     reachable,
 )
-from tallystick.config import Settings, new_secret_key
+from tallystick.config import UnreadableSettings, new_secret_key, read_settings
 from tallystick.demo.chain_command import chain
 from tallystick.demo.command import demo
 from tallystick.http_limit import BoundedProtocol
@@ -50,10 +49,8 @@ def main() -> None:
         app()
     except UnsafeSettings as error:
         _tell("Tallystick will not start:", error.problems)
-    except ValidationError as error:
-        _tell("A setting cannot be read:", [_setting(one) for one in error.errors()])
-    except TOMLDecodeError as error:
-        _tell("tallystick.toml cannot be read:", [str(error)])
+    except UnreadableSettings as error:
+        _tell("The settings cannot be read:", error.problems)
     except AlreadyOwned as error:
         _tell("Tallystick will not start:", [str(error)])
     except TallystickError as error:
@@ -68,13 +65,8 @@ def _tell(title: str, lines: list[str]) -> None:
         _errors.print(f"  {line}", markup=False, soft_wrap=True)
 
 
-def _setting(error: Any) -> str:
-    name = "_".join(str(part) for part in error["loc"]).upper()
-    return f"TALLYSTICK_{name}: {error['msg']}"
-
-
 def _with_database(work: Callable[[Database], Coroutine[Any, Any, R]]) -> R:
-    url = Settings().database_url
+    url = read_settings().database_url
     check_database_url(url)
 
     async def run() -> R:
@@ -94,9 +86,10 @@ app.command()(chain)
 @app.command()
 def serve() -> None:
     """Serve the API, with the settings of the environment or tallystick.toml."""
-    settings = Settings()
+    settings = read_settings()
     configure_logging(settings.log_level, as_json=settings.log_json)
     asyncio.run(preflight(settings))
+    check_address(settings.host, settings.port)
     uvicorn.run(
         create_app(settings),
         host=settings.host,
@@ -142,10 +135,11 @@ def audit(
 
 async def _audit(*, books_only: bool) -> AuditReport:
     if books_only:
-        check_database_url(Settings().database_url)
-        db, rail = open_database(Settings().database_url), None
+        url = read_settings().database_url
+        check_database_url(url)
+        db, rail = open_database(url), None
     else:
-        gate = build_gate(Settings())
+        gate = build_gate(read_settings())
         db, rail = gate.db, gate.rail
     try:
         await check_database(db)
@@ -181,7 +175,7 @@ def service_key(
 
 
 async def _make_service_key(name: str) -> str:
-    gate = build_gate(Settings())
+    gate = build_gate(read_settings())
     try:
         await check_database(gate.db)
         await gate.db.start()

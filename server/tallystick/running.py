@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from tallystick import migrations
-from tallystick.boot import UnsafeSettings, check_database, check_token, reachable
+from tallystick.boot import (
+    UnsafeSettings,
+    check_database,
+    check_settings,
+    check_token,
+    reachable,
+    require_no_folder,
+)
 from tallystick.chain.errors import RpcUnavailable, TokenUnreadable, WrongChain
 from tallystick.config import Settings
 from tallystick.kernel.clock import Clock
@@ -19,6 +26,7 @@ from tallystick.kernel.owner import FileOwner
 from tallystick.payments.confirm import confirm
 from tallystick.payments.gas import check_gas
 from tallystick.payments.observer import observe, open_books
+from tallystick.payments.rail import Rail
 from tallystick.payments.relayer import register_relayers
 from tallystick.paywall.gate import Gate
 from tallystick.wiring import build_gate, rate_of
@@ -70,6 +78,7 @@ async def running(
 async def _opened(
     settings: Settings, clock: Clock | None = None, api_prefix: str = ""
 ) -> AsyncIterator[Gate]:
+    check_settings(settings, is_serving=True)
     gate = build_gate(settings, clock, api_prefix=api_prefix)
     async with AsyncExitStack() as stack:
         stack.enter_context(own_file(gate.db))
@@ -86,6 +95,7 @@ def own_file(db: Database) -> Iterator[None]:
 
     Raises ``AlreadyOwned`` or ``UnsafeSettings``.
     """
+    require_no_folder(db)
     path = db.writer.url.database
     with contextlib.ExitStack() as stack:
         if db.is_sqlite and path:
@@ -132,10 +142,17 @@ async def _run_chain_workers(gate: Gate) -> None:
         except Exception:  # noqa: BLE001  # a restarted database is no reason to end
             _log.exception("chain_not_opened")
             await asyncio.sleep(_RETRY_SECONDS)
-    _log.info("taking_payments", network=gate.rail.network)
+    _tell_of_payments(gate.rail)
     async with asyncio.TaskGroup() as group:
         for work in _chain_rounds(gate):
             group.create_task(work)
+
+
+def _tell_of_payments(rail: Rail) -> None:
+    if rail.obstacle is None:
+        _log.info("taking_payments", network=rail.network)
+    else:
+        _log.warning("not_taking_payments", network=rail.network, reason=rail.obstacle)
 
 
 def _chain_rounds(gate: Gate) -> list[Coroutine[Any, Any, None]]:

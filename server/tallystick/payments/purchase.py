@@ -27,12 +27,8 @@ async def probe(rail: Rail) -> Block:
 
     Raises ``TopUpsUnavailable`` or ``RpcUnavailable`` (both 503).
     """
-    if not rail.opening.is_open:
-        raise TopUpsUnavailable("the chain has not answered since the start")
-    if not rail.relayers:
-        raise TopUpsUnavailable("no relayer key is configured")
-    if not rail.solvent_relayers:
-        raise TopUpsUnavailable("no relayer has money for gas")
+    if rail.obstacle is not None:
+        raise TopUpsUnavailable(rail.obstacle)
     return await rail.head()
 
 
