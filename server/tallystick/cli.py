@@ -54,7 +54,8 @@ def main() -> None:
     except AlreadyOwned as error:
         _tell("Tallystick will not start:", [str(error)])
     except TallystickError as error:
-        _tell(error.title, [line for line in (error.detail, error.next_step) if line])
+        lines = [f"{name}: {value}" for name, value in error.for_operator.items()]
+        _tell(error.title, [*filter(None, (error.detail, error.next_step)), *lines])
     sys.exit(2)
 
 

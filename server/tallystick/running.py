@@ -50,7 +50,7 @@ async def preflight(settings: Settings) -> None:
         except WrongChain:
             raise
         except RpcUnavailable as error:
-            _log.warning("chain_unreachable", detail=error.detail)
+            _log.warning("chain_unreachable", detail=error.detail, **error.for_operator)
 
 
 @asynccontextmanager
@@ -137,7 +137,7 @@ async def _run_chain_workers(gate: Gate) -> None:
         except TokenUnreadable:
             raise
         except Unavailable as error:
-            _log.warning("chain_unreachable", detail=error.detail)
+            _log.warning("chain_unreachable", detail=error.detail, **error.for_operator)
             await asyncio.sleep(_RETRY_SECONDS)
         except Exception:  # noqa: BLE001  # a restarted database is no reason to end
             _log.exception("chain_not_opened")
