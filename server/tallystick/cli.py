@@ -24,14 +24,13 @@ from tallystick.config import UnreadableSettings, new_secret_key, read_settings
 from tallystick.demo.chain_command import chain
 from tallystick.demo.command import demo
 from tallystick.http_limit import BoundedProtocol
-from tallystick.identity.keys import Scope, issue_key
-from tallystick.identity.models import KeyKind
 from tallystick.kernel import json
 from tallystick.kernel.db import Database, open_database
 from tallystick.kernel.errors import TallystickError
 from tallystick.kernel.log import configure_logging
 from tallystick.kernel.owner import AlreadyOwned
 from tallystick.running import own_file, preflight
+from tallystick.service_keys import service_key
 from tallystick.wiring import build_gate
 
 R = TypeVar("R")
@@ -82,6 +81,7 @@ def _with_database(work: Callable[[Database], Coroutine[Any, Any, R]]) -> R:
 
 app.command()(demo)
 app.command()(chain)
+app.add_typer(service_key, name="service-key")
 
 
 @app.command()
@@ -164,32 +164,3 @@ def _print_report(document: dict[str, Any]) -> None:
 def secret() -> None:
     """Make a SECRET_KEY."""
     typer.echo(new_secret_key())
-
-
-@app.command()
-def service_key(
-    name: Annotated[str, typer.Option(help="What the key is for.")] = "server",
-) -> None:
-    """Make a service key (sk_…) for the seller's own server; it is shown once."""
-    made = asyncio.run(_make_service_key(name))
-    typer.echo(made)
-
-
-async def _make_service_key(name: str) -> str:
-    gate = build_gate(read_settings())
-    try:
-        await check_database(gate.db)
-        await gate.db.start()
-        made = await gate.db.write(
-            lambda session: issue_key(
-                session,
-                gate.seal,
-                KeyKind.SERVICE,
-                name=name,
-                scopes=frozenset(Scope),
-            )
-        )
-    finally:
-        await gate.db.close()
-        await gate.rail.chain.close()
-    return made.secret
