@@ -24,10 +24,12 @@ from tallystick.kernel.errors import Unavailable
 from tallystick.kernel.log import get_logger
 from tallystick.kernel.owner import FileOwner
 from tallystick.payments.confirm import confirm
+from tallystick.payments.errors import BooksOfAnotherChain
 from tallystick.payments.gas import check_gas
 from tallystick.payments.observer import observe, open_books
 from tallystick.payments.rail import Rail
 from tallystick.payments.relayer import register_relayers
+from tallystick.payments.same_chain import check_chain
 from tallystick.paywall.gate import Gate
 from tallystick.wiring import build_gate, rate_of
 from tallystick.workers.settling import settle_for_ever
@@ -42,11 +44,12 @@ async def preflight(settings: Settings) -> None:
 
     A chain that cannot be asked is no reason not to start: credits that are there can
     be spent. Raises ``UnsafeSettings``, ``InvalidCatalog``, ``AlreadyOwned``,
-    ``WrongChain`` or ``TokenUnreadable``.
+    ``WrongChain``, ``TokenUnreadable`` or ``BooksOfAnotherChain``.
     """
     async with _opened(settings) as gate:
         try:
             await check_token(gate.rail.chain, gate.rail.domain)
+            await check_chain(gate.db, gate.rail)
         except WrongChain:
             raise
         except RpcUnavailable as error:
@@ -116,9 +119,11 @@ async def open_storage(db: Database, *, migrate: bool) -> None:
 async def open_rail(gate: Gate) -> None:
     """The token is the expected one, the books are open, the relayers are known.
 
-    Raises ``UnsafeSettings``, or ``RpcUnavailable`` when the chain cannot be asked.
+    Raises ``UnsafeSettings``, ``BooksOfAnotherChain``, or ``RpcUnavailable`` when the
+    chain cannot be asked.
     """
     await check_token(gate.rail.chain, gate.rail.domain)
+    await check_chain(gate.db, gate.rail)
     await open_books(gate.db, gate.rail)
     await register_relayers(gate.db, gate.rail)
     await check_gas(gate.rail)
@@ -135,6 +140,9 @@ async def _run_chain_workers(gate: Gate) -> None:
             _log.error("chain_unexpected", problems=error.problems)
             raise
         except TokenUnreadable:
+            raise
+        except BooksOfAnotherChain as error:
+            _log.error("books_of_another_chain", detail=error.detail)
             raise
         except Unavailable as error:
             _log.warning("chain_unreachable", detail=error.detail, **error.for_operator)

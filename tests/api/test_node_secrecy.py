@@ -74,7 +74,7 @@ async def test_the_command_line_names_the_node_that_does_not_answer(
     database = settings["DATABASE_URL"].removeprefix("sqlite+aiosqlite:///")
     with sqlite3.connect(database) as connection:
         connection.execute(
-            "INSERT INTO chain_cursor VALUES (84532, ?, ?, 0, 1, ?, 0)",
+            "INSERT INTO chain_cursor VALUES (84532, ?, ?, 0, 1, ?, 0, NULL, NULL)",
             (local.token, bytes.fromhex(settings["PAY_TO"][2:]), bytes(32)),
         )
     connection.close()

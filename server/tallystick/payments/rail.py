@@ -72,6 +72,7 @@ class Outlook:
     """
 
     head_seconds: int = 0
+    is_another_chain: bool = False
     without_gas: set[bytes] = field(default_factory=set)
 
 
@@ -129,6 +130,8 @@ class Rail:
             return "this server takes no payments"
         if not self.opening.is_open:
             return "the chain has not answered since the start"
+        if self.outlook.is_another_chain:
+            return "the books belong to another chain"
         if not self.relayers:
             return "no relayer key is configured"
         return None if self.solvent_relayers else "no relayer has money for gas"
