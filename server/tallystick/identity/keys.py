@@ -10,7 +10,7 @@ import zlib
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from sqlalchemy import insert, update
+from sqlalchemy import ColumnElement, insert, update
 from sqlmodel import col, select
 
 from tallystick.identity.errors import InvalidKey, ScopeMissing, UnknownKey
@@ -115,8 +115,17 @@ async def verify_key(
 
 async def list_keys(session: ReadSession, customer_id: int) -> list[ApiKey]:
     """The customer's keys, newest first; never a secret."""
-    query = select(ApiKey).where(col(ApiKey.customer_id) == customer_id)
-    return list((await session.exec(query.order_by(col(ApiKey.id).desc()))).all())
+    return await _list(session, col(ApiKey.customer_id) == customer_id)
+
+
+async def list_service_keys(session: ReadSession) -> list[ApiKey]:
+    """The seller's own keys, newest first; never a secret."""
+    return await _list(session, col(ApiKey.kind) == KeyKind.SERVICE)
+
+
+async def _list(session: ReadSession, whose: ColumnElement[bool]) -> list[ApiKey]:
+    query = select(ApiKey).where(whose).order_by(col(ApiKey.id).desc())
+    return list((await session.exec(query)).all())
 
 
 async def revoke_key(
