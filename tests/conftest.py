@@ -68,6 +68,20 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 
 
 @pytest.fixture
+async def empty_url(
+    request: pytest.FixtureRequest, database_url: str, tmp_path: Path
+) -> AsyncIterator[str]:
+    """A database of the same kind without any table."""
+    if database_url.startswith("sqlite"):
+        yield f"sqlite+aiosqlite:///{tmp_path / 'empty 100%.sqlite3'}"
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    name = await server.create_database(template="template0")
+    yield server.url(name)
+    await server.drop_database(name)
+
+
+@pytest.fixture
 async def unaudited_db(
     database_url: str, clock: OffsetClock
 ) -> AsyncIterator[Database]:

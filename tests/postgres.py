@@ -20,15 +20,23 @@ assert _WHEEL is not None
 assert _WHEEL.origin is not None
 _BIN = Path(_WHEEL.origin).parent / "pginstall18" / "bin"
 _TEMPLATE = "tallystick_template"
+_TRIES = 5
 
 
 class PostgresServer:
-    """A cluster in a folder of its own on a free loopback port."""
+    """A cluster in a folder of its own on a free loopback port.
 
-    def __init__(self, folder: Path) -> None:
+    Between our finding a port and PostgreSQL's taking it another process may be
+    faster; then the next one is tried.
+    """
+
+    def __init__(
+        self, folder: Path, find_port: Callable[[], int] | None = None
+    ) -> None:
         self._data = folder / "data"
         self._log = folder / "log"
-        self._port = _free_port()
+        self._find_port = find_port or free_port
+        self._port = 0
         # PostgreSQL refuses to run as root, so root hands the folder to "nobody".
         self._user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
         if self._user is not None:
@@ -50,6 +58,18 @@ class PostgresServer:
             "-E",
             "UTF8",
         )
+        for attempt in range(1, _TRIES + 1):
+            self._port = self._find_port()
+            try:
+                self._start_on_port()
+            except subprocess.CalledProcessError as error:
+                error.add_note(self._log.read_text(errors="replace")[-2_000:])
+                if attempt == _TRIES:
+                    raise
+            else:
+                return
+
+    def _start_on_port(self) -> None:
         options = (
             f"-p {self._port} -c listen_addresses=127.0.0.1"
             " -c unix_socket_directories= -c max_connections=200"
@@ -104,7 +124,7 @@ class PostgresServer:
         )
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -9,6 +9,7 @@ import pytest
 from eth_account import Account
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import inspect, text
 
 from tallystick.boot import (
     UnsafeSettings,
@@ -23,7 +24,7 @@ from tallystick.chain.local import ADDRESSES, KEYS, LocalChain
 from tallystick.chain.rpc import Chain
 from tallystick.config import Settings
 from tallystick.kernel.db import open_database
-from tallystick.running import own_file
+from tallystick.running import open_storage, own_file
 from tallystick.x402.networks import NETWORKS
 from tallystick.x402.wire import TokenDomain
 from tests.postgres import PostgresServer
@@ -54,7 +55,8 @@ def refusals(**values: Any) -> list[str]:
 def test_safe_settings_are_taken() -> None:
     check_settings(settings())
     check_settings(settings(pay_to=PAY_TO.lower()))
-    check_settings(settings(relayer_keys=()))
+    check_settings(settings(relayer_keys=()))  # to read the books
+    check_settings(settings(relayer_keys=(), take_payments=False), is_serving=True)
     check_settings(settings(database_url="postgresql+asyncpg://u:p@h/n"))
 
 
@@ -95,6 +97,35 @@ def test_each_unsafe_setting_is_refused_with_its_remedy(
 
 def test_all_problems_are_told_at_once() -> None:
     assert len(refusals(pay_to=None, secret_key=None, rpc_urls=())) == 3
+
+
+def test_a_server_that_could_settle_nothing_is_told_what_to_set() -> None:
+    with pytest.raises(UnsafeSettings) as refusal:
+        check_settings(settings(relayer_keys=()), is_serving=True)
+    (problem,) = refusal.value.problems
+    assert "TALLYSTICK_RELAYER_KEYS" in problem
+    assert "TALLYSTICK_TAKE_PAYMENTS=false" in problem
+
+
+@pytest.mark.parametrize(
+    ("values", "url"),
+    [
+        ({}, "http://127.0.0.1:8402"),
+        ({"port": 9000}, "http://127.0.0.1:9000"),
+        ({"host": "shop.test", "port": 80}, "http://shop.test:80"),
+        ({"host": "0.0.0.0"}, "http://127.0.0.1:8402"),
+        ({"host": "::1"}, "http://[::1]:8402"),
+        ({"port": 9000, "public_url": ""}, "http://127.0.0.1:9000"),
+        ({"port": 9000, "public_url": "https://shop.test/"}, "https://shop.test"),
+    ],
+)
+def test_the_public_url_is_where_we_listen_unless_it_is_set(
+    values: dict[str, Any], url: str
+) -> None:
+    """Offers and sign-ins that name another port than the server's fit no request."""
+    made = settings(**values)
+    assert made.public_url == url
+    check_settings(made)
 
 
 @pytest.mark.parametrize("network", ["eip155:84532"])
@@ -192,6 +223,13 @@ class TestToken:
             await chain.close()
 
 
+async def execute(url: str, statement: str) -> None:
+    db = open_database(url)
+    async with db.writer.begin() as connection:
+        await connection.execute(text(statement))
+    await db.close()
+
+
 class TestDatabase:
     """A database that cannot be used is told in words, without its password."""
 
@@ -227,6 +265,52 @@ class TestDatabase:
         words = await self.refusal(f"sqlite+aiosqlite:///{file}")
         assert f"there is no database at {file}" in words
         assert not file.exists(), "a question makes no database"
+
+    async def test_a_folder_instead_of_a_file(self, tmp_path: Path) -> None:
+        words = await self.refusal(f"sqlite+aiosqlite:///{tmp_path}")
+        assert f"names the folder {tmp_path}" in words
+
+    async def test_a_file_of_another_kind(self, tmp_path: Path) -> None:
+        file = tmp_path / "notes.txt"
+        file.write_text("This is no database, and longer than any of its headers. " * 9)
+        words = await self.refusal(f"sqlite+aiosqlite:///{file}")
+        assert "no SQLite database" in words
+
+    async def test_a_user_whom_postgresql_refuses(
+        self, postgres: PostgresServer
+    ) -> None:
+        url = postgres.url("postgres").replace("tallystick@", "nobody:hunter2@")
+        words = await self.refusal(url)
+        assert "check DATABASE_URL" in words
+        assert "hunter2" not in words
+
+    async def test_tables_of_another_program_stay_as_they_are(
+        self, empty_url: str
+    ) -> None:
+        await execute(empty_url, "CREATE TABLE recipe (name TEXT)")
+        db = open_database(empty_url)
+        try:
+            with pytest.raises(UnsafeSettings, match="tables of another program"):
+                await open_storage(db, migrate=True)
+            with pytest.raises(UnsafeSettings, match="tables of another program"):
+                await open_storage(db, migrate=False)
+            async with db.reader.connect() as connection:
+                tables = await connection.run_sync(
+                    lambda sync: inspect(sync).get_table_names()
+                )
+        finally:
+            await db.close()
+        assert tables == ["recipe"]
+
+    async def test_the_schema_of_a_newer_version(self, database_url: str) -> None:
+        await execute(database_url, "UPDATE alembic_version SET version_num = '9999'")
+        db = open_database(database_url)
+        try:
+            for migrate in (True, False):
+                with pytest.raises(UnsafeSettings, match="newer version"):
+                    await open_storage(db, migrate=migrate)
+        finally:
+            await db.close()
 
     def test_a_folder_that_is_not_there(self) -> None:
         db = open_database("sqlite+aiosqlite:////nonesuch/tallystick.sqlite3")

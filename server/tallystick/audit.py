@@ -43,7 +43,8 @@ class AuditReport:
 async def audit(db: Database, rail: Rail | None) -> AuditReport:
     """Every invariant, and with a rail every Transfer; nothing is written.
 
-    Raises ``RpcUnavailable`` when the chain cannot be asked.
+    Raises ``RpcUnavailable`` when the chain cannot be asked, ``BooksOfAnotherChain``
+    when it is not the chain of these books.
     """
     async with db.read() as session:
         findings = [

@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,13 +41,15 @@ class UnsafeSettings(Exception):
         self.problems = problems
 
 
-def check_settings(settings: Settings) -> None:
+def check_settings(settings: Settings, *, is_serving: bool = False) -> None:
     """Everything that can be judged without the chain.
 
-    Raises ``UnsafeSettings`` with all problems at once.
+    Whoever only reads the books needs no relayer. Raises ``UnsafeSettings`` with all
+    problems at once.
     """
     problems = [
         *_missing(settings),
+        *(_missing_relayer(settings) if is_serving else []),
         *_malformed(settings),
         *_on_a_real_chain(settings),
     ]
@@ -72,6 +75,17 @@ def _missing(settings: Settings) -> list[str]:
             " TALLYSTICK_SECRET_KEY; keep it, or old keys and quotes stop working."
         )
     return problems
+
+
+def _missing_relayer(settings: Settings) -> list[str]:
+    if settings.relayer_keys or not settings.take_payments:
+        return []
+    problem = (
+        "RELAYER_KEYS is not set, so no payment could be settled: set"
+        " TALLYSTICK_RELAYER_KEYS to a private key with ether for gas, or"
+        " TALLYSTICK_TAKE_PAYMENTS=false to offer no payments."
+    )
+    return [problem]
 
 
 def _malformed(settings: Settings) -> list[str]:
@@ -173,7 +187,17 @@ async def check_database(db: Database) -> None:
             )
 
 
+def require_no_folder(db: Database) -> None:
+    """Raise ``UnsafeSettings`` when DATABASE_URL names a folder."""
+    path = db.writer.url.database
+    if db.is_sqlite and path and Path(path).is_dir():
+        raise UnsafeSettings(
+            [f"DATABASE_URL names the folder {path}: name a file in it."]
+        )
+
+
 def _require_file(db: Database) -> None:
+    require_no_folder(db)
     path = db.writer.url.database
     if db.is_sqlite and path and not Path(path).is_file():
         raise UnsafeSettings(
@@ -183,9 +207,11 @@ def _require_file(db: Database) -> None:
 
 @contextmanager
 def reachable() -> Iterator[None]:
-    """Turn a database that cannot be reached into ``UnsafeSettings``."""
+    """Turn a database that cannot be reached, or is not ours, into ``UnsafeSettings``."""
     try:
         yield
+    except migrations.NotOurDatabase as error:
+        raise UnsafeSettings([str(error)]) from error
     except (DBAPIError, OSError) as error:
         # The words of a driver may repeat the URL with its password.
         cause = error.orig if isinstance(error, DBAPIError) else error
@@ -193,7 +219,26 @@ def reachable() -> Iterator[None]:
             f"the database cannot be used ({type(cause).__name__}): check DATABASE_URL,"
             " that its server runs, and that the file may be written."
         )
+        if "file is not a database" in str(cause):
+            problem = (
+                "DATABASE_URL names a file that is no SQLite database: name another."
+            )
         raise UnsafeSettings([problem]) from error
+
+
+def check_address(host: str, port: int) -> None:
+    """Raise ``UnsafeSettings`` when nobody can listen there."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        for family, kind, protocol, _, address in found:
+            with socket.socket(family, kind, protocol) as probe:
+                # As the server does, so that a port which was just left can be taken.
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+    except OSError as error:
+        raise UnsafeSettings(
+            [f"HOST and PORT cannot be listened on ({error.strerror}): set others."]
+        ) from error
 
 
 async def check_token(chain: Chain, domain: TokenDomain) -> None:

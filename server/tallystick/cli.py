@@ -1,38 +1,37 @@
-"""The command line: demo, chain, serve, migrate, audit, secret, service-key."""
+"""The command line: every command, and how a failure of one is told."""
 
 import asyncio
 import sys
 from collections.abc import Callable, Coroutine
-from tomllib import TOMLDecodeError
 from typing import Annotated, Any, TypeVar
 
 import typer
 import uvicorn
-from pydantic import ValidationError
 from rich.console import Console
 
 from tallystick import migrations
 from tallystick.app import create_app
 from tallystick.audit import AuditReport
 from tallystick.audit import audit as run_audit
+from tallystick.backup_commands import backup, restore
 from tallystick.boot import (
     UnsafeSettings,
+    check_address,
     check_database,
     check_database_url,
     reachable,
 )
-from tallystick.config import Settings, new_secret_key
+from tallystick.config import UnreadableSettings, new_secret_key, read_settings
 from tallystick.demo.chain_command import chain
 from tallystick.demo.command import demo
 from tallystick.http_limit import BoundedProtocol
-from tallystick.identity.keys import Scope, issue_key
-from tallystick.identity.models import KeyKind
 from tallystick.kernel import json
 from tallystick.kernel.db import Database, open_database
 from tallystick.kernel.errors import TallystickError
 from tallystick.kernel.log import configure_logging
 from tallystick.kernel.owner import AlreadyOwned
 from tallystick.running import own_file, preflight
+from tallystick.service_keys import service_key
 from tallystick.wiring import build_gate
 
 R = TypeVar("R")
@@ -50,14 +49,13 @@ def main() -> None:
         app()
     except UnsafeSettings as error:
         _tell("Tallystick will not start:", error.problems)
-    except ValidationError as error:
-        _tell("A setting cannot be read:", [_setting(one) for one in error.errors()])
-    except TOMLDecodeError as error:
-        _tell("tallystick.toml cannot be read:", [str(error)])
+    except UnreadableSettings as error:
+        _tell("The settings cannot be read:", error.problems)
     except AlreadyOwned as error:
         _tell("Tallystick will not start:", [str(error)])
     except TallystickError as error:
-        _tell(error.title, [line for line in (error.detail, error.next_step) if line])
+        lines = [f"{name}: {value}" for name, value in error.for_operator.items()]
+        _tell(error.title, [*filter(None, (error.detail, error.next_step)), *lines])
     sys.exit(2)
 
 
@@ -68,13 +66,8 @@ def _tell(title: str, lines: list[str]) -> None:
         _errors.print(f"  {line}", markup=False, soft_wrap=True)
 
 
-def _setting(error: Any) -> str:
-    name = "_".join(str(part) for part in error["loc"]).upper()
-    return f"TALLYSTICK_{name}: {error['msg']}"
-
-
 def _with_database(work: Callable[[Database], Coroutine[Any, Any, R]]) -> R:
-    url = Settings().database_url
+    url = read_settings().database_url
     check_database_url(url)
 
     async def run() -> R:
@@ -89,14 +82,18 @@ def _with_database(work: Callable[[Database], Coroutine[Any, Any, R]]) -> R:
 
 app.command()(demo)
 app.command()(chain)
+app.command()(backup)
+app.command()(restore)
+app.add_typer(service_key, name="service-key")
 
 
 @app.command()
 def serve() -> None:
     """Serve the API, with the settings of the environment or tallystick.toml."""
-    settings = Settings()
+    settings = read_settings()
     configure_logging(settings.log_level, as_json=settings.log_json)
     asyncio.run(preflight(settings))
+    check_address(settings.host, settings.port)
     uvicorn.run(
         create_app(settings),
         host=settings.host,
@@ -142,10 +139,11 @@ def audit(
 
 async def _audit(*, books_only: bool) -> AuditReport:
     if books_only:
-        check_database_url(Settings().database_url)
-        db, rail = open_database(Settings().database_url), None
+        url = read_settings().database_url
+        check_database_url(url)
+        db, rail = open_database(url), None
     else:
-        gate = build_gate(Settings())
+        gate = build_gate(read_settings())
         db, rail = gate.db, gate.rail
     try:
         await check_database(db)
@@ -169,32 +167,3 @@ def _print_report(document: dict[str, Any]) -> None:
 def secret() -> None:
     """Make a SECRET_KEY."""
     typer.echo(new_secret_key())
-
-
-@app.command()
-def service_key(
-    name: Annotated[str, typer.Option(help="What the key is for.")] = "server",
-) -> None:
-    """Make a service key (sk_…) for the seller's own server; it is shown once."""
-    made = asyncio.run(_make_service_key(name))
-    typer.echo(made)
-
-
-async def _make_service_key(name: str) -> str:
-    gate = build_gate(Settings())
-    try:
-        await check_database(gate.db)
-        await gate.db.start()
-        made = await gate.db.write(
-            lambda session: issue_key(
-                session,
-                gate.seal,
-                KeyKind.SERVICE,
-                name=name,
-                scopes=frozenset(Scope),
-            )
-        )
-    finally:
-        await gate.db.close()
-        await gate.rail.chain.close()
-    return made.secret

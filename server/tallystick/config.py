@@ -4,9 +4,18 @@ Only ``app`` and ``cli`` read them and hand the values down.
 """
 
 import secrets
-from typing import Annotated, Any
+from difflib import get_close_matches
+from pathlib import Path
+from tomllib import TOMLDecodeError
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import (
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -15,7 +24,20 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from tallystick.kernel.redaction import redact_text
+
 _URL = "sqlite+aiosqlite:///tallystick.sqlite3"
+_FILE = "tallystick.toml"
+# What listens everywhere is not reached under that name.
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # not bound here
+
+
+class UnreadableSettings(Exception):
+    """What was set cannot be read. Each line names a setting and the remedy."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
 
 
 class Settings(BaseSettings):
@@ -23,7 +45,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix="TALLYSTICK_",
-        toml_file="tallystick.toml",
+        toml_file=_FILE,
         extra="forbid",
         frozen=True,
     )
@@ -40,10 +62,16 @@ class Settings(BaseSettings):
     """The address that receives payments."""
     relayer_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     """Private keys that pay the gas of settlements, comma-separated."""
+    take_payments: bool = True
+    """Whether payments are offered and taken; without, only credits are spent."""
     catalog: str = "x402_credits"
     """A catalog that ships with Tallystick, or the path of a TOML file."""
-    public_url: str = "http://127.0.0.1:8402"
-    """The server's address as clients know it."""
+    host: str = "127.0.0.1"
+    """The address to listen on."""
+    port: int = Field(default=8402, ge=0, le=65535)
+    """The port to listen on."""
+    public_url: str = Field(default="", validate_default=True)
+    """The server's address as clients know it; that of host and port unless set."""
     secret_key: SecretStr | None = None
     """At least 32 characters; seals quotes, keys and sign-ins."""
     start_block: int = Field(default=0, ge=0)
@@ -56,11 +84,7 @@ class Settings(BaseSettings):
     """Seconds that a client gets to sign an offer (maxTimeoutSeconds)."""
     hold_seconds: int = Field(default=60, ge=5, le=3600)
     """Seconds that a hold lives without a heartbeat."""
-    host: str = "127.0.0.1"
-    """The address to listen on."""
-    port: int = Field(default=8402, ge=0, le=65535)
-    """The port to listen on."""
-    log_level: str = "INFO"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """DEBUG, INFO, WARNING or ERROR."""
     log_json: bool = True
     """One JSON object a line, or lines for people."""
@@ -74,8 +98,16 @@ class Settings(BaseSettings):
 
     @field_validator("public_url")
     @classmethod
-    def _without_slash(cls, value: str) -> str:
-        return value.rstrip("/")
+    def _where_we_listen(cls, value: str, info: ValidationInfo) -> str:
+        host, port = info.data.get("host", ""), info.data.get("port")
+        host = _EVERYWHERE.get(host, host)
+        ours = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return value.rstrip("/") or ours
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _in_capitals(cls, value: Any) -> Any:
+        return value.upper() if isinstance(value, str) else value
 
     @classmethod
     def settings_customise_sources(
@@ -88,6 +120,39 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments win over the environment, the environment over the file."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def read_settings() -> Settings:
+    """The settings of the environment and of ``tallystick.toml``.
+
+    Raises ``UnreadableSettings``, which repeats no value: it may be a secret.
+    """
+    try:
+        if Path(_FILE).exists() and not Path(_FILE).is_file():
+            raise UnreadableSettings([f"{_FILE} is no file: remove or rename it."])
+        return Settings()
+    except ValidationError as error:
+        faults = {str(one["loc"][0]): one for one in error.errors(include_input=False)}
+        raise UnreadableSettings([_problem(*item) for item in faults.items()]) from None
+    except TOMLDecodeError as error:
+        raise UnreadableSettings([f"{_FILE} is no TOML: {error}."]) from None
+    except UnicodeDecodeError:
+        raise UnreadableSettings([f"{_FILE} is no text: save it as UTF-8."]) from None
+    except OSError as error:
+        problem = f"{_FILE} cannot be read ({error.strerror}): let this user read it."
+        raise UnreadableSettings([problem]) from None
+
+
+def _problem(name: str, fault: Any) -> str:
+    if name not in Settings.model_fields:
+        close = get_close_matches(name.lower(), Settings.model_fields, 1)
+        meant = f"did you mean {close[0]}?" if close else "remove it."
+        return f"{_FILE}: there is no setting {redact_text(name)}: {meant}"
+    words = fault["msg"].removeprefix("Input ")
+    return (
+        f"TALLYSTICK_{name.upper()} {words}: change it in the environment or in {_FILE},"
+        " or remove it for its default."
+    )
 
 
 def new_secret_key() -> str:

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from tallystick import migrations
-from tallystick.boot import UnsafeSettings, check_database, check_token, reachable
+from tallystick.boot import (
+    UnsafeSettings,
+    check_database,
+    check_settings,
+    check_token,
+    reachable,
+    require_no_folder,
+)
 from tallystick.chain.errors import RpcUnavailable, TokenUnreadable, WrongChain
 from tallystick.config import Settings
 from tallystick.kernel.clock import Clock
@@ -17,9 +24,12 @@ from tallystick.kernel.errors import Unavailable
 from tallystick.kernel.log import get_logger
 from tallystick.kernel.owner import FileOwner
 from tallystick.payments.confirm import confirm
+from tallystick.payments.errors import BooksOfAnotherChain
 from tallystick.payments.gas import check_gas
 from tallystick.payments.observer import observe, open_books
+from tallystick.payments.rail import Rail
 from tallystick.payments.relayer import register_relayers
+from tallystick.payments.same_chain import check_chain
 from tallystick.paywall.gate import Gate
 from tallystick.wiring import build_gate, rate_of
 from tallystick.workers.settling import settle_for_ever
@@ -34,15 +44,16 @@ async def preflight(settings: Settings) -> None:
 
     A chain that cannot be asked is no reason not to start: credits that are there can
     be spent. Raises ``UnsafeSettings``, ``InvalidCatalog``, ``AlreadyOwned``,
-    ``WrongChain`` or ``TokenUnreadable``.
+    ``WrongChain``, ``TokenUnreadable`` or ``BooksOfAnotherChain``.
     """
     async with _opened(settings) as gate:
         try:
             await check_token(gate.rail.chain, gate.rail.domain)
+            await check_chain(gate.db, gate.rail)
         except WrongChain:
             raise
         except RpcUnavailable as error:
-            _log.warning("chain_unreachable", detail=error.detail)
+            _log.warning("chain_unreachable", detail=error.detail, **error.for_operator)
 
 
 @asynccontextmanager
@@ -70,6 +81,7 @@ async def running(
 async def _opened(
     settings: Settings, clock: Clock | None = None, api_prefix: str = ""
 ) -> AsyncIterator[Gate]:
+    check_settings(settings, is_serving=True)
     gate = build_gate(settings, clock, api_prefix=api_prefix)
     async with AsyncExitStack() as stack:
         stack.enter_context(own_file(gate.db))
@@ -86,6 +98,7 @@ def own_file(db: Database) -> Iterator[None]:
 
     Raises ``AlreadyOwned`` or ``UnsafeSettings``.
     """
+    require_no_folder(db)
     path = db.writer.url.database
     with contextlib.ExitStack() as stack:
         if db.is_sqlite and path:
@@ -106,9 +119,11 @@ async def open_storage(db: Database, *, migrate: bool) -> None:
 async def open_rail(gate: Gate) -> None:
     """The token is the expected one, the books are open, the relayers are known.
 
-    Raises ``UnsafeSettings``, or ``RpcUnavailable`` when the chain cannot be asked.
+    Raises ``UnsafeSettings``, ``BooksOfAnotherChain``, or ``RpcUnavailable`` when the
+    chain cannot be asked.
     """
     await check_token(gate.rail.chain, gate.rail.domain)
+    await check_chain(gate.db, gate.rail)
     await open_books(gate.db, gate.rail)
     await register_relayers(gate.db, gate.rail)
     await check_gas(gate.rail)
@@ -126,16 +141,26 @@ async def _run_chain_workers(gate: Gate) -> None:
             raise
         except TokenUnreadable:
             raise
+        except BooksOfAnotherChain as error:
+            _log.error("books_of_another_chain", detail=error.detail)
+            raise
         except Unavailable as error:
-            _log.warning("chain_unreachable", detail=error.detail)
+            _log.warning("chain_unreachable", detail=error.detail, **error.for_operator)
             await asyncio.sleep(_RETRY_SECONDS)
         except Exception:  # noqa: BLE001  # a restarted database is no reason to end
             _log.exception("chain_not_opened")
             await asyncio.sleep(_RETRY_SECONDS)
-    _log.info("taking_payments", network=gate.rail.network)
+    _tell_of_payments(gate.rail)
     async with asyncio.TaskGroup() as group:
         for work in _chain_rounds(gate):
             group.create_task(work)
+
+
+def _tell_of_payments(rail: Rail) -> None:
+    if rail.obstacle is None:
+        _log.info("taking_payments", network=rail.network)
+    else:
+        _log.warning("not_taking_payments", network=rail.network, reason=rail.obstacle)
 
 
 def _chain_rounds(gate: Gate) -> list[Coroutine[Any, Any, None]]:

@@ -68,6 +68,7 @@ def _rail(settings: Settings, clock: Clock) -> Rail:
         start_block=settings.start_block,
         offer_seconds=settings.offer_seconds,
         poll_seconds=settings.poll_seconds,
+        takes_payments=settings.take_payments,
     )
 
 

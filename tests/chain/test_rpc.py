@@ -134,7 +134,8 @@ async def test_a_dead_node_is_unavailable_and_its_url_stays_secret() -> None:
     assert (error.status, error.code) == (503, "rpc_unavailable")
     assert error.retry_after_seconds
     assert "secret" not in error.detail
-    assert "127.0.0.1" in error.detail
+    assert "127.0.0.1" not in error.detail
+    assert error.for_operator == {"node": "127.0.0.1"}
 
 
 async def test_the_next_node_answers_when_one_is_dead(local: LocalChain) -> None:

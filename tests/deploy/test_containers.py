@@ -6,10 +6,13 @@ No container is built here: these are the mistakes that can be seen without one.
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from tallystick.chain.anvil import AnvilProcess, find_anvil
+from tallystick.chain.local import LocalChain
 from tallystick.config import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -117,3 +120,31 @@ def test_the_schema_is_made_before_the_server_starts() -> None:
     assert services["server"]["depends_on"]["migrate"] == {
         "condition": "service_completed_successfully"
     }
+    assert services["server"]["depends_on"]["chain"] == {
+        "condition": "service_healthy",
+        "required": False,
+    }
+
+
+def test_the_chain_is_healthy_once_its_dollar_is_there(
+    shared_chain: LocalChain,
+) -> None:
+    """The very words of the Compose file, in a Python that has nothing installed."""
+    kind, program, *words = COMPOSE["services"]["chain"]["healthcheck"]["test"]
+    assert (kind, program) == ("CMD", "python")
+    bare = AnvilProcess(find_anvil(), ["--chain-id=84532"])
+    bare.start()
+    try:
+        while (port := bare.port()) is None:
+            time.sleep(0.01)
+        for url, is_healthy in (
+            (shared_chain.url, True),
+            (f"http://127.0.0.1:{port}", False),
+        ):
+            check = [one.replace("http://127.0.0.1:8545", url) for one in words]
+            assert check != words
+            command = [sys.executable, "-I", "-S", *check]
+            done = subprocess.run(command, capture_output=True, check=False)
+            assert (done.returncode == 0) is is_healthy, done.stderr
+    finally:
+        bare.kill()

@@ -15,7 +15,7 @@ def _rows() -> list[list[str]]:
 
 
 def _spelled(default: Any) -> str:
-    if default is None or default == ():
+    if default in {None, (), ""}:
         return "—"
     text = str(default).lower() if isinstance(default, bool) else str(default)
     return f"`{text}`"

@@ -38,6 +38,7 @@ def test_serve_refuses_a_large_head_and_serves_the_next(
         "TALLYSTICK_RPC_URLS": "http://127.0.0.1:9",
         "TALLYSTICK_PAY_TO": Account.create().address,
         "TALLYSTICK_SECRET_KEY": secrets.token_urlsafe(48),
+        "TALLYSTICK_TAKE_PAYMENTS": "false",
         "TALLYSTICK_PORT": str(free_port),
     }
     process = subprocess.Popen(

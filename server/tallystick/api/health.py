@@ -33,14 +33,19 @@ async def readyz(gate: GateDep) -> Response:
             await query(session, "SELECT boots FROM installation")
     except Exception:  # noqa: BLE001  # whatever it is, we are not ready
         return ExactJson({"ready": False, "database": False}, 503)
-    return ExactJson({"ready": True, "database": True})
+    document: dict[str, object] = {"ready": True, "database": True}
+    # No reason to send no traffic: credits that are there can be spent.
+    why = gate.rail.obstacle
+    document |= {"takes_payments": why is None} | ({"reason": why} if why else {})
+    return ExactJson(document)
 
 
 @router.get("/healthz/chain")
 async def healthz_chain(gate: GateDep) -> Response:
-    """The chain answers, so top-ups can be settled."""
+    """The chain answers, so top-ups can be settled, if they are taken at all."""
     try:
-        head = await probe(gate.rail)
+        rail = gate.rail
+        head = await (probe(rail) if rail.takes_payments else rail.head())
     except (RpcUnavailable, TopUpsUnavailable) as error:
         return ExactJson({"chain": False, "code": error.code}, 503)
     return ExactJson({"chain": True, "block": head.number})

@@ -1,10 +1,8 @@
 """The anvil program as a child that never outlives us.
 
 It is started as a file in its own process group, never through npx, whose end orphans
-it. On Linux the kernel kills it when the thread that started it ends, however that
-happens (``PR_SET_PDEATHSIG``), so start it from a thread that lives as long as the
-chain is wanted. Elsewhere it is killed at ``stop`` and at the interpreter's regular
-exit only: after a kill -9 of the parent it stays. Windows is not supported.
+it. It is killed at ``stop``, at the interpreter's regular exit and, on Linux, whenever
+the thread that started it ends (``guarded``). Windows is not supported.
 """
 
 import atexit
@@ -21,21 +19,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
+from tallystick.chain.guarded import guarded
 from tallystick.kernel.errors import NotFound, Unavailable
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 _STOP_SECONDS = 2
 _LISTENING = re.compile(r"Listening on \S+:(\d+)")
-# Between fork and exec no Python may run safely in a program with threads, so another
-# small Python sets the death signal and then becomes anvil. The parent may have died
-# before the signal was set; then its id is not our parent's any more.
-_GUARD = """
-import ctypes, os, sys
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, 9)
-if os.getppid() == int(sys.argv[1]):
-    os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 class AnvilMissing(NotFound):
@@ -111,10 +100,9 @@ class AnvilProcess:
 
     def start(self) -> None:
         """Start the program in its own group, so that Ctrl-C reaches us alone."""
-        guard = [sys.executable, "-I", "-S", "-c", _GUARD, str(os.getpid())]
         self._output = tempfile.NamedTemporaryFile(prefix="anvil-")  # noqa: SIM115 - lives as long as the child
         self._child = subprocess.Popen(  # noqa: S603 - the program that the operator named
-            guard + self._command,
+            guarded(self._command),
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=subprocess.STDOUT,

@@ -7,8 +7,8 @@
     TokenUnreadable    the contract at the token's address does not answer as a token
     GasAboveCap        a payment would cost more gas than we are ready to pay
 
-No detail names a URL (it may hold a key) or repeats a node's text (it is not ours to
-show); the text is on the object, for the log.
+No detail names a node or repeats its text, which are not for callers to see: the host
+(a URL's path and query may hold a key) and the text are on the object, for the log.
 """
 
 import re
@@ -28,6 +28,11 @@ class RpcUnavailable(Unavailable):
     title = "The chain cannot be reached"
     next_step = "Try again later. Credits already granted can be spent meanwhile."
     retry_after_seconds = 5
+
+    def __init__(self, detail: str, *, node: str | None = None) -> None:
+        super().__init__(detail)
+        if node is not None:
+            self.for_operator["node"] = node
 
 
 class WrongChain(RpcUnavailable):

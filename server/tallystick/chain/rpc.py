@@ -194,8 +194,9 @@ class Chain:
         found = await self._ask_one(node, "eth_chainId", [], quantity, limit)
         if found != self.expected_chain_id:
             raise WrongChain(
-                f"{self._endpoints[node].host} is a node of chain {found}, "
-                f"not of {self.expected_chain_id}"
+                f"one of the nodes is a node of chain {found}, "
+                f"not of {self.expected_chain_id}",
+                node=self._endpoints[node].host,
             )
         self._proven.add(node)
 
@@ -222,11 +223,12 @@ class Chain:
         except AnswerTooLarge as error:
             raise RpcErrorAnswer(method, 0, "the answer is too large") from error
         except TimeoutError as error:
-            text = f"{host} did not answer {method} within {limit:g} s"
-            raise RpcUnavailable(text) from error
+            text = f"no answer to {method} within {limit:g} s"
+            raise RpcUnavailable(text, node=host) from error
         except _NO_ANSWER as error:
             kind = type(error).__name__
-            raise RpcUnavailable(f"{host} did not answer {method}: {kind}") from error
+            text = f"no answer to {method}: {kind}"
+            raise RpcUnavailable(text, node=host) from error
 
     async def _block(self, method: str, wanted: str) -> Block | None:
         try:
@@ -258,7 +260,8 @@ def _error_answer(
     found = RpcErrorAnswer(method, code, text, _revert_data(answer.get("data")))
     # A contract chooses the words that it reverts with; they say nothing of the node.
     if not found.is_revert and (code == 429 or _NOT_SERVED.search(text)):
-        return RpcUnavailable(f"{host} did not serve {method} (error {code})")
+        text = f"the node did not serve {method} (error {code})"
+        return RpcUnavailable(text, node=host)
     return found
 
 

@@ -9,9 +9,8 @@ from sqlmodel import col, select
 
 from tallystick.claims.errors import PaymentBoundElsewhere
 from tallystick.claims.models import Claim, ClaimState
-from tallystick.kernel.db import ReadSession, WriteSession, new_id, now_ms
+from tallystick.kernel.db import ReadSession, WriteSession, insert_once, new_id, now_ms
 from tallystick.kernel.money import MicroCredits
-from tallystick.ledger.accounts import insert_once
 
 # Spelled out, so that a plan made for any state still uses their index.
 _UNSETTLED = text("claim.state IN ('waived', 'claimed')")

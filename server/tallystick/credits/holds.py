@@ -66,7 +66,7 @@ async def place(
         raise ValueError("a hold must live for a while")
     reserved = await _reserve(session, customer_id, amount)
     if not reserved:
-        await expire_due(session, customer_id=customer_id, limit=_ALL_OF_ONE)
+        await expire_lapsed_of(session, customer_id)
         # Whether we freed lapsed credits or waited for somebody who did.
         reserved = await _reserve(session, customer_id, amount)
     if not reserved:
@@ -177,6 +177,11 @@ async def is_open(session: ReadSession | WriteSession, hold_id: int) -> bool:
     """Whether the hold can still be captured."""
     live = _settleable(hold_id, now_ms(session))
     return (await session.exec(select(Hold.id).where(*live))).one_or_none() is not None
+
+
+async def expire_lapsed_of(session: WriteSession, customer_id: int) -> int:
+    """Close all the lapsed holds of a customer who would be short; how many."""
+    return await expire_due(session, customer_id=customer_id, limit=_ALL_OF_ONE)
 
 
 def _settleable(hold_id: int, now: int) -> tuple[ColumnElement[bool], ...]:

@@ -4,8 +4,7 @@ from sqlalchemy import delete, insert
 from sqlmodel import col, select
 
 from tallystick.customers.models import Customer, Wallet
-from tallystick.kernel.db import ReadSession, WriteSession, new_id, now_ms
-from tallystick.ledger.accounts import insert_once
+from tallystick.kernel.db import ReadSession, WriteSession, insert_once, new_id, now_ms
 
 
 async def customer_of_wallet(

@@ -9,23 +9,14 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from tallystick.chain.guarded import guarded
+
 _LINE_LIMIT_BYTES = 4 * 1024 * 1024
 _STOP_SECONDS = 5
-# No Python may run between fork and exec in a program with threads, so a small Python
-# asks for the death signal and then becomes the program. If the demo is dead by then,
-# its id is not the parent's any more.
-_GUARD = """
-import ctypes, os, sys
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, 9)
-if os.getppid() == int(sys.argv[1]):
-    os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 class Child:
@@ -81,7 +72,7 @@ async def child(
     """A program for as long as the context lasts; ``command[0]`` is its full path."""
     with log.open("ab") as words:
         running = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", "-c", _GUARD, str(os.getpid()), *command),
+            *guarded(command),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE if is_piped else words,
             stderr=words,

@@ -10,7 +10,7 @@ import zlib
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from sqlalchemy import insert, update
+from sqlalchemy import ColumnElement, insert, update
 from sqlmodel import col, select
 
 from tallystick.identity.errors import InvalidKey, ScopeMissing, UnknownKey
@@ -117,10 +117,21 @@ async def list_keys(
     session: ReadSession, customer_id: int, *, before: int | None, limit: int
 ) -> list[ApiKey]:
     """The customer's keys, newest first, those older than ``before``; never a secret."""
-    query = select(ApiKey).where(col(ApiKey.customer_id) == customer_id)
+    whose = col(ApiKey.customer_id) == customer_id
     if before is not None:
-        query = query.where(col(ApiKey.id) < before)
-    query = query.order_by(col(ApiKey.id).desc()).limit(limit)
+        whose &= col(ApiKey.id) < before
+    return await _list(session, whose, limit)
+
+
+async def list_service_keys(session: ReadSession) -> list[ApiKey]:
+    """The seller's own keys, newest first; never a secret."""
+    return await _list(session, col(ApiKey.kind) == KeyKind.SERVICE, None)
+
+
+async def _list(
+    session: ReadSession, whose: ColumnElement[bool], limit: int | None
+) -> list[ApiKey]:
+    query = select(ApiKey).where(whose).order_by(col(ApiKey.id).desc()).limit(limit)
     return list((await session.exec(query)).all())
 
 

@@ -5,9 +5,8 @@ from sqlmodel import col
 
 from tallystick.identity.errors import SignInReplayed
 from tallystick.identity.models import UsedNonce
-from tallystick.kernel.db import WriteSession, now_ms
+from tallystick.kernel.db import WriteSession, insert_once, now_ms
 from tallystick.kernel.seal import digest16
-from tallystick.ledger.accounts import insert_once
 
 
 async def use_nonce(

@@ -16,9 +16,11 @@ from contextlib import asynccontextmanager
 from typing import NewType, TypeVar
 
 from sqlalchemy import RowMapping, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlmodel import SQLModel
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from tallystick.kernel.clock import Clock, SharedClock, SystemClock
@@ -167,6 +169,16 @@ async def query(
     """The rows of a query written in SQL that both databases understand."""
     connection = await session.connection()
     return (await connection.execute(text(sql), values)).mappings().all()
+
+
+async def insert_once(
+    session: WriteSession, table: type[SQLModel], values: dict[str, object]
+) -> bool:
+    """Insert a row unless a UNIQUE index has it; whether this call inserted it."""
+    dialect = session.get_bind().dialect.name
+    dialect_insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    statement = dialect_insert(table).values(**values).on_conflict_do_nothing()
+    return (await session.exec(statement)).rowcount == 1
 
 
 def open_database(url: str, clock: Clock | None = None) -> Database:

@@ -28,7 +28,8 @@ class TallystickError(Exception):
 
     ``detail`` says what happened, ``next_step`` what the caller can do about it,
     ``members`` are further fields of the RFC 9457 problem document (JSON values),
-    ``retry_after_seconds`` becomes the ``Retry-After`` header.
+    ``retry_after_seconds`` becomes the ``Retry-After`` header. ``for_operator`` holds
+    what only the log and the command line may show, such as a node's host.
     """
 
     status: ClassVar[int] = 500
@@ -43,6 +44,7 @@ class TallystickError(Exception):
         super().__init__(detail)
         self.detail = detail
         self.members = members
+        self.for_operator: dict[str, str] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -3,10 +3,9 @@
 from collections.abc import Iterable
 
 from sqlalchemy import insert
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlmodel import SQLModel, col, select
+from sqlmodel import col, select
 
-from tallystick.kernel.db import WriteSession, new_id
+from tallystick.kernel.db import WriteSession, insert_once, new_id
 from tallystick.ledger.chart import AccountName
 from tallystick.ledger.models import AccountBalance, LedgerAccount
 
@@ -45,13 +44,3 @@ async def _open(session: WriteSession, name: AccountName) -> None:
         await session.exec(
             insert(AccountBalance).values(ledger_account_id=account_id, **empty)
         )
-
-
-async def insert_once(
-    session: WriteSession, table: type[SQLModel], values: dict[str, object]
-) -> bool:
-    """Insert a row unless a UNIQUE index has it; whether this call inserted it."""
-    dialect = session.get_bind().dialect.name
-    dialect_insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    statement = dialect_insert(table).values(**values).on_conflict_do_nothing()
-    return (await session.exec(statement)).rowcount == 1

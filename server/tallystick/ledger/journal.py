@@ -6,17 +6,23 @@ never go below what is held: the guard stands in the UPDATE whose row count is t
 verdict, and again as a CHECK.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import insert, update
 from sqlmodel import col, select
 
-from tallystick.kernel.db import WriteSession, forbid_commit, new_id, now_ms
+from tallystick.kernel.db import (
+    WriteSession,
+    forbid_commit,
+    insert_once,
+    new_id,
+    now_ms,
+)
 from tallystick.kernel.errors import TallystickError
 from tallystick.kernel.money import AMOUNT_LIMIT, Amount, InvalidAmount
 from tallystick.kernel.seal import digest16
-from tallystick.ledger.accounts import ensure_accounts, insert_once
+from tallystick.ledger.accounts import ensure_accounts
 from tallystick.ledger.chart import AccountName
 from tallystick.ledger.errors import (
     AlreadyReversed,
@@ -29,6 +35,9 @@ from tallystick.ledger.models import (
     TransactionKind,
     TransferRow,
 )
+
+MakeRoom = Callable[[WriteSession], Awaitable[None]]
+"""Frees what a customer may count on, such as the credits of his lapsed holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +104,13 @@ class Posted:
     replayed: bool
 
 
-async def post(session: WriteSession, posting: Posting) -> Posted:
+async def post(
+    session: WriteSession, posting: Posting, *, when_short: MakeRoom | None = None
+) -> Posted:
     """Book the posting unless its key is known.
 
+    ``when_short`` is called when a balance does not suffice, before any balance is
+    locked if only one customer takes part; then the balance is asked once more.
     Raises ``InsufficientCredits`` when a customer's balance minus holds would go below
     zero, ``IdempotencyMismatch`` when the key stands for other input,
     ``AlreadyReversed`` when another key reversed the same transaction, and
@@ -109,7 +122,7 @@ async def post(session: WriteSession, posting: Posting) -> Posted:
         return await _replay(session, posting)
     names = [side for one in posting.transfers for side in (one.debit, one.credit)]
     ids = await ensure_accounts(session, names)
-    balances = await _apply(session, posting.transfers, ids)
+    balances = await _apply(session, posting.transfers, ids, when_short)
     rows = [
         _row(new_id(session), transaction_id, position, one, ids, balances)
         for position, one in enumerate(posting.transfers)
@@ -164,7 +177,10 @@ class _Running:
 
 
 async def _apply(
-    session: WriteSession, transfers: Sequence[Transfer], ids: dict[str, int]
+    session: WriteSession,
+    transfers: Sequence[Transfer],
+    ids: dict[str, int],
+    when_short: MakeRoom | None,
 ) -> dict[int, _Running]:
     changes: dict[int, list[int]] = {}
     for one in transfers:
@@ -174,13 +190,16 @@ async def _apply(
                 changes.setdefault(ids[side.code], []).append(signed)
     # Rows are locked in one order everywhere, so two postings cannot deadlock.
     return {
-        account_id: await _change(session, account_id, changes[account_id])
+        account_id: await _change(session, account_id, changes[account_id], when_short)
         for account_id in sorted(changes)
     }
 
 
 async def _change(
-    session: WriteSession, account_id: int, changes: list[int]
+    session: WriteSession,
+    account_id: int,
+    changes: list[int],
+    when_short: MakeRoom | None,
 ) -> _Running:
     net = sum(changes)
     account = col(AccountBalance.ledger_account_id) == account_id
@@ -194,6 +213,9 @@ async def _change(
         .execution_options(synchronize_session=False)
     )
     row = (await session.exec(statement)).one_or_none()
+    if row is None and net < 0 and when_short is not None:
+        await when_short(session)
+        return await _change(session, account_id, changes, None)
     if row is None:
         forbid_commit(session, "a refused posting must roll back")
         raise _refusal(net)

@@ -9,7 +9,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -18,6 +18,10 @@ from tallystick.migrations.tables import metadata
 
 _PATIENCE_SECONDS = 60
 _ADVISORY_KEY = 0x7A11_5717  # any number that nothing else in the database locks
+
+
+class NotOurDatabase(Exception):
+    """The database belongs to another program or to a newer version of this one."""
 
 
 def _config(connection: Connection) -> Config:
@@ -30,13 +34,22 @@ def _config(connection: Connection) -> Config:
     return config
 
 
-async def upgrade(db: Database) -> None:
+def revisions() -> list[str]:
+    """Every revision of the schema that this version knows, the newest first."""
+    folder = Path(__file__).parent
+    return [one.revision for one in ScriptDirectory(str(folder)).walk_revisions()]
+
+
+async def upgrade(db: Database, revision: str = "head") -> None:
     """Bring the database to the newest schema; nothing happens when it is there.
 
     All steps are one transaction. Processes that start together do it one by one.
-    Raises ``DatabaseBusy`` when others kept a table for a minute.
+    Raises ``DatabaseBusy`` when others kept a table for a minute, ``NotOurDatabase``
+    before anything is written.
     """
-    await _migrate(db, lambda connection: command.upgrade(_config(connection), "head"))
+    await _migrate(
+        db, lambda connection: command.upgrade(_config(connection), revision)
+    )
 
 
 async def downgrade(db: Database, revision: str = "base") -> None:
@@ -53,6 +66,7 @@ async def _migrate(db: Database, step: Callable[[Connection], None]) -> None:
             async with db.writer.begin() as connection:
                 if not db.is_sqlite:  # there, BEGIN IMMEDIATE is the turn
                     await _wait_for_turn(connection)
+                await connection.run_sync(_require_ours)
                 return await connection.run_sync(step)
         except DBAPIError as error:
             if not is_conflict(error):
@@ -70,13 +84,32 @@ async def _wait_for_turn(connection: AsyncConnection) -> None:
     await connection.execute(text("SET LOCAL lock_timeout = '2s'"))
 
 
+def _require_ours(connection: Connection) -> tuple[set[str], ScriptDirectory]:
+    script = ScriptDirectory.from_config(_config(connection))
+    heads = set(MigrationContext.configure(connection).get_current_heads())
+    if heads - {one.revision for one in script.walk_revisions()}:
+        raise NotOurDatabase(
+            "the database was made by a newer version of Tallystick or by another"
+            " program: update Tallystick, or name another database in DATABASE_URL."
+        )
+    # Of ours, only the table of revisions outlives a downgrade to nothing.
+    if not heads and set(inspect(connection).get_table_names()) - {"alembic_version"}:
+        raise NotOurDatabase(
+            "the database has tables of another program: name an empty one, or one of"
+            " Tallystick's, in DATABASE_URL."
+        )
+    return heads, script
+
+
 async def is_current(db: Database) -> bool:
-    """Whether the database has the schema that this version needs."""
+    """Whether the database has the schema that this version needs.
+
+    Raises ``NotOurDatabase``.
+    """
 
     def check(connection: Connection) -> bool:
-        script = ScriptDirectory.from_config(_config(connection))
-        heads = MigrationContext.configure(connection).get_current_heads()
-        return set(heads) == set(script.get_heads())
+        heads, script = _require_ours(connection)
+        return heads == set(script.get_heads())
 
     async with db.reader.connect() as connection:
         return await connection.run_sync(check)

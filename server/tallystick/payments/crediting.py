@@ -13,11 +13,10 @@ from tallystick.chain.evidence import TransferLog
 from tallystick.claims.models import Claim
 from tallystick.credits.grants import PaidGrant, grant_paid, grant_promotional
 from tallystick.credits.holds import place
-from tallystick.kernel.db import WriteSession, new_id, now_ms
+from tallystick.kernel.db import WriteSession, insert_once, new_id, now_ms
 from tallystick.kernel.money import USDC, Amount, MicroCredits, format_usdc
 from tallystick.kernel.seal import digest16
 from tallystick.ledger import chart
-from tallystick.ledger.accounts import insert_once
 from tallystick.ledger.balances import customer_balance
 from tallystick.ledger.journal import Posting, Transfer, post
 from tallystick.ledger.models import TransactionKind

@@ -54,6 +54,27 @@ class TopUpsUnavailable(Unavailable):
     retry_after_seconds = 10
 
 
+class BooksOfAnotherChain(Unavailable):
+    """The books were made on another chain than the one that the nodes show."""
+
+    title = "These books belong to another chain"
+    next_step = (
+        "The operator must point RPC_URLS at nodes of that chain which are in sync, or"
+        " begin new books with another DATABASE_URL. A local chain that was restarted"
+        " is a new chain."
+    )
+    retry_after_seconds = 60
+
+    def __init__(self, anchor_number: int, head_number: int | None) -> None:
+        found = "another block is in its place"
+        if head_number is not None:
+            found = f"the chain ends at block {head_number}"
+        super().__init__(
+            f"block {anchor_number} was final when these books were written, and"
+            f" {found}"
+        )
+
+
 class SettlementPending(TallystickError):
     """The payment is under way and its outcome unknown; never pay again."""
 

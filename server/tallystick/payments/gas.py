@@ -3,9 +3,12 @@
 Kept in memory, by each process for itself: it is asked again every few seconds.
 """
 
+from decimal import Decimal
+
 from tallystick.chain.relay import CONTRACT_GAS_CAP, fees
 from tallystick.kernel.log import get_logger
 from tallystick.payments.rail import Rail
+from tallystick.x402.keccak import checksum_address
 
 _log = get_logger(__name__)
 _RESERVE = 3
@@ -21,16 +24,30 @@ async def check_gas(rail: Rail) -> None:
     for relayer in rail.relayers:
         wei = await rail.chain.native_balance(relayer.address)
         if wei < needed:
-            pause(rail, relayer.address, wei=wei, needed=needed)
+            pause(
+                rail,
+                relayer.address,
+                has_ether=_ether(wei),
+                needs_ether=_ether(needed),
+                next_step=f"Send at least {_ether(needed - wei)} ether to the relayer.",
+            )
         elif relayer.address in rail.outlook.without_gas:
             rail.outlook.without_gas.discard(relayer.address)
-            _log.info("relayer_has_gas_again", relayer=f"0x{relayer.address.hex()}")
+            _log.info(
+                "relayer_has_gas_again", relayer=checksum_address(relayer.address)
+            )
             rail.work.notify()
 
 
-def pause(rail: Rail, address: bytes, **figures: int) -> None:
+def _ether(wei: int) -> str:
+    """At most nine decimals (gwei), rounded up: what is asked for must be enough."""
+    gwei = -(-wei // 10**9)
+    return f"{Decimal(gwei).scaleb(-9):f}"
+
+
+def pause(rail: Rail, address: bytes, **told: str) -> None:
     """Sign nothing more with the key until it has gas money; the alarm is this line."""
     if address in rail.outlook.without_gas:
         return
     rail.outlook.without_gas.add(address)
-    _log.error("relayer_without_gas", relayer=f"0x{address.hex()}", **figures)
+    _log.error("relayer_without_gas", relayer=checksum_address(address), **told)

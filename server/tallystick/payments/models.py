@@ -198,6 +198,11 @@ class ChainCursor(SQLModel, table=True):
     """
 
     __tablename__ = "chain_cursor"
+    __table_args__ = (
+        CheckConstraint(
+            "(anchor_number IS NULL) = (anchor_hash IS NULL)", name="anchor"
+        ),
+    )
 
     chain_id: int = Field(sa_column=big_column(primary_key=True))
     token: bytes = Field(sa_column=bytes_column(size=20, primary_key=True))
@@ -207,3 +212,8 @@ class ChainCursor(SQLModel, table=True):
     block_hash: bytes = Field(sa_column=bytes_column(size=32))
     # What pay_to held before our books begin, in atomic USDC.
     opening_balance: int = Field(sa_column=big_column())
+    # The newest final block that was read: no reorganisation replaces it.
+    anchor_number: int | None = Field(default=None, sa_column=big_column(nullable=True))
+    anchor_hash: bytes | None = Field(
+        default=None, sa_column=bytes_column(size=32, nullable=True)
+    )

@@ -6,18 +6,23 @@ money waits in suspense until somebody proves that it is his.
 
 from functools import partial
 
-from sqlalchemy import ColumnElement, update
-from sqlmodel import col, select
+from sqlalchemy import update
+from sqlmodel import col
 
 from tallystick.chain.evidence import TransferLog, transfers_in_block, transfers_to
 from tallystick.chain.rpc import Block
 from tallystick.chain.token import balance_of
-from tallystick.kernel.db import Database, ReadSession, WriteSession
-from tallystick.ledger.accounts import insert_once
+from tallystick.kernel.db import Database, WriteSession, insert_once
 from tallystick.payments.errors import TopUpsUnavailable
 from tallystick.payments.matching import Rate, book, match_suspense
 from tallystick.payments.models import ChainCursor
 from tallystick.payments.rail import Rail
+from tallystick.payments.same_chain import (
+    books_of,
+    drop_anchor,
+    find_cursor,
+    require_anchor,
+)
 
 _SPAN_BLOCKS = 2_000
 
@@ -57,20 +62,23 @@ async def are_open(db: Database, rail: Rail) -> bool:
 async def observe(db: Database, rail: Rail, rate: Rate, *, hold_seconds: int) -> int:
     """Read the blocks since the last look; how many Transfers they held.
 
-    Raises ``RpcUnavailable``; what was read until then stays read.
+    Raises ``RpcUnavailable``; what was read until then stays read. Raises
+    ``BooksOfAnotherChain`` before anything of another chain is read.
     """
     async with db.read() as session:
         cursor = await find_cursor(session, rail)
     if cursor is None:
         raise TopUpsUnavailable("the books are not open yet")
     head = await rail.head()
+    if head.number != cursor.block_number or rail.outlook.is_another_chain:
+        await require_anchor(rail, cursor)
     final = await rail.chain.block("finalized")
     count, next_block = 0, cursor.block_number + 1
     while next_block <= head.number:
         seen, last = await _read(rail, next_block, head, final)
         for one in seen:
             await book(db, rail, rate, one, hold_seconds=hold_seconds)
-        await db.write(partial(_advance, rail, last))
+        await db.write(partial(_advance, rail, last, final))
         count, next_block = count + len(seen), last.number + 1
     await match_suspense(db, rail, rate, hold_seconds=hold_seconds)
     return count
@@ -100,12 +108,6 @@ async def _block(rail: Rail, height: int) -> Block:
     return block
 
 
-async def find_cursor(session: ReadSession, rail: Rail) -> ChainCursor | None:
-    """How far the Transfers to ``pay_to`` have been read; None before the first boot."""
-    query = select(ChainCursor).where(*_books(rail))
-    return (await session.exec(query)).one_or_none()
-
-
 async def observed_seconds(db: Database, rail: Rail) -> int:
     """The time of the last block that was read; later ones may still bring evidence.
 
@@ -118,17 +120,13 @@ async def observed_seconds(db: Database, rail: Rail) -> int:
     return (await _block(rail, max(cursor.block_number, 0))).timestamp_seconds
 
 
-def _books(rail: Rail) -> tuple[ColumnElement[bool], ...]:
-    return (
-        col(ChainCursor.chain_id) == rail.domain.chain_id,
-        col(ChainCursor.token) == rail.domain.contract,
-        col(ChainCursor.pay_to) == rail.pay_to,
-    )
-
-
-async def _advance(rail: Rail, block: Block, session: WriteSession) -> None:
+async def _advance(
+    rail: Rail, block: Block, final: Block | None, session: WriteSession
+) -> None:
+    if final is not None:
+        await drop_anchor(session, rail, final)
     await session.exec(
         update(ChainCursor)
-        .where(*_books(rail), col(ChainCursor.block_number) < block.number)
+        .where(*books_of(rail), col(ChainCursor.block_number) < block.number)
         .values(block_number=block.number, block_hash=block.hash)
     )

@@ -52,12 +52,8 @@ async def probe_for(rail: Rail, money: ClaimedMoney) -> Block:
 
 
 def _require_open(rail: Rail) -> None:
-    if not rail.opening.is_open:
-        raise TopUpsUnavailable("the chain has not answered since the start")
-    if not rail.relayers:
-        raise TopUpsUnavailable("no relayer key is configured")
-    if not rail.solvent_relayers:
-        raise TopUpsUnavailable("no relayer has money for gas")
+    if rail.obstacle is not None:
+        raise TopUpsUnavailable(rail.obstacle)
 
 
 async def _has_funds(rail: Rail, money: ClaimedMoney) -> bool:

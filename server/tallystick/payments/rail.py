@@ -72,6 +72,7 @@ class Outlook:
     """
 
     head_seconds: int = 0
+    is_another_chain: bool = False
     without_gas: set[bytes] = field(default_factory=set)
 
 
@@ -91,7 +92,8 @@ class Rail:
     120). ``poll_seconds`` is how often an open settlement is looked at,
     ``resend_seconds`` how long the chain may be silent about a transaction before its
     bytes are sent again, ``lookback_blocks`` how far before the claim an authorization
-    may have been used.
+    may have been used. Without ``takes_payments`` nothing is offered and nothing new
+    is settled; what is under way is brought to its end.
     """
 
     chain: Chain
@@ -104,6 +106,7 @@ class Rail:
     poll_seconds: float = 1.0
     resend_seconds: float = 4.0
     lookback_blocks: int = 5_000
+    takes_payments: bool = True
     changes: Changes = field(default_factory=Changes)
     work: Changes = field(default_factory=Changes)
     opening: Opening = field(default_factory=Opening)
@@ -119,6 +122,19 @@ class Rail:
         """The keys that have gas money, as far as we know."""
         poor = self.outlook.without_gas
         return tuple(one for one in self.relayers if one.address not in poor)
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why no settlement could begin now, in words; None when one could."""
+        if not self.takes_payments:
+            return "this server takes no payments"
+        if not self.opening.is_open:
+            return "the chain has not answered since the start"
+        if self.outlook.is_another_chain:
+            return "the books belong to another chain"
+        if not self.relayers:
+            return "no relayer key is configured"
+        return None if self.solvent_relayers else "no relayer has money for gas"
 
     def now_seconds(self) -> int:
         """The machine's time or the chain's, whichever is later, in seconds.

@@ -17,8 +17,8 @@ from tallystick.ledger.audit import Finding, run_checks
 from tallystick.ledger.balances import net_debits
 from tallystick.payments.errors import TopUpsUnavailable
 from tallystick.payments.models import ChainCursor, ChainTransfer
-from tallystick.payments.observer import find_cursor
 from tallystick.payments.rail import Rail
+from tallystick.payments.same_chain import check_chain, find_cursor
 
 _CHECKS = {
     "I7 a paid top-up has exactly its Transfer": """
@@ -67,8 +67,10 @@ async def audit_payments(session: ReadSession | WriteSession) -> list[Finding]:
 async def reconcile(db: Database, rail: Rail) -> Reconciliation:
     """Compare the ledger with the chain at the block that the observer has reached.
 
-    Raises ``RpcUnavailable`` when the chain cannot be asked.
+    Raises ``RpcUnavailable`` when the chain cannot be asked, ``BooksOfAnotherChain``
+    when there is nothing to compare.
     """
+    await check_chain(db, rail)
     async with db.read() as session:
         cursor = await find_cursor(session, rail)
         if cursor is None:

@@ -18,8 +18,13 @@ from tallystick.chain.relay import (
     settlement_call,
     sign_transaction,
 )
-from tallystick.kernel.db import Database, ReadSession, WriteSession, now_ms
-from tallystick.ledger.accounts import insert_once
+from tallystick.kernel.db import (
+    Database,
+    ReadSession,
+    WriteSession,
+    insert_once,
+    now_ms,
+)
 from tallystick.payments.models import (
     RelayedTransaction,
     RelayerRow,

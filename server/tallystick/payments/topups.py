@@ -8,10 +8,9 @@ from sqlmodel import col, select
 
 from tallystick.claims.claim import forget_claims, overtake
 from tallystick.claims.models import Claim
-from tallystick.kernel.db import ReadSession, WriteSession, new_id, now_ms
+from tallystick.kernel.db import ReadSession, WriteSession, insert_once, new_id, now_ms
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.money import MicroCredits, to_decimal
-from tallystick.ledger.accounts import insert_once
 from tallystick.payments.errors import UnknownTopUp
 from tallystick.payments.models import PAID_STATES, TopUp, TopUpState
 from tallystick.payments.presented import Presented

@@ -12,10 +12,9 @@ from dataclasses import dataclass, replace
 from sqlalchemy import ColumnElement, delete, update
 from sqlmodel import col, select
 
-from tallystick.kernel.db import ReadSession, WriteSession, new_id, now_ms
+from tallystick.kernel.db import ReadSession, WriteSession, insert_once, new_id, now_ms
 from tallystick.kernel.errors import Conflict
 from tallystick.kernel.seal import digest16
-from tallystick.ledger.accounts import insert_once
 from tallystick.ledger.errors import IdempotencyMismatch
 from tallystick.paywall.models import AnswerState, StoredAnswer
 

@@ -14,6 +14,12 @@ from tallystick.paywall.offers import Offers
 from tallystick.x402.challenge import Resource, render_challenge
 from tallystick.x402.errors import PaymentRejected
 
+_WAYS_TO_PAY = ("topup_url", "packs")
+_TOPUPS_ARE_OFF = (
+    "Top-ups are switched off on this server. Call with an API key whose customer has"
+    " credits, or try again later."
+)
+
 
 class PaymentRequired(TallystickError):
     """The request is priced and nobody pays for it yet."""
@@ -40,7 +46,12 @@ def challenge(
     description: str,
     sign_in_path: str | None = None,
 ) -> Challenge:
-    """The answer for a refusal: problem document, offers and, if wanted, a sign-in."""
+    """The answer for a refusal: problem document, offers and, if wanted, a sign-in.
+
+    A server that takes no payments offers none, and says so.
+    """
+    if not gate.rail.takes_payments:
+        offers = Offers([], [])
     extensions = {} if sign_in_path is None else gate.sign_in.offer(sign_in_path)
     rendered = render_challenge(
         Resource(url, description),
@@ -50,6 +61,9 @@ def challenge(
         extensions=extensions,
     )
     body = rendered.body | _problem(gate.catalog(), gate.api_url, refusal)
+    if not gate.rail.takes_payments:
+        body = {name: body[name] for name in body if name not in _WAYS_TO_PAY}
+        body["next_step"] = _TOPUPS_ARE_OFF
     headers = {"PAYMENT-REQUIRED": rendered.header} if offers.v2 else {}
     return Challenge(headers, body)
 

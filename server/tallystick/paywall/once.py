@@ -16,9 +16,8 @@ from sqlmodel import col, select
 from tallystick.claims.claim import abandon, read_claim
 from tallystick.claims.models import ClaimState
 from tallystick.credits import holds
-from tallystick.kernel.db import ReadSession, WriteSession, new_id
+from tallystick.kernel.db import ReadSession, WriteSession, insert_once, new_id
 from tallystick.kernel.errors import TallystickError
-from tallystick.ledger.accounts import insert_once
 from tallystick.ledger.errors import IdempotencyMismatch
 from tallystick.payments.errors import SettlementPending
 from tallystick.payments.models import OPEN_STATES, TopUp, TopUpState

@@ -30,7 +30,7 @@ async def settle_for_ever(db: Database, rail: Rail, *, hold_seconds: int) -> Non
             await settle_due(db, rail, hold_seconds=hold_seconds)
             pause = await _pause(db, rail)
         except Unavailable as error:
-            _log.warning("settler_paused", code=error.code)
+            _log.warning("settler_paused", code=error.code, **error.for_operator)
             pause = _IDLE_SECONDS
         except Exception:  # noqa: BLE001  # a restarted database is no reason to end
             _log.exception("settler_broke")
@@ -85,7 +85,12 @@ async def _look(db: Database, rail: Rail, topup_id: int, hold_seconds: int) -> N
             before = state
             await step(db, rail, topup_id, hold_seconds=hold_seconds)
     except Unavailable as error:
-        _log.warning("look_failed", topup=encode_id("top", topup_id), code=error.code)
+        _log.warning(
+            "look_failed",
+            topup=encode_id("top", topup_id),
+            code=error.code,
+            **error.for_operator,
+        )
     except Exception:  # noqa: BLE001  # whatever it is, it is logged
         # One top-up that cannot be handled must not keep the others from settling.
         _log.exception("look_broke", topup=encode_id("top", topup_id))

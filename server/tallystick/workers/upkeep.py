@@ -30,7 +30,9 @@ async def repeat(
         try:
             await work()
         except Unavailable as error:
-            _log.warning("round_failed", worker=name, code=error.code)
+            _log.warning(
+                "round_failed", worker=name, code=error.code, **error.for_operator
+            )
         except Exception:  # noqa: BLE001  # the next round may do better
             _log.exception("round_broke", worker=name)
         await asyncio.sleep(every_seconds)

@@ -1,0 +1,1 @@
+"""The books in one file, from either database and into either."""

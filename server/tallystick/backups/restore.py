@@ -1,0 +1,111 @@
+"""Putting a backup into an empty database, which may be of the other kind."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, MetaData, Table, func, inspect, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from tallystick import migrations
+from tallystick.backups.archive import (
+    Header,
+    TableHead,
+    read_archive,
+    verified,
+)
+from tallystick.backups.errors import (
+    DatabaseNotEmpty,
+    NewerBackup,
+    UnreadableBackup,
+)
+from tallystick.backups.take import Progress
+from tallystick.kernel.db import Database
+
+_AT_ONCE = 500
+_OWN = "installation"
+"""Has a row from the first moment; that of the backup takes its place."""
+
+
+async def restore_backup(
+    db: Database, path: Path, begin: Callable[[Header], None], progress: Progress
+) -> Header:
+    """Fill the empty database with the backup's rows, then bring it up to date.
+
+    All of them or none. Raises ``UnreadableBackup``, ``NewerBackup`` or
+    ``DatabaseNotEmpty``.
+    """
+    header = verified(path)
+    if header.revision not in migrations.revisions():
+        raise NewerBackup(f"its schema {header.revision} is unknown here")
+    await _make_schema(db, header.revision)
+    begin(header)
+    async with db.writer.begin() as connection:
+        await _fill(connection, path, header, progress)
+    await migrations.upgrade(db)
+    return header
+
+
+async def _make_schema(db: Database, revision: str) -> None:
+    async with db.reader.connect() as connection:
+        filled = await connection.run_sync(_filled_table)
+    if filled is not None:
+        raise DatabaseNotEmpty(f"the table {filled} has rows")
+    await migrations.downgrade(db)
+    await migrations.upgrade(db, revision)
+
+
+def _filled_table(connection: Connection) -> str | None:
+    tables = _tables(connection)
+    for table in tables.values():
+        if table.name == _OWN:
+            continue
+        if connection.execute(select(func.count()).select_from(table)).scalar_one():
+            return table.name
+    return None
+
+
+def _tables(connection: Connection) -> dict[str, Table]:
+    """As they are in the database: its schema may be older than the models."""
+    metadata = MetaData()
+    names = set(inspect(connection).get_table_names()) - {"alembic_version"}
+    metadata.reflect(connection, only=sorted(names))
+    return dict(metadata.tables)
+
+
+async def _fill(
+    connection: AsyncConnection, path: Path, header: Header, progress: Progress
+) -> None:
+    tables = await connection.run_sync(_tables)
+    await connection.execute(tables[_OWN].delete())
+    found: dict[str, int] = {}
+    for head, rows in _batches(path):
+        table = tables.get(head.table)
+        if table is None:
+            raise UnreadableBackup(f"it has a table {head.table}, the schema has not")
+        if rows:
+            await connection.execute(table.insert(), rows)
+        found[head.table] = found.get(head.table, 0) + len(rows)
+        progress(head.table, len(rows))
+    if found != dict(header.rows):
+        raise UnreadableBackup("it has other rows than its first line tells")
+
+
+def _batches(path: Path) -> Iterator[tuple[TableHead, list[dict[str, Any]]]]:
+    """Some rows of one table at a time; a table without rows comes once."""
+    head: TableHead | None = None
+    rows: list[dict[str, Any]] = []
+    for item in read_archive(path):
+        if isinstance(item, Header):
+            continue
+        if isinstance(item, TableHead) or len(rows) == _AT_ONCE:
+            if head is not None:
+                yield head, rows
+            rows = []
+        if isinstance(item, TableHead):
+            head = item
+        elif head is not None:
+            names = [name for name, _ in head.columns]
+            rows.append(dict(zip(names, item, strict=True)))
+    if head is not None:
+        yield head, rows
