@@ -223,7 +223,7 @@ class House:
 
     local: LocalChain
     database_url: str
-    start_block: int
+    start_block: int | None
     clock: OffsetClock
     pay_to: bytes = field(default_factory=lambda: secrets.token_bytes(20))
     seal: Seal = field(default_factory=lambda: Seal(secrets.token_bytes(32)))

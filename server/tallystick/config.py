@@ -74,8 +74,8 @@ class Settings(BaseSettings):
     """The server's address as clients know it; that of host and port unless set."""
     secret_key: SecretStr | None = None
     """At least 32 characters; seals quotes, keys and sign-ins."""
-    start_block: int = Field(default=0, ge=0)
-    """The first block whose transfers belong to these books."""
+    start_block: int | None = Field(default=None, ge=0)
+    """The first block of new books; the one after the final block unless set."""
     settle_wait: float = Field(default=25.0, ge=0, le=120)
     """Seconds that a paid request waits for its settlement."""
     poll_seconds: float = Field(default=0.5, gt=0, le=30)

@@ -122,10 +122,9 @@ async def test_the_observer_dies_before_it_notes_how_far_it_came(
     signed = await wallet.authorize(any_house.pay_to)
     topup_id = await dead.claim(signed)
     await submit(local, signed)
-    head = await dead.rail.head()
-    seen = await transfers_to(
-        dead.rail.chain, any_house.pay_to, any_house.start_block, head.number
-    )
+    head, first = await dead.rail.head(), dead.rail.start_block
+    assert first is not None
+    seen = await transfers_to(dead.rail.chain, any_house.pay_to, first, head.number)
     assert len(seen) == 2
     for one in seen:
         await book(dead.db, dead.rail, RATE, one, hold_seconds=HOLD_SECONDS)

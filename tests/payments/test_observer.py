@@ -21,6 +21,7 @@ from tallystick.kernel.money import MicroCredits
 from tallystick.ledger import chart
 from tallystick.ledger.balances import net_debits
 from tallystick.payments.models import ChainTransfer, TopUpState
+from tallystick.payments.same_chain import find_cursor
 from tallystick.workers.upkeep import sweep
 from tallystick.x402.wire import Authorization
 from tests.house import DOLLAR, House, Process, Wallet
@@ -88,13 +89,33 @@ async def test_what_was_there_before_the_books_is_the_opening_balance(
     assert report.chain.chain_usdc == 6 * DOLLAR
 
 
+async def test_new_books_begin_after_the_final_block_unless_told_otherwise(
+    house: House, wallet: Wallet, local: LocalChain
+) -> None:
+    """Nobody could have paid into them before; and a chain is long."""
+    await wallet.send(house.pay_to, 5 * DOLLAR)
+    await local.mine(10)
+    final = await local.chain.block("finalized")
+    assert final is not None
+    house.start_block = None
+    shop = await house.start()
+    async with shop.db.read() as session:
+        cursor = await find_cursor(session, shop.rail)
+    assert cursor is not None
+    assert (cursor.first_block, cursor.block_number) == (final.number + 1, final.number)
+    assert cursor.opening_balance == 5 * DOLLAR
+    await wallet.send(house.pay_to, DOLLAR)
+    assert await shop.observe() == 1
+    assert (await shop.audit()).findings == []
+
+
 async def test_the_books_begin_where_they_began_whatever_the_settings_say(
     house: House, wallet: Wallet
 ) -> None:
     shop = await house.start()
     await wallet.send(house.pay_to, DOLLAR)
     await shop.observe()
-    house.start_block += 1_000
+    house.start_block = (house.start_block or 0) + 1_000
     later = await house.start()
     assert (await later.audit()).findings == []
 

@@ -9,7 +9,7 @@ from tallystick.api.answers import ExactJson, challenge_answer
 from tallystick.api.asked import Asked, asked_of
 from tallystick.api.bodies import Body, Number, body_schema, json_body
 from tallystick.api.errors import InvalidRequest
-from tallystick.api.identify import GateDep, identify
+from tallystick.api.identify import GateDep, identify_or_challenge
 from tallystick.api.passage import running_of
 from tallystick.catalog.pricing import topup_for_usd
 from tallystick.kernel.money import UsdcAtomic, to_decimal
@@ -42,19 +42,17 @@ async def add_credits(
     wanted: Annotated[Purchase, Depends(json_body(Purchase))],
 ) -> Response:
     """Unpaid: 402 with one offer. Paid: the credits, once, for every copy alike."""
-    caller = await identify(gate, request.headers)
     asked = await asked_of(request)
-    order = Order(
-        _offers(gate, wanted, asked.binding("credits")),
-        caller.customer_id if caller is not None else None,
-        asked.wait_ms(running_of(request).settle_wait_ms),
-        asked.idempotency_key(),
-    )
+    offers = _offers(gate, wanted, asked.binding("credits"))
+    wait_ms = asked.wait_ms(running_of(request).settle_wait_ms)
     try:
+        caller = await identify_or_challenge(gate, request.headers)
+        caller_id = caller.customer_id if caller is not None else None
         payload = _payment(asked)
+        order = Order(offers, caller_id, wait_ms, asked.idempotency_key())
         bought = await buy(gate, order, payload)
     except (PaymentRequired, PaymentRejected) as refusal:
-        return challenge_answer(_challenge(gate, order.offers, refusal, asked.url))
+        return challenge_answer(_challenge(gate, offers, refusal, asked.url))
     return _receipt(bought, payload.version)
 
 

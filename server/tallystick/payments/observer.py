@@ -34,23 +34,38 @@ async def open_books(db: Database, rail: Rail) -> None:
     """
     if await are_open(db, rail):
         return
-    before = rail.start_block - 1
-    first = await rail.chain.block(max(before, 0))
-    if first is None:
-        raise TopUpsUnavailable("the node does not know START_BLOCK")
+    before = await _block_before(rail)
     opening = 0
-    if before >= 0:
-        opening = await balance_of(rail.chain, rail.pay_to, block=first.number)
+    if before is not None:
+        opening = await balance_of(rail.chain, rail.pay_to, block=before.number)
+    genesis = await _block(rail, 0) if before is None else before
+    last_number = -1 if before is None else before.number
     row: dict[str, object] = {
         "chain_id": rail.domain.chain_id,
         "token": rail.domain.contract,
         "pay_to": rail.pay_to,
-        "first_block": rail.start_block,
-        "block_number": before,
-        "block_hash": first.hash,
+        "first_block": last_number + 1,
+        "block_number": last_number,
+        "block_hash": genesis.hash,
         "opening_balance": opening,
     }
     await db.write(lambda session: insert_once(session, ChainCursor, row))
+
+
+async def _block_before(rail: Rail) -> Block | None:
+    """The last block that is none of our books' business; None if all of them are.
+
+    Unless told otherwise, new books begin after the block that is final by now: nobody
+    can have paid into them before, and reading a chain from its beginning takes days.
+    """
+    if rail.start_block is None:
+        return await rail.chain.block("finalized")
+    if rail.start_block == 0:
+        return None
+    before = await rail.chain.block(rail.start_block - 1)
+    if before is None:
+        raise TopUpsUnavailable("the node does not know START_BLOCK")
+    return before
 
 
 async def are_open(db: Database, rail: Rail) -> bool:

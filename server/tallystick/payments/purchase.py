@@ -65,7 +65,7 @@ async def _has_funds(rail: Rail, money: ClaimedMoney) -> bool:
 
 def scan_from(rail: Rail, head: Block) -> int:
     """The first block in which an authorization presented now may have been used."""
-    return max(rail.start_block, head.number - rail.lookback_blocks, 0)
+    return max(rail.start_block or 0, head.number - rail.lookback_blocks, 0)
 
 
 def require_network(rail: Rail, payload: PaymentPayload) -> None:

@@ -89,7 +89,8 @@ class Rail:
     """What a payment needs to be offered, checked and settled.
 
     ``offer_seconds`` is the time a client gets to sign (``maxTimeoutSeconds``, 60 to
-    120). ``poll_seconds`` is how often an open settlement is looked at,
+    120). ``start_block`` is where new books begin, after the final block unless set.
+    ``poll_seconds`` is how often an open settlement is looked at,
     ``resend_seconds`` how long the chain may be silent about a transaction before its
     bytes are sent again, ``lookback_blocks`` how far before the claim an authorization
     may have been used. Without ``takes_payments`` nothing is offered and nothing new
@@ -101,7 +102,7 @@ class Rail:
     pay_to: bytes
     relayers: tuple[Relayer, ...]
     clock: Clock
-    start_block: int = 0
+    start_block: int | None = None
     offer_seconds: int = 90
     poll_seconds: float = 1.0
     resend_seconds: float = 4.0
