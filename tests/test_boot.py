@@ -1,6 +1,7 @@
 """The server does not start on what is unsafe, and says what to do instead."""
 
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from sqlalchemy import inspect, text
 
 from tallystick.boot import (
     UnsafeSettings,
+    check_address,
     check_database,
     check_database_url,
     check_settings,
@@ -167,6 +169,21 @@ def test_no_refusal_repeats_a_secret(text: str) -> None:
 def test_the_url_of_no_database_is_refused(url: str) -> None:
     with pytest.raises(UnsafeSettings, match="DATABASE_URL"):
         check_database_url(url)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])
+def test_an_address_is_refused_only_while_somebody_else_listens(host: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(UnsafeSettings, match="already in use"):
+            check_address(host, port)
+    check_address(host, port)
+
+
+@pytest.mark.parametrize("host", ["nonesuch.invalid", "192.0.2.1"])
+def test_an_address_that_is_not_ours_is_refused(host: str) -> None:
+    with pytest.raises(UnsafeSettings, match="cannot be listened on"):
+        check_address(host, 0)
 
 
 class TestToken:

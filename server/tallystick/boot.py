@@ -1,11 +1,13 @@
 """What must be so before the server takes money; each refusal says what to do."""
 
+import errno
 import os
 import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from sqlalchemy import make_url
@@ -230,15 +232,31 @@ def check_address(host: str, port: int) -> None:
     """Raise ``UnsafeSettings`` when nobody can listen there."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        for family, kind, protocol, _, address in found:
-            with socket.socket(family, kind, protocol) as probe:
-                # As the server does, so that a port which was just left can be taken.
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(address)
     except OSError as error:
-        raise UnsafeSettings(
-            [f"HOST and PORT cannot be listened on ({error.strerror}): set others."]
-        ) from error
+        raise _no_address(error) from error
+    faults = [_bind_fault(one[0], one[4]) for one in found]
+    taken = [one for one in faults if one and one.errno == errno.EADDRINUSE]
+    # Of several addresses one may be of a family that this machine does not have.
+    if taken or all(faults):
+        raise _no_address((taken or faults)[0])
+
+
+def _no_address(fault: OSError | None) -> UnsafeSettings:
+    why = fault.strerror if fault is not None else "there is no such address"
+    return UnsafeSettings([f"HOST and PORT cannot be listened on ({why}): set others."])
+
+
+def _bind_fault(family: int, address: Any) -> OSError | None:
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            # As the server does, so that a port which was just left can be taken.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            probe.bind(address)
+    except OSError as error:
+        return error
+    return None
 
 
 async def check_token(chain: Chain, domain: TokenDomain) -> None:

@@ -2,7 +2,8 @@
 
 Uvicorn hands the parser whatever arrives and keeps every header, so a head of 50 MB
 costs 50 MB. Here the parser gets small slices. Inside a head a slice ends with the
-line, so that the head ends with a slice and its bytes are counted exactly.
+line, and inside a chunked body with an empty line, so that heads and messages end with
+a slice and the bytes of a head are counted exactly.
 """
 
 import asyncio
@@ -15,6 +16,8 @@ from tallystick.kernel.errors import BadInput
 
 _SLICE_BYTES = 4 * 1024
 _LINGER_SECONDS = 2.0
+# Every chunked body ends with one (RFC 9112, 7.1); most have no other.
+_EMPTY_LINE = b"\r\n\r\n"
 
 
 class HeadersTooLarge(BadInput):
@@ -46,6 +49,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._body_bytes_left = 0
         self._body_bytes_seen = 0
         self._has_progressed = False
+        self._has_begun = False
+        # What was fed last of a chunked body: its empty line may come in pieces.
+        self._tail = b""
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
@@ -68,6 +74,11 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._refuse()
             else:
                 self._feed(piece)
+
+    def on_message_begin(self) -> None:
+        """Note that this slice holds the begin of a head."""
+        self._has_begun = True
+        super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; a trailer is dropped, because the app reads its headers."""
@@ -116,19 +127,24 @@ class BoundedProtocol(HttpToolsProtocol):
         end = min(start + _SLICE_BYTES, len(data))
         if self._is_in_head:
             return data.find(b"\n", start, end) + 1 or end
-        # The next head begins with a slice. After a chunked body it may not; then the
-        # last chunks' own framing is counted with it, which is a few bytes.
-        return min(end, start + (self._body_bytes_left or _SLICE_BYTES))
+        # Either way the next head begins with a slice.
+        if self._body_bytes_left:
+            return min(end, start + self._body_bytes_left)
+        place = (self._tail + data[start:end]).find(_EMPTY_LINE)
+        return end if place < 0 else start + place + 4 - len(self._tail)
 
     def _feed(self, piece: bytes) -> None:
         was_in_head = self._is_in_head
-        self._body_bytes_seen, self._has_progressed = 0, False
+        self._body_bytes_seen = 0
+        self._has_progressed = self._has_begun = False
         super().data_received(piece)
+        self._tail = b"" if was_in_head else (self._tail + piece)[-3:]
         if not self._has_progressed:
             self._pending_bytes += len(piece)
+        elif was_in_head or (self._is_in_head and not self._has_begun):
+            self._pending_bytes = 0
         else:
-            rest = 0 if was_in_head else len(piece) - self._body_bytes_seen
-            self._pending_bytes = rest
+            self._pending_bytes = len(piece) - self._body_bytes_seen
         if was_in_head and self._pending_bytes and self._timer is None:
             self._start_timer()
 

@@ -218,6 +218,47 @@ def test_chunked_bodies_count_as_no_header(served: Served, chunk: int) -> None:
     assert b"/one 0 2 " in answer
 
 
+CHUNKED = b"POST /two HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+ENDINGS = {"plain": b"0\r\n\r\n", "trailers": b"0\r\nX: y\r\nZ: \r\n\r\n"}
+
+
+def chunked(chunk: bytes, times: int, ending: str) -> bytes:
+    framed = b"%x\r\n" % len(chunk) + chunk + b"\r\n"
+    return CHUNKED + framed * times + ENDINGS[ending]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize(
+    ("chunk", "times"),
+    [(b"x", 1), (b"x", 600), (b"x", 5_000), (b"\r\n\r\n", 900), (b"x" * 5_000, 3)],
+    ids=["one", "a slice", "many", "empty lines", "large"],
+)
+def test_the_head_after_a_chunked_body_has_the_whole_limit(
+    served: Served, chunk: bytes, times: int, ending: str
+) -> None:
+    """What frames the chunks is none of the next request's headers."""
+    request = chunked(chunk, times, ending)
+    answer = served.exchange(request + padded(LIMIT), answers=2)
+    assert answer.count(b" 200 ") == 2
+    answer = served.exchange(request + padded(LIMIT + 1), answers=2)
+    assert [words in answer for words in (b"/two", b" 200 ", b" 431 ")] == [True] * 3
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_it_does_not_matter_where_a_chunked_body_is_cut(
+    served: Served, ending: str
+) -> None:
+    """The empty line at its end may come in two pieces, or with the next head."""
+    request, size = chunked(b"x", 600, ending), len(ENDINGS[ending])
+    for cut in range(len(request) - size, len(request) + 3):
+        both = request + padded(LIMIT)
+        with served.connection() as peer:
+            peer.sendall(both[:cut])
+            time.sleep(0.02)
+            peer.sendall(both[cut:])
+            assert read_answers(peer, 2).count(b" 200 ") == 2, cut
+
+
 def test_trailers_are_bounded_and_reach_no_app(served: Served) -> None:
     start = b"POST /two HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
     few = served.exchange(start + b"1\r\nx\r\n0\r\nX-API-Key: stolen\r\n\r\n")
