@@ -31,12 +31,18 @@ class PostgresServer:
     """
 
     def __init__(
-        self, folder: Path, find_port: Callable[[], int] | None = None
+        self,
+        folder: Path,
+        find_port: Callable[[], int] | None = None,
+        *,
+        durable: bool = False,
     ) -> None:
         self._data = folder / "data"
         self._log = folder / "log"
         self._find_port = find_port or free_port
         self._port = 0
+        # Nobody cuts the power of a test.
+        self._options = "" if durable else " -c fsync=off -c full_page_writes=off"
         # PostgreSQL refuses to run as root, so root hands the folder to "nobody".
         self._user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
         if self._user is not None:
@@ -73,8 +79,7 @@ class PostgresServer:
         options = (
             f"-p {self._port} -c listen_addresses=127.0.0.1"
             " -c unix_socket_directories= -c max_connections=200"
-            # Nobody cuts the power of a test.
-            " -c fsync=off -c full_page_writes=off"
+            f"{self._options}"
         )
         self._run(
             "pg_ctl", "-D", self._data, "-l", self._log, "-w", "-o", options, "start"
@@ -85,6 +90,13 @@ class PostgresServer:
 
     def url(self, name: str) -> str:
         return f"postgresql+asyncpg://tallystick@127.0.0.1:{self._port}/{name}"
+
+    def pgbench(self, *arguments: str) -> str:
+        """What pgbench says about a run against this server."""
+        where = ("-h", "127.0.0.1", "-p", str(self._port), "-U", "tallystick")
+        command = [str(_BIN / "pgbench"), *where, *arguments]
+        ran = subprocess.run(command, check=True, capture_output=True, text=True)
+        return ran.stdout
 
     async def make_template(
         self, migrate: Callable[[Database], Awaitable[None]]
