@@ -4,8 +4,10 @@ import importlib.util
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
+import time
 import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -87,6 +89,23 @@ class PostgresServer:
 
     def stop(self) -> None:
         self._run("pg_ctl", "-D", self._data, "-m", "immediate", "-w", "stop")
+
+    def kill(self) -> None:
+        """End it as a crash of the machine would, without a last word."""
+        pid = int((self._data / "postmaster.pid").read_text().split()[0])
+        os.kill(pid, signal.SIGKILL)
+
+    def restart(self) -> None:
+        """Start it again on the same port after a kill, once its children are gone."""
+        for attempt in range(_TRIES * 10):
+            try:
+                self._start_on_port()
+            except subprocess.CalledProcessError:
+                if attempt == _TRIES * 10 - 1:
+                    raise
+                time.sleep(0.2)
+            else:
+                return
 
     def url(self, name: str) -> str:
         return f"postgresql+asyncpg://tallystick@127.0.0.1:{self._port}/{name}"

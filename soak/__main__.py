@@ -1,0 +1,42 @@
+"""``scripts/soak NAME --seconds N [--seed S] [--json]``."""
+
+import argparse
+import asyncio
+import json
+import random
+import sys
+
+from soak import crash
+
+
+def main() -> None:
+    """Run the campaign and end with one verdict; exit 1 if it is a bad one."""
+    asked = _arguments()
+    seed = random.randrange(1 << 32) if asked.seed is None else asked.seed
+    plan = crash.Plan(asked.seconds, seed, asked.database, asked.sabotage)
+    verdict = asyncio.run(crash.run(plan))
+    if asked.json:
+        print(json.dumps(verdict))
+    else:
+        for name, value in verdict.items():
+            print(f"{name:14} {value}")
+    sys.exit(0 if verdict["ok"] else 1)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/soak", description=__doc__)
+    parser.add_argument("name", choices=["crash"])
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--database", choices=["sqlite", "postgres"], default="sqlite")
+    parser.add_argument(
+        "--sabotage",
+        action="store_true",
+        help="spoil the books at the end: then the verdict must be bad",
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
