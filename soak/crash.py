@@ -174,7 +174,7 @@ async def _campaign(
         load = Load(keys, server.url, acknowledged, chance)
         async with _working(load):
             kills = await _kill_and_restart(plan, chance, server, load, postgres)
-        await server.end(signal.SIGTERM)
+        await server.end(signal.SIGKILL)
     return kills
 
 
