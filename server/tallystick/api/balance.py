@@ -37,8 +37,9 @@ async def read_credits(gate: GateDep, caller: CustomerDep) -> Response:
         provisional = await provisional_credits(session, caller.customer_id)
     document = {
         "customer": encode_id("cus", caller.customer_id),
-        "credits": to_decimal(funds.posted),
+        "credits": to_decimal(funds.available + funds.held),
         "held": to_decimal(funds.held),
+        "deferred": to_decimal(funds.deferred),
         "available": to_decimal(funds.available),
         "provisional": to_decimal(provisional),
         "low_balance": funds.available < _LOW_MICRO,
@@ -46,8 +47,11 @@ async def read_credits(gate: GateDep, caller: CustomerDep) -> Response:
             {
                 "id": encode_id("grt", one.id),
                 "category": one.category,
-                "credits": to_decimal(one.amount),
+                "amount": to_decimal(one.amount),
+                "remaining": to_decimal(one.remaining),
                 "granted_at_ms": one.granted_at_ms,
+                "effective_at_ms": one.effective_at_ms,
+                "expires_at_ms": one.expires_at_ms,
             }
             for one in grants
         ],

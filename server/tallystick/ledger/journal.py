@@ -1,127 +1,65 @@
-"""The only writer of transfers: ``post`` books a group of them, once.
+"""``post`` books a group of transfers, once for its key.
 
 Debits and credits balance by construction, because a transfer takes from one account
-exactly what it gives another, and both are of one asset. A customer's balance can
-never go below what is held: the guard stands in the UPDATE whose row count is the
-verdict, and again as a CHECK.
+exactly what it gives another, and both are of one asset. A customer never spends more
+than may be spent of his lots: they are asked in memory, the write names the revision
+that was read, and CHECKs stand behind it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import insert, update
+from sqlalchemy import insert
 from sqlmodel import col, select
 
 from tallystick.kernel.db import WriteSession, forbid_commit, new_id, now_ms
 from tallystick.kernel.errors import TallystickError
-from tallystick.kernel.money import AMOUNT_LIMIT, Amount, InvalidAmount
-from tallystick.kernel.seal import digest16
+from tallystick.ledger import lots
 from tallystick.ledger.accounts import ensure_accounts, insert_once
-from tallystick.ledger.chart import AccountName
-from tallystick.ledger.errors import (
-    AlreadyReversed,
-    IdempotencyMismatch,
-    InsufficientCredits,
+from tallystick.ledger.change import Page, change
+from tallystick.ledger.errors import IdempotencyMismatch
+from tallystick.ledger.lots import Draw
+from tallystick.ledger.lotted import LottedAccount
+from tallystick.ledger.models import LedgerTransaction, TransferRow
+from tallystick.ledger.posting import (
+    FromHold,
+    FromLots,
+    Posted,
+    Posting,
+    ToLots,
+    ToNewLot,
+    Transfer,
 )
-from tallystick.ledger.models import (
-    AccountBalance,
-    LedgerTransaction,
-    TransactionKind,
-    TransferRow,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Transfer:
-    """An amount that leaves ``debit`` and enters ``credit``, both of its asset."""
-
-    debit: AccountName
-    credit: AccountName
-    amount: Amount
-
-    def __post_init__(self) -> None:
-        if not self.debit.asset == self.credit.asset == self.amount.asset:
-            raise ValueError(f"one transfer moves one asset: {self}")
-        if self.debit.code == self.credit.code:
-            raise ValueError(f"a transfer needs two accounts: {self}")
-
-
-@dataclass(frozen=True, slots=True)
-class Posting:
-    """What to book. ``idempotency_key`` is 16 bytes and never expires.
-
-    ``occurred_at_ms`` is when it happened in the world, now when left out; ``memo`` is
-    for the customer's eyes. A reversal names in ``reverses_id`` the transaction that
-    it takes back, wholly or in part.
-    """
-
-    kind: TransactionKind
-    idempotency_key: bytes
-    transfers: Sequence[Transfer]
-    reference: str
-    memo: str = ""
-    reverses_id: int | None = None
-    occurred_at_ms: int | None = None
-
-    def __post_init__(self) -> None:
-        if len(self.idempotency_key) != 16:
-            raise ValueError("an idempotency key is 16 bytes (kernel.seal.digest16)")
-        if not self.transfers:
-            raise ValueError(f"nothing to book: {self}")
-        if (self.kind is TransactionKind.REVERSAL) != (self.reverses_id is not None):
-            raise ValueError(f"a reversal, and only that, names a transaction: {self}")
-
-    @property
-    def input_hash(self) -> bytes:
-        """What must be the same for the same key to mean the same request.
-
-        The time is no part of it: a retry happens later, and a reorganised chain shows
-        the same payment in another block. Nor is the memo, which is only shown.
-        """
-        lines = [
-            f"{one.debit.code}>{one.credit.code}:{one.amount.atomic}".encode()
-            for one in self.transfers
-        ]
-        reversed_id = b"" if self.reverses_id is None else b"%d" % self.reverses_id
-        head = (self.kind.encode(), self.reference.encode(), reversed_id)
-        return digest16(*head, *lines)
-
-
-@dataclass(frozen=True, slots=True)
-class Posted:
-    """A booked transaction; ``replayed`` when an earlier call booked it."""
-
-    ledger_transaction_id: int
-    replayed: bool
+from tallystick.ledger.reversals import take_back
 
 
 async def post(session: WriteSession, posting: Posting) -> Posted:
     """Book the posting unless its key is known.
 
-    Raises ``InsufficientCredits`` when a customer's balance minus holds would go below
-    zero, ``IdempotencyMismatch`` when the key stands for other input,
-    ``AlreadyReversed`` when another key reversed the same transaction, and
-    ``InvalidAmount`` when a balance would leave 62 bits. A refusal comes after the key
-    was inserted, so ``Database.write`` will not commit once one was raised.
+    Raises ``InsufficientCredits`` when a customer has not enough that may be spent,
+    ``IdempotencyMismatch`` when the key stands for other input, ``AlreadyReversed`` or
+    ``ReversalTooLarge`` when less is left to be reversed, and ``InvalidAmount`` when a
+    balance would leave 62 bits. A refusal comes after the key was inserted, so
+    ``Database.write`` will not commit once one was raised.
     """
+    now = now_ms(session)
     transaction_id = new_id(session)
-    if not await _claim_key(session, transaction_id, posting):
+    if not await _claim_key(session, transaction_id, posting, now):
         return await _replay(session, posting)
-    names = [side for one in posting.transfers for side in (one.debit, one.credit)]
-    ids = await ensure_accounts(session, names)
-    balances = await _apply(session, posting.transfers, ids)
-    rows = [
-        _row(new_id(session), transaction_id, position, one, ids, balances)
-        for position, one in enumerate(posting.transfers)
-    ]
+    try:
+        rows = await _move_all(session, posting, now)
+    except TallystickError:
+        forbid_commit(session, "a refused posting must roll back")
+        raise
+    for position, row in enumerate(rows):
+        row |= {"ledger_transaction_id": transaction_id, "position": position}
     await session.exec(insert(TransferRow), params=rows)
     return Posted(transaction_id, replayed=False)
 
 
 async def _claim_key(
-    session: WriteSession, transaction_id: int, posting: Posting
+    session: WriteSession, transaction_id: int, posting: Posting, now: int
 ) -> bool:
-    now = now_ms(session)
     row: dict[str, object] = {
         "id": transaction_id,
         "kind": posting.kind,
@@ -141,95 +79,97 @@ async def _claim_key(
 async def _replay(session: WriteSession, posting: Posting) -> Posted:
     query = select(LedgerTransaction.id, LedgerTransaction.input_hash)
     key = col(LedgerTransaction.idempotency_key) == posting.idempotency_key
+    found, input_hash = (await session.exec(query.where(key))).one()
+    if bytes(input_hash) != posting.input_hash:
+        raise IdempotencyMismatch
+    return Posted(found, replayed=True)
+
+
+async def find_posted(
+    session: WriteSession, idempotency_key: bytes, *, reverses_id: int
+) -> Posted | None:
+    """The reversal that the key booked, if it did; for one whose amount is not known.
+
+    Raises ``IdempotencyMismatch`` when the key booked something else.
+    """
+    query = select(LedgerTransaction.id, LedgerTransaction.reverses_id)
+    key = col(LedgerTransaction.idempotency_key) == idempotency_key
     row = (await session.exec(query.where(key))).one_or_none()
-    if row is None and posting.reverses_id is not None:
-        raise AlreadyReversed(posting.reverses_id)
-    assert row is not None, "no UNIQUE row explains the conflict"
-    if bytes(row[1]) != posting.input_hash:
+    if row is None:
+        return None
+    if row[1] != reverses_id:
         raise IdempotencyMismatch
     return Posted(row[0], replayed=True)
 
 
-class _Running:
-    """A customer's balance as it passes through the transfers of one posting."""
+async def _move_all(
+    session: WriteSession, posting: Posting, now: int
+) -> list[dict[str, Any]]:
+    transfers: Sequence[Transfer] = posting.transfers
+    if posting.reverses_id is not None:
+        transfers = await take_back(session, posting, posting.reverses_id)
+    sides = [side for one in transfers for side in (one.debit, one.credit)]
+    ids = await ensure_accounts(session, sides)
 
-    def __init__(self, balance: int, version: int) -> None:
-        self.balance = balance
-        self.version = version
+    def work(page: Page) -> list[dict[str, Any]]:
+        return [_move(session, page, one, ids) for one in transfers]
 
-    def step(self, change: int) -> tuple[int, int]:
-        self.balance += change
-        self.version += 1
-        return self.balance, self.version
-
-
-async def _apply(
-    session: WriteSession, transfers: Sequence[Transfer], ids: dict[str, int]
-) -> dict[int, _Running]:
-    changes: dict[int, list[int]] = {}
-    for one in transfers:
-        for side, change in ((one.debit, -1), (one.credit, 1)):
-            if side.customer_id is not None:
-                signed = change * one.amount.atomic
-                changes.setdefault(ids[side.code], []).append(signed)
-    # Rows are locked in one order everywhere, so two postings cannot deadlock.
-    return {
-        account_id: await _change(session, account_id, changes[account_id])
-        for account_id in sorted(changes)
-    }
-
-
-async def _change(
-    session: WriteSession, account_id: int, changes: list[int]
-) -> _Running:
-    net = sum(changes)
-    account = col(AccountBalance.ledger_account_id) == account_id
-    balance, held = col(AccountBalance.balance), col(AccountBalance.held)
-    statement = (
-        update(AccountBalance)
-        .where(account, balance + net - held >= 0, balance + net < AMOUNT_LIMIT)
-        .values(balance=balance + net, version=AccountBalance.version + len(changes))
-        .returning(balance, col(AccountBalance.version))
-        # No object of this row may be made up in memory: the row count is the verdict.
-        .execution_options(synchronize_session=False)
+    return await change(
+        session,
+        [side.customer_id for side in sides if side.customer_id is not None],
+        work,
+        now=now,
+        named=[lot for one in transfers for lot in one.named_lots],
     )
-    row = (await session.exec(statement)).one_or_none()
-    if row is None:
-        forbid_commit(session, "a refused posting must roll back")
-        raise _refusal(net)
-    return _Running(row[0] - net, row[1] - len(changes))
 
 
-def _refusal(net: int) -> TallystickError:
-    if net < 0:
-        return InsufficientCredits(-net)
-    return InvalidAmount("the balance would exceed what the ledger can count")
-
-
-def _step(running: _Running | None, change: int) -> tuple[int | None, int | None]:
-    return running.step(change) if running else (None, None)
-
-
-def _row(
-    row_id: int,
-    transaction_id: int,
-    position: int,
-    one: Transfer,
-    ids: dict[str, int],
-    balances: dict[int, _Running],
-) -> dict[str, int | None]:
-    debit_id, credit_id = ids[one.debit.code], ids[one.credit.code]
-    debit = _step(balances.get(debit_id), -one.amount.atomic)
-    credit = _step(balances.get(credit_id), one.amount.atomic)
-    return {
-        "id": row_id,
-        "ledger_transaction_id": transaction_id,
-        "position": position,
-        "debit_account_id": debit_id,
-        "credit_account_id": credit_id,
+def _move(
+    session: WriteSession, page: Page, one: Transfer, ids: dict[str, int]
+) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "id": new_id(session),
+        "debit_account_id": ids[one.debit.code],
+        "credit_account_id": ids[one.credit.code],
         "amount": one.amount.atomic,
-        "debit_balance_after": debit[0],
-        "debit_version": debit[1],
-        "credit_balance_after": credit[0],
-        "credit_version": credit[1],
     }
+    # Every row has the same columns, because they are inserted in one statement.
+    lines: dict[str, tuple[int | None, int | None]] = dict.fromkeys(
+        ("debit", "credit"), (None, None)
+    )
+    changes: list[Draw] = []
+    if one.debit.customer_id is not None:
+        account = page.accounts[one.debit.customer_id]
+        drawn = _take(account, one, page.now)
+        changes += [Draw(lot_id, -amount) for lot_id, amount in drawn]
+        lines["debit"] = account.line()
+    if one.credit.customer_id is not None:
+        account = page.accounts[one.credit.customer_id]
+        changes += _give(session, account, one, page.now)
+        lines["credit"] = account.line()
+    for side, (balance_after, version) in lines.items():
+        row[f"{side}_balance_after"], row[f"{side}_version"] = balance_after, version
+    row["lot_id"], row["lots"] = None, None
+    if changes:
+        row["lot_id"], row["lots"] = lots.pack(changes, one.amount.atomic)
+    return row
+
+
+def _take(account: LottedAccount, one: Transfer, now: int) -> Sequence[Draw]:
+    match one.source:
+        case FromHold(draws):
+            return account.unhold(draws, one.amount.atomic)
+        case FromLots(draws):
+            account.take(draws)
+            return draws
+    return account.spend(one.amount.atomic, now)
+
+
+def _give(
+    session: WriteSession, account: LottedAccount, one: Transfer, now: int
+) -> Sequence[Draw]:
+    if isinstance(one.target, ToLots):
+        account.put_back(one.target.draws)
+        return one.target.draws
+    target = one.target or ToNewLot()
+    lot_id = target.lot_id or new_id(session)
+    return [account.open(lot_id, one.amount.atomic, target.terms, now)]
