@@ -78,6 +78,11 @@ async def give_lot(
     return await db.write(work)
 
 
+async def newest_grant(db: Database, customer_id: int = ALICE) -> int:
+    async with db.read() as session:
+        return (await grants_of(session, customer_id, limit=1))[0].id
+
+
 async def refund(
     db: Database, charge_id: int, amount: int | None = None, key: str | None = None
 ) -> Posted:
