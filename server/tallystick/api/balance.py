@@ -1,8 +1,10 @@
 """A customer's credits: what there is, how it came and went."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
+from pydantic import AwareDatetime
 from starlette.responses import Response
 
 from tallystick.api.answers import ExactJson
@@ -12,25 +14,34 @@ from tallystick.credits.grants import grants_of
 from tallystick.identity.keys import Scope
 from tallystick.kernel.ids import decode_id, encode_id
 from tallystick.kernel.money import to_decimal
-from tallystick.ledger.balances import customer_balance
+from tallystick.ledger.balances import balance_at, customer_balance
 from tallystick.ledger.statement import StatementLine, statement
 from tallystick.payments.topups import (
     provisional_credits,
     public_facts,
     read_topup,
 )
+from tallystick.paywall.gate import Gate
 from tallystick.paywall.receipt import NO_STORE
 
 router = APIRouter(prefix="/api/credits", tags=["credits"])
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LOW_MICRO = 5_000_000
 """Seed X: a balance below 5 credits is low."""
 
 
 @router.get("")
-async def read_credits(gate: GateDep, caller: CustomerDep) -> Response:
-    """What the caller has, what is held, and where it came from."""
+async def read_credits(
+    gate: GateDep, caller: CustomerDep, as_of: AwareDatetime | None = None
+) -> Response:
+    """What the caller has, what is held, and where it came from.
+
+    With ``as_of``, a time that has passed, only what the statement said then.
+    """
     caller.require(Scope.READ)
     assert caller.customer_id is not None
+    if as_of is not None:
+        return await _read_past(gate, caller.customer_id, as_of)
     async with gate.db.read() as session:
         funds = await customer_balance(session, caller.customer_id)
         grants = await grants_of(session, caller.customer_id, limit=50)
@@ -55,6 +66,20 @@ async def read_credits(gate: GateDep, caller: CustomerDep) -> Response:
             }
             for one in grants
         ],
+    }
+    return ExactJson(document, headers=NO_STORE)
+
+
+async def _read_past(gate: Gate, customer_id: int, as_of: datetime) -> Response:
+    at_ms = (as_of - _EPOCH) // timedelta(milliseconds=1)
+    if at_ms > gate.db.clock.now_ms():
+        raise InvalidRequest("the time has not passed yet", field="as_of")
+    async with gate.db.read() as session:
+        credits_then = await balance_at(session, customer_id, at_ms)
+    document = {
+        "customer": encode_id("cus", customer_id),
+        "as_of_ms": at_ms,
+        "credits": to_decimal(credits_then),
     }
     return ExactJson(document, headers=NO_STORE)
 
