@@ -25,11 +25,12 @@ from tallystick.kernel.db import ReadSession, WriteSession, new_id, now_ms
 from tallystick.kernel.money import CREDIT, NO_CREDITS, Amount, MicroCredits
 from tallystick.kernel.seal import digest16
 from tallystick.ledger import chart
-from tallystick.ledger.change import Page, change
+from tallystick.ledger.change import change
 from tallystick.ledger.errors import InsufficientCredits
 from tallystick.ledger.journal import post
 from tallystick.ledger.lots import Draw, pack, unpack
 from tallystick.ledger.models import TransactionKind
+from tallystick.ledger.page import Page
 from tallystick.ledger.posting import FromHold, Posted, Posting, Transfer
 
 # Spelled out, so that a plan made for any state still uses the indexes of open holds.

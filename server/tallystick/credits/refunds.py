@@ -16,7 +16,7 @@ from tallystick.credits.errors import NothingToTakeBack, UnknownCharge, UnknownG
 from tallystick.credits.models import Grant
 from tallystick.kernel.db import WriteSession, now_ms
 from tallystick.kernel.money import CREDIT, Amount, MicroCredits
-from tallystick.ledger.change import Page, change
+from tallystick.ledger.change import change
 from tallystick.ledger.chart import AccountName, customer_credits
 from tallystick.ledger.journal import find_posted, post
 from tallystick.ledger.lots import Draw
@@ -26,6 +26,7 @@ from tallystick.ledger.models import (
     TransactionKind,
     TransferRow,
 )
+from tallystick.ledger.page import Page
 from tallystick.ledger.posting import FromLots, Posted, Posting, Transfer
 from tallystick.ledger.reversals import reversed_so_far
 

@@ -7,8 +7,9 @@ account books its breakage first. It keeps statements and revenue up to date.
 from sqlmodel import col, select
 
 from tallystick.kernel.db import WriteSession, now_ms
-from tallystick.ledger.change import Page, change
+from tallystick.ledger.change import change
 from tallystick.ledger.models import AccountBalance, LedgerAccount
+from tallystick.ledger.page import Page
 
 
 async def settle_due(session: WriteSession, *, limit: int = 200) -> int:

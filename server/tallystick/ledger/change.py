@@ -1,32 +1,31 @@
 """Changing customers' accounts: read, decide, write if nobody else did meanwhile.
 
-What is decided is pure (``lotted``). The write names the revision that was read, and
+What is decided is pure (``lotted``, ``page``). The write names the revision that was read, and
 its row count is the verdict; whoever was overtaken reads again under a lock, so nobody
 is overtaken twice. All times come from one reading of the session's clock.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from sqlalchemy import BindParameter, bindparam, insert, text, update
 from sqlmodel import col, select
 
 from tallystick.kernel.db import WriteSession, new_id
-from tallystick.kernel.seal import digest16
 from tallystick.ledger import chart
 from tallystick.ledger.accounts import ensure_accounts
 from tallystick.ledger.errors import InsufficientCredits
-from tallystick.ledger.lots import Draw, Lot
+from tallystick.ledger.lots import Lot
 from tallystick.ledger.lotted import LottedAccount
 from tallystick.ledger.models import (
     AccountBalance,
     LedgerAccount,
     LedgerTransaction,
     LotRow,
-    TransactionKind,
     TransferRow,
 )
+from tallystick.ledger.page import Page, balance_row, changed_lots, opened_lots
 
 T = TypeVar("T")
 _LOT = "lot.id, remaining, priority, bought, effective_at_ms, expires_at_ms"
@@ -47,32 +46,8 @@ _SPENT_LOTS = f"""
       JOIN account_balance ON account_balance.ledger_account_id = ledger_account.id
      WHERE lot.id IN :named AND NOT lot.is_open"""  # noqa: S608  # two constants
 _SAVE_LOT = text(
-    "UPDATE lot SET remaining = :remaining, is_open = :open WHERE id = :id"
+    "UPDATE lot SET remaining = :remaining, is_open = :is_open WHERE id = :id"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class _Expiry:
-    account_id: int
-    draw: Draw
-    balance_after: int
-    version: int
-
-
-@dataclass(slots=True)
-class Page:
-    """The accounts as they are being changed, by customer; ``now`` judges lots."""
-
-    accounts: dict[int, LottedAccount]
-    now: int
-    _expiries: list[_Expiry] = field(default_factory=list)
-
-    def expire_due(self) -> None:
-        """Book off what has expired, so that what is left is what may be spent."""
-        for account in self.accounts.values():
-            for draw in account.due(self.now):
-                account.take([draw])
-                self._expiries.append(_Expiry(account.id, draw, *account.line()))
 
 
 async def change(
@@ -161,9 +136,17 @@ async def _save(session: WriteSession, page: Page) -> bool:
         if not await _save_balance(session, account, page.now):
             return False
     for account in page.accounts.values():
-        await _save_lots(session, account)
-    if page._expiries:  # noqa: SLF001  # its own module
-        await _save_expiries(session, page)
+        if opened := opened_lots(account):
+            await session.exec(insert(LotRow), params=opened)
+        if changed := changed_lots(account):
+            await (await session.connection()).execute(_SAVE_LOT, changed)
+    if page.expiries:
+        house = await ensure_accounts(session, [chart.breakage()])
+        transactions, transfers = page.expiry_rows(
+            house[chart.breakage().code], partial(new_id, session)
+        )
+        await session.exec(insert(LedgerTransaction), params=transactions)
+        await session.exec(insert(TransferRow), params=transfers)
     return True
 
 
@@ -176,75 +159,8 @@ async def _save_balance(
             col(AccountBalance.ledger_account_id) == account.id,
             col(AccountBalance.revision) == account.revision,
         )
-        .values(
-            balance=account.balance,
-            held=account.held,
-            deferred=account.deferred(now),
-            version=account.version,
-            revision=account.revision + 1,
-            next_change_ms=account.next_change_ms(now),
-        )
+        .values(**balance_row(account, now))
         # No object of this row may be made up in memory: the row count is the verdict.
         .execution_options(synchronize_session=False)
     )
     return (await session.exec(statement)).rowcount == 1
-
-
-async def _save_lots(session: WriteSession, account: LottedAccount) -> None:
-    opened = [
-        {
-            "id": lot.id,
-            "ledger_account_id": account.id,
-            "amount": account.opened[lot.id],
-            "remaining": lot.remaining,
-            "is_open": lot.remaining > 0,
-            "priority": lot.priority,
-            "bought": lot.bought,
-            "effective_at_ms": lot.effective_at_ms,
-            "expires_at_ms": lot.expires_at_ms,
-        }
-        for lot in map(account.lots.__getitem__, account.opened)
-    ]
-    if opened:
-        await session.exec(insert(LotRow), params=opened)
-    changed = [
-        {"id": lot.id, "remaining": lot.remaining, "open": lot.remaining > 0}
-        for lot in map(account.lots.__getitem__, account.touched - set(account.opened))
-    ]
-    if changed:
-        await (await session.connection()).execute(_SAVE_LOT, changed)
-
-
-async def _save_expiries(session: WriteSession, page: Page) -> None:
-    house = await ensure_accounts(session, [chart.breakage()])
-    transactions, transfers = [], []
-    for one in page._expiries:  # noqa: SLF001  # its own module
-        transaction_id = new_id(session)
-        key = digest16(b"expiry", transaction_id.to_bytes(8, "big"))
-        transactions.append(
-            {
-                "id": transaction_id,
-                "kind": TransactionKind.EXPIRY,
-                "idempotency_key": key,
-                "input_hash": key,
-                "reference": f"lot:{one.draw.lot_id}",
-                "memo": "Expired credits",
-                "occurred_at_ms": page.now,
-                "posted_at_ms": page.now,
-            }
-        )
-        transfers.append(
-            {
-                "id": new_id(session),
-                "ledger_transaction_id": transaction_id,
-                "position": 0,
-                "debit_account_id": one.account_id,
-                "credit_account_id": house[chart.breakage().code],
-                "amount": one.draw.amount,
-                "debit_balance_after": one.balance_after,
-                "debit_version": one.version,
-                "lot_id": one.draw.lot_id,
-            }
-        )
-    await session.exec(insert(LedgerTransaction), params=transactions)
-    await session.exec(insert(TransferRow), params=transfers)

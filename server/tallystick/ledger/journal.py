@@ -7,6 +7,7 @@ that was read, and CHECKs stand behind it.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from sqlalchemy import insert
@@ -14,22 +15,12 @@ from sqlmodel import col, select
 
 from tallystick.kernel.db import WriteSession, forbid_commit, new_id, now_ms
 from tallystick.kernel.errors import TallystickError
-from tallystick.ledger import lots
 from tallystick.ledger.accounts import ensure_accounts, insert_once
-from tallystick.ledger.change import Page, change
+from tallystick.ledger.change import change
 from tallystick.ledger.errors import IdempotencyMismatch
-from tallystick.ledger.lots import Draw
-from tallystick.ledger.lotted import LottedAccount
 from tallystick.ledger.models import LedgerTransaction, TransferRow
-from tallystick.ledger.posting import (
-    FromHold,
-    FromLots,
-    Posted,
-    Posting,
-    ToLots,
-    ToNewLot,
-    Transfer,
-)
+from tallystick.ledger.page import Page
+from tallystick.ledger.posting import Posted, Posting, Transfer
 from tallystick.ledger.reversals import take_back
 
 
@@ -110,9 +101,10 @@ async def _move_all(
         transfers = await take_back(session, posting, posting.reverses_id)
     sides = [side for one in transfers for side in (one.debit, one.credit)]
     ids = await ensure_accounts(session, sides)
+    make_id = partial(new_id, session)
 
     def work(page: Page) -> list[dict[str, Any]]:
-        return [_move(session, page, one, ids) for one in transfers]
+        return [page.move(one, ids, make_id) for one in transfers]
 
     return await change(
         session,
@@ -121,55 +113,3 @@ async def _move_all(
         now=now,
         named=[lot for one in transfers for lot in one.named_lots],
     )
-
-
-def _move(
-    session: WriteSession, page: Page, one: Transfer, ids: dict[str, int]
-) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "id": new_id(session),
-        "debit_account_id": ids[one.debit.code],
-        "credit_account_id": ids[one.credit.code],
-        "amount": one.amount.atomic,
-    }
-    # Every row has the same columns, because they are inserted in one statement.
-    lines: dict[str, tuple[int | None, int | None]] = dict.fromkeys(
-        ("debit", "credit"), (None, None)
-    )
-    changes: list[Draw] = []
-    if one.debit.customer_id is not None:
-        account = page.accounts[one.debit.customer_id]
-        drawn = _take(account, one, page.now)
-        changes += [Draw(lot_id, -amount) for lot_id, amount in drawn]
-        lines["debit"] = account.line()
-    if one.credit.customer_id is not None:
-        account = page.accounts[one.credit.customer_id]
-        changes += _give(session, account, one, page.now)
-        lines["credit"] = account.line()
-    for side, (balance_after, version) in lines.items():
-        row[f"{side}_balance_after"], row[f"{side}_version"] = balance_after, version
-    row["lot_id"], row["lots"] = None, None
-    if changes:
-        row["lot_id"], row["lots"] = lots.pack(changes, one.amount.atomic)
-    return row
-
-
-def _take(account: LottedAccount, one: Transfer, now: int) -> Sequence[Draw]:
-    match one.source:
-        case FromHold(draws):
-            return account.unhold(draws, one.amount.atomic)
-        case FromLots(draws):
-            account.take(draws)
-            return draws
-    return account.spend(one.amount.atomic, now)
-
-
-def _give(
-    session: WriteSession, account: LottedAccount, one: Transfer, now: int
-) -> Sequence[Draw]:
-    if isinstance(one.target, ToLots):
-        account.put_back(one.target.draws)
-        return one.target.draws
-    target = one.target or ToNewLot()
-    lot_id = target.lot_id or new_id(session)
-    return [account.open(lot_id, one.amount.atomic, target.terms, now)]
