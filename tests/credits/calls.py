@@ -5,7 +5,8 @@ from tests.ledger.bookings import ALICE
 from tallystick.credits import holds
 from tallystick.kernel.db import Database
 from tallystick.kernel.money import MicroCredits
-from tallystick.ledger.journal import Posted
+from tallystick.ledger import breakage
+from tallystick.ledger.posting import Posted
 
 
 async def place(
@@ -51,3 +52,7 @@ async def expire_due(
     return await db.write(
         lambda session: holds.expire_due(session, customer_id=customer_id, limit=limit)
     )
+
+
+async def settle_due(db: Database, limit: int = 200) -> int:
+    return await db.write(lambda session: breakage.settle_due(session, limit=limit))

@@ -19,7 +19,7 @@ from tallystick.kernel.seal import digest16
 from tallystick.ledger import chart
 from tallystick.ledger.balances import net_debits
 from tallystick.ledger.errors import IdempotencyMismatch
-from tallystick.ledger.journal import Posted
+from tallystick.ledger.posting import Posted
 
 _DOLLAR = Amount(1_000_000, USDC)
 _GRANT = PaidGrant(

@@ -12,7 +12,7 @@ from tallystick.credits.errors import HoldAlreadySettled
 from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.db import Database, open_database, query
 from tallystick.ledger.errors import InsufficientCredits
-from tallystick.ledger.journal import Posted
+from tallystick.ledger.posting import Posted
 
 
 @pytest.fixture

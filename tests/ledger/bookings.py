@@ -4,16 +4,26 @@ import itertools
 
 from sqlalchemy import text
 
+from tallystick.credits import refunds
 from tallystick.credits.audit import audit_credits
-from tallystick.credits.grants import PaidGrant, grant_paid, grant_promotional
-from tallystick.kernel.db import Database
+from tallystick.credits.grants import (
+    PaidGrant,
+    grant_free,
+    grant_paid,
+    grant_promotional,
+    grants_of,
+)
+from tallystick.credits.models import GrantCategory
+from tallystick.kernel.db import Database, WriteSession, query
 from tallystick.kernel.money import CREDIT, USDC, Amount, MicroCredits
 from tallystick.kernel.seal import digest16
 from tallystick.ledger import chart
 from tallystick.ledger.audit import Finding, audit_ledger
 from tallystick.ledger.balances import Balance, customer_balance
-from tallystick.ledger.journal import Posted, Posting, Transfer, post
+from tallystick.ledger.journal import post
+from tallystick.ledger.lotted import LotTerms
 from tallystick.ledger.models import TransactionKind
+from tallystick.ledger.posting import Posted, Posting, Transfer
 
 ALICE, BOB = 7, 8
 POT = chart.chain_assets("eip155:84532", bytes(20))
@@ -37,8 +47,80 @@ async def give(db: Database, amount: int, customer_id: int = ALICE) -> Posted:
     )
 
 
+async def give_lot(
+    db: Database,
+    amount: int,
+    customer_id: int = ALICE,
+    *,
+    category: GrantCategory = GrantCategory.PROMOTIONAL,
+    priority: int = 0,
+    effective_at_ms: int | None = None,
+    expires_at_ms: int | None = None,
+) -> int:
+    """The id of a grant, and of its lot, on these terms."""
+    terms = LotTerms(
+        priority, effective_at_ms=effective_at_ms, expires_at_ms=expires_at_ms
+    )
+
+    async def work(session: WriteSession) -> int:
+        await grant_free(
+            session,
+            customer_id,
+            MicroCredits(amount),
+            category=category,
+            terms=terms,
+            idempotency_key=fresh_key(),
+            reference="gift",
+            memo="Welcome",
+        )
+        return (await grants_of(session, customer_id, limit=1))[0].id
+
+    return await db.write(work)
+
+
+async def newest_grant(db: Database, customer_id: int = ALICE) -> int:
+    async with db.read() as session:
+        return (await grants_of(session, customer_id, limit=1))[0].id
+
+
+async def refund(
+    db: Database, charge_id: int, amount: int | None = None, key: str | None = None
+) -> Posted:
+    return await db.write(
+        lambda session: refunds.refund(
+            session,
+            charge_id,
+            None if amount is None else MicroCredits(amount),
+            idempotency_key=digest16(key.encode()) if key else fresh_key(),
+            reference="sorry",
+        )
+    )
+
+
+async def void(db: Database, grant_id: int, key: str | None = None) -> Posted:
+    return await db.write(
+        lambda session: refunds.void(
+            session,
+            grant_id,
+            idempotency_key=digest16(key.encode()) if key else fresh_key(),
+            reference="mistaken",
+        )
+    )
+
+
+async def remainders(db: Database) -> dict[int, int]:
+    """What is left of every lot that has something left."""
+    async with db.read() as session:
+        rows = await query(session, "SELECT id, remaining FROM lot WHERE is_open")
+    return {row["id"]: row["remaining"] for row in rows}
+
+
 async def buy(
-    db: Database, usdc: int, credits_: int, customer_id: int = ALICE
+    db: Database,
+    usdc: int,
+    credits_: int,
+    customer_id: int = ALICE,
+    priority: int = 0,
 ) -> Posted:
     grant = PaidGrant(
         customer_id,
@@ -48,6 +130,7 @@ async def buy(
         fresh_key(),
         "bought",
         "A pack",
+        priority=priority,
     )
     return await db.write(lambda session: grant_paid(session, grant))
 

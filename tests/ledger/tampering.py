@@ -17,7 +17,7 @@ async def tamper(db: Database, *statements: str) -> None:
         return
     async with db.writer.begin() as connection:
         await connection.execute(text("SET LOCAL session_replication_role = replica"))
-        for table in ("account_balance", "transfer"):
+        for table in ("account_balance", "transfer", "lot", "reversed"):
             for name in await _checks(connection, table):
                 drop = f'ALTER TABLE {table} DROP CONSTRAINT "{name}"'
                 await connection.execute(text(drop))

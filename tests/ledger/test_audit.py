@@ -11,6 +11,7 @@ from tests.ledger.bookings import (
     charge,
     fresh_key,
     give,
+    give_lot,
     run,
 )
 from tests.ledger.tampering import tamper
@@ -21,8 +22,8 @@ from tallystick.kernel.money import CREDIT, Amount
 from tallystick.kernel.seal import digest16
 from tallystick.ledger import audit as ledger_audit
 from tallystick.ledger import chart
-from tallystick.ledger.journal import Posting, Transfer
 from tallystick.ledger.models import TransactionKind
+from tallystick.ledger.posting import Posting, Transfer
 
 _A_CHARGE = "(SELECT MIN(id) FROM ledger_transaction WHERE reference = 'x')"
 _CONTROLS = {
@@ -50,6 +51,28 @@ _CONTROLS = {
         "UPDATE transfer SET debit_balance_after = debit_balance_after + 1"
         f" WHERE ledger_transaction_id = {_A_CHARGE}"
     ),
+    "I3 balance equals what remains in the lots plus what is held": (
+        "UPDATE lot SET remaining = remaining - 1 WHERE bought"
+    ),
+    "I3 each line of a customer names its lots exactly": (
+        f"UPDATE transfer SET lot_id = NULL WHERE ledger_transaction_id = {_A_CHARGE}"
+    ),
+    "I3 a lot was opened once, with its amount": (
+        "UPDATE lot SET amount = amount + 1 WHERE bought"
+    ),
+    "I3 a lot has between nothing and its amount left": (
+        "UPDATE lot SET is_open = NOT is_open WHERE bought"
+    ),
+    "I3 deferred is what remains in lots that count later": (
+        "UPDATE account_balance SET deferred = deferred + 1"
+    ),
+    "I3 next_change_ms is when a lot begins to count or expires": (
+        "UPDATE account_balance SET next_change_ms = next_change_ms + 1"
+    ),
+    "I4 a hold holds what it drew": ("UPDATE hold SET lots = NULL, lot_id = NULL"),
+    "I4 a hold draws its own customer's lots": (
+        "UPDATE hold SET customer_id = 12345 WHERE state = 'open'"
+    ),
     "I4 balance minus held is not negative": (
         "UPDATE account_balance SET held = balance + 1"
     ),
@@ -58,6 +81,22 @@ _CONTROLS = {
     ),
     "I4 every open hold has a balance to stand on": (
         "UPDATE hold SET customer_id = 12345 WHERE state = 'open'"
+    ),
+    "I5 a lot's remainder is what was booked on it less what is held": (
+        "UPDATE lot SET remaining = remaining - 1 WHERE bought"
+    ),
+    "I5 a grant is a lot, and what was paid for is bought": (
+        "UPDATE lot SET bought = NOT bought"
+    ),
+    "I5 a charge draws no lot outside its time": (
+        "UPDATE lot SET effective_at_ms = effective_at_ms + 3600000"
+    ),
+    "I5 a hold draws no lot outside its time": (
+        "UPDATE lot SET effective_at_ms = 1, expires_at_ms = 2"
+    ),
+    "I5 breakage is what had expired, and bought credits never do": (
+        "UPDATE lot SET expires_at_ms = expires_at_ms + 3600000"
+        " WHERE expires_at_ms IS NOT NULL"
     ),
     "I5 every credit from outside is a grant": (
         "DELETE FROM credit_grant WHERE category = 'promotional'"
@@ -72,14 +111,23 @@ _CONTROLS = {
     "I9 a settled hold says when, an open one does not": (
         "UPDATE hold SET settled_at_ms = NULL WHERE state = 'released'"
     ),
+    "I9 a captured hold took from its own draws": (
+        "UPDATE hold SET lot_id = lot_id + 1, lots = NULL WHERE state = 'captured'"
+    ),
     "I9 every captured hold has its charge": (
         "UPDATE hold SET captured = captured - 1 WHERE state = 'captured'"
     ),
     "I9 nothing is charged for a hold that was not captured": (
         "UPDATE hold SET state = 'released', captured = 0 WHERE state = 'captured'"
     ),
-    "I12 a reversal takes back at most what it reverses": (
+    "I12 reversals take back at most what they reverse": (
         "UPDATE transfer SET amount = amount + 9 WHERE ledger_transaction_id ="
+        " (SELECT id FROM ledger_transaction WHERE kind = 'reversal')"
+    ),
+    "I12 what was reversed is counted": ("UPDATE reversed SET reversed = reversed - 1"),
+    "I12 what is reversed goes back to its own lots": (
+        "UPDATE transfer SET lot_id = (SELECT id FROM lot WHERE bought)"
+        " WHERE ledger_transaction_id ="
         " (SELECT id FROM ledger_transaction WHERE kind = 'reversal')"
     ),
     "I12 a reversal names what it reverses": (
@@ -95,6 +143,9 @@ async def _live_a_little(db: Database) -> None:
     await give(db, 50)
     await buy(db, 1_000_000, 10_000_000)
     await give(db, 5, BOB)
+    now = db.clock.now_ms()
+    await give_lot(db, 9, BOB, effective_at_ms=now + 3_600_000)
+    await give_lot(db, 4, BOB, effective_at_ms=now - 9, expires_at_ms=now - 1)
     wrong = await book(db, charge(3, "wrong"))
     back = Transfer(
         chart.feature_revenue("x"), chart.customer_credits(ALICE), Amount(3, CREDIT)
@@ -163,7 +214,7 @@ async def test_the_audit_sees_a_fraction_that_sqlite_let_in(
 async def test_the_audit_sees_a_line_that_was_slipped_in(
     unaudited_db: Database,
 ) -> None:
-    """A forger who also adjusts the balance still breaks the numbering."""
+    """A forger who also adjusts the balance still breaks numbering and lots."""
     await _live_a_little(unaudited_db)
     alice = f"(SELECT id FROM ledger_account WHERE customer_id = {ALICE})"
     house = "(SELECT id FROM ledger_account WHERE code = 'expense:promotions')"
@@ -180,4 +231,7 @@ async def test_the_audit_sees_a_line_that_was_slipped_in(
         f" WHERE ledger_account_id = {alice}",
     )
     names = [one.invariant for one in await audit(unaudited_db)]
-    assert names == ["I3 a customer's lines are numbered, the house's are not"]
+    assert names == [
+        "I3 a customer's lines are numbered, the house's are not",
+        "I3 balance equals what remains in the lots plus what is held",
+    ]

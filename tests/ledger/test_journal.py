@@ -23,8 +23,9 @@ from tallystick.ledger.errors import (
     IdempotencyMismatch,
     InsufficientCredits,
 )
-from tallystick.ledger.journal import Posted, Posting, Transfer, post
+from tallystick.ledger.journal import post
 from tallystick.ledger.models import TransactionKind
+from tallystick.ledger.posting import Posted, Posting, Transfer
 
 
 def _reversal(original: Posted, amount: int, key: str) -> Posting:

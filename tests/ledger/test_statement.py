@@ -8,8 +8,8 @@ from tallystick.kernel.db import Database
 from tallystick.kernel.money import CREDIT, Amount
 from tallystick.kernel.seal import digest16
 from tallystick.ledger import chart
-from tallystick.ledger.journal import Posting, Transfer
 from tallystick.ledger.models import TransactionKind
+from tallystick.ledger.posting import Posting, Transfer
 from tallystick.ledger.statement import StatementLine, statement
 
 

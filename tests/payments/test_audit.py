@@ -11,6 +11,10 @@ from tests.house import DOLLAR, House, Process, Wallet
 
 I3 = "I3 balance equals the sum of entries, version their number"
 I3_LINE = "I3 each line continues from the line before"
+I3_LOTS = "I3 balance equals what remains in the lots plus what is held"
+I3_OPENED = "I3 a lot was opened once, with its amount"
+I5_LOT = "I5 a grant is a lot, and what was paid for is bought"
+I5_REMAINDER = "I5 a lot's remainder is what was booked on it less what is held"
 I5_GRANTS = "I5 every credit from outside is a grant"
 I5_COST = "I5 a paid grant costs what its transaction took in"
 I5_OWNER = "I5 every grant is booked from outside"
@@ -82,19 +86,19 @@ CONTROLS = {
     ),
     "credits are booked up": (
         "UPDATE transfer SET amount = amount + 1 WHERE credit_balance_after IS NOT NULL",
-        {I3, I3_LINE, I5_GRANTS},
+        {I3, I3_LINE, I3_OPENED, I5_GRANTS, I5_REMAINDER},
     ),
     "a balance is raised": (
         "UPDATE account_balance SET balance = balance + 1",
-        {I3},
+        {I3, I3_LOTS},
     ),
     "a grant is raised": (
         "UPDATE credit_grant SET amount = amount + 1",
-        {I5_GRANTS, I7_GRANT},
+        {I5_GRANTS, I5_LOT, I7_GRANT},
     ),
     "a grant changes hands": (
         "UPDATE credit_grant SET customer_id = 1",
-        {I5_GRANTS, I5_OWNER, I7_GRANT},
+        {I5_GRANTS, I5_LOT, I5_OWNER, I7_GRANT},
     ),
     "a top-up is made to have bought more": (
         "UPDATE topup SET credits = credits + 1",

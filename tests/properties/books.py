@@ -1,25 +1,59 @@
-"""What the books should say, as simply as it can be written."""
+"""What the books should say, as simply as it can be written.
 
+Dictionaries and sums only; nothing of the code that is tested. Time is in seconds.
+"""
+
+import math
 from dataclasses import dataclass, field
+
+Draws = list[tuple[int, int]]
+
+
+@dataclass
+class ModelLot:
+    customer: int
+    remaining: int
+    priority: int
+    effective_at: int
+    expires_at: float
+    paid: bool = False
 
 
 @dataclass
 class ModelHold:
     customer: int
-    amount: int
+    draws: Draws
     expires_at: int
     state: str = "open"
+
+    @property
+    def amount(self) -> int:
+        return sum(amount for _, amount in self.draws)
+
+
+@dataclass
+class ModelCharge:
+    customer: int
+    draws: Draws
+    refunded: int = 0
+
+    @property
+    def amount(self) -> int:
+        return sum(amount for _, amount in self.draws)
 
 
 @dataclass
 class Books:
-    """Plain sums; time in seconds."""
+    """``lots`` are in the order in which they came."""
 
     now: int = 0
-    posted: dict[int, int] = field(default_factory=dict)
+    lots: dict[int, ModelLot] = field(default_factory=dict)
     holds: dict[int, ModelHold] = field(default_factory=dict)
+    charges: dict[int, ModelCharge] = field(default_factory=dict)
     keys: dict[str, tuple[int, int]] = field(default_factory=dict)
+    written_at: dict[int, int] = field(default_factory=dict)
     revenue: int = 0
+    breakage: int = 0
     given: int = 0
 
     def held(self, customer: int) -> int:
@@ -29,12 +63,73 @@ class Books:
             if one.customer == customer and one.state == "open"
         )
 
-    def available(self, customer: int) -> int:
-        return self.posted.get(customer, 0) - self.held(customer)
+    def of(self, customer: int) -> list[tuple[int, ModelLot]]:
+        return [one for one in self.lots.items() if one[1].customer == customer]
 
-    def give(self, customer: int, amount: int) -> None:
-        self.posted[customer] = self.posted.get(customer, 0) + amount
-        self.given += amount
+    def posted(self, customer: int) -> int:
+        return self.held(customer) + sum(lot.remaining for _, lot in self.of(customer))
+
+    def deferred(self, customer: int) -> int:
+        return sum(
+            lot.remaining for _, lot in self.of(customer) if lot.effective_at > self.now
+        )
+
+    def spendable(self, customer: int) -> list[tuple[int, ModelLot]]:
+        found = [
+            (number, lot)
+            for number, lot in self.of(customer)
+            if lot.effective_at <= self.now < lot.expires_at
+        ]
+        # Sorting is stable, so of equal lots the older one stays in front.
+        return sorted(
+            found, key=lambda one: (one[1].priority, one[1].expires_at, one[1].paid)
+        )
+
+    def available(self, customer: int) -> int:
+        return sum(lot.remaining for _, lot in self.spendable(customer))
+
+    def settle(self, customer: int) -> None:
+        """Whoever writes a customer's books books his breakage as well."""
+        self.written_at[customer] = self.now
+        for _, lot in self.of(customer):
+            if lot.expires_at <= self.now:
+                self.breakage += lot.remaining
+                lot.remaining = 0
+
+    def sweep(self) -> None:
+        for customer in {lot.customer for lot in self.lots.values()}:
+            due = [
+                lot
+                for _, lot in self.of(customer)
+                if lot.remaining and lot.expires_at <= self.now
+            ]
+            if due:
+                self.settle(customer)
+
+    def give(self, number: int, lot: ModelLot) -> None:
+        self.lots[number] = lot
+        self.given += lot.remaining
+        self.settle(lot.customer)
+
+    def draw(self, customer: int, amount: int) -> Draws:
+        self.settle(customer)
+        draws = []
+        for number, lot in self.spendable(customer):
+            taken = min(lot.remaining, amount)
+            lot.remaining -= taken
+            amount -= taken
+            if taken:
+                draws.append((number, taken))
+        assert amount == 0
+        return draws
+
+    def return_last(self, draws: Draws, amount: int) -> None:
+        """Give back ``amount``, what was drawn last first."""
+        for number, taken in reversed(draws):
+            part = min(taken, amount)
+            self.lots[number].remaining += part
+            amount -= part
+        assert amount == 0
 
     def charge(self, key: str, customer: int, amount: int) -> str:
         if key in self.keys:
@@ -42,7 +137,6 @@ class Books:
         if self.available(customer) < amount:
             return "short"
         self.keys[key] = (customer, amount)
-        self.posted[customer] -= amount
         self.revenue += amount
         return "posted"
 
@@ -61,6 +155,9 @@ class Books:
         ]
         for one in due:
             one.state = "expired"
+            self.return_last(one.draws, one.amount)
+        for owner in {one.customer for one in due}:
+            self.settle(owner)
         return len(due)
 
     def settled_as(self, hold_id: int) -> str | None:
@@ -70,8 +167,46 @@ class Books:
             return "expired" if one.expires_at <= self.now else None
         return one.state
 
-    def settle(self, hold_id: int, state: str, taken: int) -> None:
+    def close(self, hold_id: int, state: str, taken: int) -> Draws:
+        """What was captured: the first of the draws."""
         one = self.holds[hold_id]
         one.state = state
-        self.posted[one.customer] -= taken
+        self.return_last(one.draws, one.amount - taken)
+        self.settle(one.customer)
         self.revenue += taken
+        captured, left = [], taken
+        for number, drawn in one.draws:
+            part = min(drawn, left)
+            left -= part
+            if part:
+                captured.append((number, part))
+        return captured
+
+    def refund(self, charge_id: int, amount: int | None) -> str | None:
+        one = self.charges[charge_id]
+        left = one.amount - one.refunded
+        wanted = left if amount is None else amount
+        if left == 0:
+            return "already_reversed"
+        if wanted > left:
+            return "reversal_too_large"
+        # The draws as single credits, the last drawn first; some are back already.
+        units = [number for number, drawn in one.draws for _ in range(drawn)][::-1]
+        for number in units[one.refunded : one.refunded + wanted]:
+            self.lots[number].remaining += 1
+        one.refunded += wanted
+        self.revenue -= wanted
+        self.settle(one.customer)
+        return None
+
+    def void(self, number: int) -> str | None:
+        lot = self.lots[number]
+        if lot.remaining == 0 or lot.expires_at <= self.now:
+            return "nothing_to_take_back"
+        self.given -= lot.remaining
+        lot.remaining = 0
+        self.settle(lot.customer)
+        return None
+
+
+NEVER = math.inf

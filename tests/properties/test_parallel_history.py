@@ -5,14 +5,33 @@ import random
 from collections import Counter
 
 import pytest
-from tests.credits.calls import capture, expire_due, extend, place, release
-from tests.ledger.bookings import audit, balance, book, charge, give
+from tests.credits.calls import (
+    capture,
+    expire_due,
+    extend,
+    place,
+    release,
+    settle_due,
+)
+from tests.ledger.bookings import (
+    audit,
+    balance,
+    book,
+    charge,
+    give,
+    give_lot,
+    refund,
+)
 
 from tallystick.credits.errors import HoldAlreadySettled, HoldTooSmall
 from tallystick.credits.holds import PlacedHold
 from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.db import Database, query
-from tallystick.ledger.errors import InsufficientCredits
+from tallystick.ledger.errors import (
+    AlreadyReversed,
+    InsufficientCredits,
+    ReversalTooLarge,
+)
 
 _CUSTOMERS = (1, 2, 3)
 _WRITERS = 12
@@ -28,6 +47,8 @@ class _History:
         self.posted: Counter[int] = Counter()
         self.placed: list[PlacedHold] = []
         self.charged: set[str] = set()
+        self.charges: list[tuple[int, int]] = []
+        self.refunds = 0
 
     async def run(self, seed: int) -> None:
         choose = random.Random(seed)
@@ -37,10 +58,14 @@ class _History:
     async def _step(self, choose: random.Random) -> None:
         customer, amount = choose.choice(_CUSTOMERS), choose.randint(1, 9)
         verbs = ["give", "charge", "charge", "place", "place", "settle", "settle"]
-        verb = choose.choice([*verbs, "expire", "wait"])
+        verb = choose.choice([*verbs, "lot", "refund", "expire", "sweep", "wait"])
         if verb == "give":
             await give(self.db, amount, customer)
             self.posted[customer] += amount
+        elif verb == "lot":
+            await self._give_lot(customer, amount, choose)
+        elif verb == "refund" and self.charges:
+            await self._refund(amount, choose)
         elif verb == "charge":
             await self._charge(customer, choose.randint(1, 200))
         elif verb == "place":
@@ -50,10 +75,42 @@ class _History:
                 self.placed.append(placed)
         elif verb == "settle" and self.placed:
             await self._settle(choose)
-        elif verb == "expire":
-            await expire_due(self.db, choose.choice([None, customer]), limit=5)
+        else:
+            await self._pass_time(verb, choose)
+
+    async def _pass_time(self, verb: str, choose: random.Random) -> None:
+        if verb == "expire":
+            customer = choose.choice([None, *_CUSTOMERS])
+            await expire_due(self.db, customer, limit=5)
+        elif verb == "sweep":
+            await settle_due(self.db, limit=2)
         elif verb == "wait":
             self.clock.advance(0.4)
+
+    async def _give_lot(
+        self, customer: int, amount: int, choose: random.Random
+    ) -> None:
+        now = self.db.clock.now_ms()
+        begins = now + choose.choice([-100, 0, 300])
+        ends = begins + choose.choice([150, 600, 10_000])
+        await give_lot(
+            self.db,
+            amount,
+            customer,
+            priority=choose.choice([0, 1]),
+            effective_at_ms=begins,
+            expires_at_ms=ends,
+        )
+        self.posted[customer] += amount
+
+    async def _refund(self, amount: int, choose: random.Random) -> None:
+        charge_id, customer = choose.choice(self.charges)
+        try:
+            await refund(self.db, charge_id, amount)
+        except (AlreadyReversed, ReversalTooLarge):
+            return
+        self.refunds += 1
+        self.posted[customer] += amount
 
     async def _charge(self, customer: int, number: int) -> None:
         """Several writers come with the same key: it charges once."""
@@ -65,6 +122,7 @@ class _History:
         if not posted.replayed:
             assert key not in self.charged
             self.charged.add(key)
+            self.charges.append((posted.ledger_transaction_id, customer))
             self.posted[customer] -= 1 + number % 7
 
     async def _settle(self, choose: random.Random) -> None:
@@ -77,7 +135,9 @@ class _History:
                 case 1:
                     await extend(self.db, hold.id, 2)
                 case _:
-                    await capture(self.db, hold.id, amount)
+                    posted = await capture(self.db, hold.id, amount)
+                    made = (posted.ledger_transaction_id, hold.customer_id)
+                    self.charges.append(made)
                     self.posted[hold.customer_id] -= amount or hold.amount
         except (HoldAlreadySettled, HoldTooSmall):
             pass
@@ -97,10 +157,21 @@ async def test_a_parallel_history_adds_up(
             "SELECT customer_id, SUM(amount) AS held FROM hold"
             " WHERE state = 'open' GROUP BY customer_id",
         )
+    async with db.read() as session:
+        expired = await query(
+            session,
+            "SELECT customer_id, SUM(-entry.amount) AS amount FROM entry"
+            " JOIN ledger_account ON ledger_account.id = ledger_account_id"
+            " JOIN ledger_transaction ON ledger_transaction.id = ledger_transaction_id"
+            " WHERE kind = 'expiry' AND customer_id IS NOT NULL GROUP BY customer_id",
+        )
+    breakage = {row["customer_id"]: int(row["amount"]) for row in expired}
     held = {row["customer_id"]: int(row["held"]) for row in rows}
     for customer in _CUSTOMERS:
         found = await balance(db, customer)
-        assert found.posted == history.posted[customer]
+        assert found.posted == history.posted[customer] - breakage.get(customer, 0)
         assert found.held == held.get(customer, 0)
     assert len(history.charged) > 20
     assert len(history.placed) > 20
+    assert history.refunds > 5
+    assert sum(breakage.values()) > 20

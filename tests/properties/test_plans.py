@@ -8,8 +8,26 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event
-from tests.credits.calls import capture, expire_due, extend, hold, place, release
-from tests.ledger.bookings import ALICE, balance, book, buy, charge, give
+from tests.credits.calls import (
+    capture,
+    expire_due,
+    extend,
+    hold,
+    place,
+    release,
+    settle_due,
+)
+from tests.ledger.bookings import (
+    ALICE,
+    balance,
+    book,
+    buy,
+    charge,
+    give,
+    give_lot,
+    refund,
+    void,
+)
 
 from tallystick.claims.claim import (
     ClaimedMoney,
@@ -29,10 +47,13 @@ from tallystick.customers.wallets import ensure_customer_of_wallet
 from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.db import Database, WriteSession
 from tallystick.kernel.money import MicroCredits
+from tallystick.ledger.balances import balance_at
 from tallystick.ledger.statement import statement
 from tallystick.payments.topups import prune_rejected
 
-_GROWING = "transfer|ledger_transaction|ledger_account|account_balance|hold|claim"
+_GROWING = (
+    "transfer|ledger_transaction|ledger_account|account_balance|hold|claim|lot|reversed"
+)
 _SCAN = re.compile(rf"SCAN ({_GROWING}|credit_grant|wallet|customer)\b")
 _MONEY = ClaimedMoney(1, bytes(20), bytes(20), bytes(32), 1, 0, 1, bytes(16))
 
@@ -49,6 +70,20 @@ async def _grants(db: Database, _clock: OffsetClock) -> None:
     await buy(db, 1, 1)
     async with db.read() as session:
         assert await grants_of(session, ALICE, limit=1)
+
+
+async def _lots(db: Database, clock: OffsetClock) -> None:
+    lot_id = await give_lot(db, 9, expires_at_ms=db.clock.now_ms() + 1_000)
+    charged = await book(db, charge(3, "from a lot"))
+    await refund(db, charged.ledger_transaction_id, 1)
+    await refund(db, charged.ledger_transaction_id)
+    await void(db, lot_id)
+    await give_lot(db, 9, expires_at_ms=db.clock.now_ms() + 1_000)
+    clock.advance(2)
+    await balance(db)
+    await settle_due(db)
+    async with db.read() as session:
+        await balance_at(session, ALICE, db.clock.now_ms())
 
 
 async def _holds(db: Database, clock: OffsetClock) -> None:
@@ -112,7 +147,9 @@ def _scans(db: Database, sql: str, values: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-@pytest.mark.parametrize("verb", [_charges, _grants, _holds, _statements, _claims])
+@pytest.mark.parametrize(
+    "verb", [_charges, _grants, _lots, _holds, _statements, _claims]
+)
 async def test_every_statement_finds_its_rows_by_an_index(
     db: Database, clock: OffsetClock, verb: Verb
 ) -> None:

@@ -1,34 +1,46 @@
 """A customer's credits: what there is, how it came and went."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
+from pydantic import AwareDatetime
 from starlette.responses import Response
 
 from tallystick.api.answers import ExactJson
+from tallystick.api.errors import InvalidRequest
 from tallystick.api.identify import CustomerDep, GateDep
 from tallystick.api.paging import read_cursor
 from tallystick.credits.grants import grants_of
 from tallystick.identity.keys import Scope
 from tallystick.kernel.ids import decode_id, encode_id
 from tallystick.kernel.money import parse_credits, to_decimal
-from tallystick.ledger.balances import customer_balance
+from tallystick.ledger.balances import balance_at, customer_balance
 from tallystick.ledger.statement import StatementLine, statement
 from tallystick.payments.topups import (
     provisional_credits,
     public_facts,
     read_topup,
 )
+from tallystick.paywall.gate import Gate
 from tallystick.paywall.receipt import NO_STORE
 
 router = APIRouter(prefix="/api/credits", tags=["credits"])
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @router.get("")
-async def read_credits(gate: GateDep, caller: CustomerDep) -> Response:
-    """What the caller has, what is held, and where it came from."""
+async def read_credits(
+    gate: GateDep, caller: CustomerDep, as_of: AwareDatetime | None = None
+) -> Response:
+    """What the caller has, what is held, and where it came from.
+
+    With ``as_of``, a time that has passed, only what the statement said then.
+    """
     caller.require(Scope.READ)
     assert caller.customer_id is not None
+    if as_of is not None:
+        return await _read_past(gate, caller.customer_id, as_of)
     low = gate.catalog().credit.low_balance
     async with gate.db.read() as session:
         funds = await customer_balance(session, caller.customer_id)
@@ -36,8 +48,9 @@ async def read_credits(gate: GateDep, caller: CustomerDep) -> Response:
         provisional = await provisional_credits(session, caller.customer_id)
     document = {
         "customer": encode_id("cus", caller.customer_id),
-        "credits": to_decimal(funds.posted),
+        "credits": to_decimal(funds.available + funds.held),
         "held": to_decimal(funds.held),
+        "deferred": to_decimal(funds.deferred),
         "available": to_decimal(funds.available),
         "provisional": to_decimal(provisional),
         "low_balance": funds.available < parse_credits(low),
@@ -45,11 +58,28 @@ async def read_credits(gate: GateDep, caller: CustomerDep) -> Response:
             {
                 "id": encode_id("grt", one.id),
                 "category": one.category,
-                "credits": to_decimal(one.amount),
+                "amount": to_decimal(one.amount),
+                "remaining": to_decimal(one.remaining),
                 "granted_at_ms": one.granted_at_ms,
+                "effective_at_ms": one.effective_at_ms,
+                "expires_at_ms": one.expires_at_ms,
             }
             for one in grants
         ],
+    }
+    return ExactJson(document, headers=NO_STORE)
+
+
+async def _read_past(gate: Gate, customer_id: int, as_of: datetime) -> Response:
+    at_ms = (as_of - _EPOCH) // timedelta(milliseconds=1)
+    if at_ms > gate.db.clock.now_ms():
+        raise InvalidRequest("the time has not passed yet", field="as_of")
+    async with gate.db.read() as session:
+        credits_then = await balance_at(session, customer_id, at_ms)
+    document = {
+        "customer": encode_id("cus", customer_id),
+        "as_of_ms": at_ms,
+        "credits": to_decimal(credits_then),
     }
     return ExactJson(document, headers=NO_STORE)
 

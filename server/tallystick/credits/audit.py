@@ -23,6 +23,54 @@ _CHECKS = {
                SELECT 1 FROM ledger_account
                  JOIN account_balance ON ledger_account_id = ledger_account.id
                 WHERE ledger_account.customer_id = hold.customer_id)""",
+    "I4 a hold holds what it drew": """
+        SELECT hold.id, hold.amount, COALESCE(SUM(hold_draw.amount), 0) AS drawn
+          FROM hold
+          LEFT JOIN hold_draw ON hold_draw.hold_id = hold.id
+         WHERE hold.state = 'open' OR hold_draw.hold_id IS NOT NULL
+         GROUP BY hold.id, hold.amount
+        HAVING hold.amount <> COALESCE(SUM(hold_draw.amount), 0)""",
+    "I4 a hold draws its own customer's lots": """
+        SELECT hold.id, hold.customer_id, hold_draw.lot_id FROM hold_draw
+          JOIN hold ON hold.id = hold_draw.hold_id
+          LEFT JOIN lot ON lot.id = hold_draw.lot_id
+          LEFT JOIN ledger_account ON ledger_account.id = lot.ledger_account_id
+         WHERE COALESCE(ledger_account.customer_id, -1) <> hold.customer_id""",
+    "I5 a lot's remainder is what was booked on it less what is held": """
+        SELECT lot.id, lot.remaining, COALESCE(booked.amount, 0) AS booked,
+               COALESCE(held.amount, 0) AS held
+          FROM lot
+          LEFT JOIN (SELECT lot_entry.lot_id, SUM(lot_entry.amount) AS amount
+                       FROM lot_entry GROUP BY lot_entry.lot_id) AS booked ON booked.lot_id = lot.id
+          LEFT JOIN (SELECT hold_draw.lot_id, SUM(hold_draw.amount) AS amount
+                       FROM hold_draw JOIN hold ON hold.id = hold_draw.hold_id
+                      WHERE hold.state = 'open'
+                      GROUP BY hold_draw.lot_id) AS held ON held.lot_id = lot.id
+         WHERE lot.remaining <> COALESCE(booked.amount, 0) - COALESCE(held.amount, 0)""",
+    "I5 a grant is a lot, and what was paid for is bought": """
+        SELECT credit_grant.id, credit_grant.category, lot.bought, lot.amount
+          FROM credit_grant
+          LEFT JOIN lot ON lot.id = credit_grant.id
+          LEFT JOIN ledger_account ON ledger_account.id = lot.ledger_account_id
+         WHERE lot.id IS NULL OR lot.amount <> credit_grant.amount
+            OR lot.bought <> (credit_grant.category = 'paid')
+            OR ledger_account.customer_id <> credit_grant.customer_id""",
+    "I5 a charge draws no lot outside its time": """
+        SELECT lot_entry.transfer_id, lot.id, posted_at_ms FROM lot_entry
+          JOIN ledger_transaction
+            ON ledger_transaction.id = lot_entry.ledger_transaction_id
+          JOIN lot ON lot.id = lot_entry.lot_id
+         WHERE lot_entry.amount < 0 AND kind = 'charge'
+           AND (posted_at_ms < effective_at_ms OR posted_at_ms >= expires_at_ms)
+           AND NOT EXISTS (SELECT 1 FROM hold
+                             JOIN hold_draw ON hold_draw.hold_id = hold.id
+                            WHERE reference = 'hold:' || hold.id
+                              AND hold_draw.lot_id = lot.id)""",
+    "I5 a hold draws no lot outside its time": """
+        SELECT hold.id, lot.id AS lot_id, placed_at_ms FROM hold_draw
+          JOIN hold ON hold.id = hold_draw.hold_id
+          JOIN lot ON lot.id = hold_draw.lot_id
+         WHERE placed_at_ms < effective_at_ms OR placed_at_ms >= lot.expires_at_ms""",
     "I5 every credit from outside is a grant": """
         SELECT booked.ledger_transaction_id, booked.customer_id, booked.amount,
                credit_grant.amount
@@ -77,6 +125,19 @@ _CHECKS = {
             ON transfer.ledger_transaction_id = ledger_transaction.id
          WHERE hold.state = 'captured'
            AND COALESCE(transfer.amount, -1) <> hold.captured""",
+    "I9 a captured hold took from its own draws": """
+        SELECT hold.id, lot_entry.lot_id, lot_entry.amount, hold_draw.amount AS drawn
+          FROM hold
+          JOIN ledger_transaction
+            ON ledger_transaction.reference = 'hold:' || hold.id
+           AND ledger_transaction.kind = 'charge'
+          JOIN lot_entry
+            ON lot_entry.ledger_transaction_id = ledger_transaction.id
+          LEFT JOIN hold_draw
+            ON hold_draw.hold_id = hold.id AND hold_draw.lot_id = lot_entry.lot_id
+         WHERE hold.lot_id IS NOT NULL OR hold.lots IS NOT NULL
+         GROUP BY hold.id, lot_entry.lot_id, lot_entry.amount, hold_draw.amount
+        HAVING -lot_entry.amount > COALESCE(hold_draw.amount, 0)""",
     "I9 nothing is charged for a hold that was not captured": """
         SELECT hold.id, hold.state, hold.captured FROM hold
           LEFT JOIN ledger_transaction

@@ -33,3 +33,30 @@ class HoldTooSmall(Conflict):
         super().__init__(
             f"{format_credits(wanted)} credits exceed the {format_credits(held)} held"
         )
+
+
+class UnknownCharge(NotFound):
+    """There is no such charge."""
+
+    next_step = "Send the charge's identifier as it was answered."
+
+    def __init__(self, charge_id: int) -> None:
+        super().__init__(f"{encode_id('ltx', charge_id)} names no charge")
+
+
+class UnknownGrant(NotFound):
+    """There is no such grant."""
+
+    next_step = "Send the grant's identifier as the balance shows it."
+
+    def __init__(self, grant_id: int) -> None:
+        super().__init__(f"{encode_id('grt', grant_id)} names no grant")
+
+
+class NothingToTakeBack(Conflict):
+    """All of the grant was spent, is held by running calls, or has expired."""
+
+    next_step = "Nothing is to be done, unless a running call gives credits back."
+
+    def __init__(self, grant_id: int) -> None:
+        super().__init__(f"nothing is left of {encode_id('grt', grant_id)}")

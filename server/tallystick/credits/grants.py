@@ -1,4 +1,4 @@
-"""Giving credits to a customer."""
+"""Giving credits to a customer: each grant is a lot of his account."""
 
 from dataclasses import dataclass
 
@@ -9,13 +9,18 @@ from tallystick.credits.models import Grant, GrantCategory
 from tallystick.kernel.db import ReadSession, WriteSession, new_id, now_ms
 from tallystick.kernel.money import CREDIT, Amount, MicroCredits
 from tallystick.ledger import chart
-from tallystick.ledger.journal import Posted, Posting, Transfer, post
-from tallystick.ledger.models import TransactionKind
+from tallystick.ledger.journal import post
+from tallystick.ledger.lotted import PLAIN, LotTerms
+from tallystick.ledger.models import LotRow, TransactionKind
+from tallystick.ledger.posting import Posted, Posting, ToNewLot, Transfer
 
 
 @dataclass(frozen=True, slots=True)
 class PaidGrant:
-    """Credits that were bought: what they cost, and where the money is now."""
+    """Credits that were bought: what they cost, and where the money is now.
+
+    They never expire; ``priority`` says when they burn, lower first.
+    """
 
     customer_id: int
     credits: MicroCredits
@@ -25,6 +30,7 @@ class PaidGrant:
     reference: str
     memo: str
     occurred_at_ms: int | None = None
+    priority: int = 0
 
 
 async def grant_paid(session: WriteSession, grant: PaidGrant) -> Posted:
@@ -35,12 +41,15 @@ async def grant_paid(session: WriteSession, grant: PaidGrant) -> Posted:
     """
     money = Transfer(grant.paid_into, chart.exchange(grant.cost.asset), grant.cost)
     transfers = [money]
+    grant_id = new_id(session)
     if grant.credits:
+        terms = LotTerms(grant.priority, bought=True)
         transfers.append(
             Transfer(
                 chart.exchange(CREDIT),
                 chart.customer_credits(grant.customer_id),
                 Amount(grant.credits, CREDIT),
+                target=ToNewLot(terms, grant_id),
             )
         )
     posted = await post(
@@ -55,32 +64,62 @@ async def grant_paid(session: WriteSession, grant: PaidGrant) -> Posted:
         ),
     )
     if grant.credits and not posted.replayed:
-        await _record(session, posted, grant)
+        await session.exec(
+            insert(Grant).values(
+                id=grant_id,
+                customer_id=grant.customer_id,
+                category=GrantCategory.PAID,
+                amount=grant.credits,
+                cost_amount=grant.cost.atomic,
+                cost_asset=grant.cost.asset.code,
+                ledger_transaction_id=posted.ledger_transaction_id,
+                granted_at_ms=now_ms(session),
+            )
+        )
     return posted
 
 
-async def _record(session: WriteSession, posted: Posted, grant: PaidGrant) -> None:
-    await session.exec(
-        insert(Grant).values(
-            id=new_id(session),
-            customer_id=grant.customer_id,
-            category=GrantCategory.PAID,
-            amount=grant.credits,
-            cost_amount=grant.cost.atomic,
-            cost_asset=grant.cost.asset.code,
-            ledger_transaction_id=posted.ledger_transaction_id,
-            granted_at_ms=now_ms(session),
-        )
+async def grant_free(
+    session: WriteSession,
+    customer_id: int,
+    credits_given: MicroCredits,
+    *,
+    category: GrantCategory,
+    terms: LotTerms = PLAIN,
+    idempotency_key: bytes,
+    reference: str,
+    memo: str,
+) -> Posted:
+    """Give credits that this customer did not buy, once per key.
+
+    Raises ``IdempotencyMismatch`` when the key stands for another grant, ``ValueError``
+    for category ``paid`` (see ``grant_paid``) and for terms that end before they begin.
+    """
+    if category is GrantCategory.PAID or terms.bought:
+        raise ValueError("what was paid for says what it cost: grant_paid")
+    grant_id = new_id(session)
+    transfer = Transfer(
+        chart.promotions(),
+        chart.customer_credits(customer_id),
+        Amount(credits_given, CREDIT),
+        target=ToNewLot(terms, grant_id),
     )
-
-
-async def grants_of(
-    session: ReadSession | WriteSession, customer_id: int, *, limit: int
-) -> list[Grant]:
-    """The customer's grants, newest first."""
-    query = select(Grant).where(col(Grant.customer_id) == customer_id)
-    newest = query.order_by(col(Grant.id).desc()).limit(limit)
-    return list((await session.exec(newest)).all())
+    posting = Posting(
+        TransactionKind.GRANT, idempotency_key, [transfer], reference, memo
+    )
+    posted = await post(session, posting)
+    if not posted.replayed:
+        await session.exec(
+            insert(Grant).values(
+                id=grant_id,
+                customer_id=customer_id,
+                category=category,
+                amount=credits_given,
+                ledger_transaction_id=posted.ledger_transaction_id,
+                granted_at_ms=now_ms(session),
+            )
+        )
+    return posted
 
 
 async def grant_promotional(
@@ -92,25 +131,57 @@ async def grant_promotional(
     reference: str,
     memo: str,
 ) -> Posted:
-    """Give credits that nobody paid for, once per key."""
-    transfer = Transfer(
-        chart.promotions(),
-        chart.customer_credits(customer_id),
-        Amount(credits_given, CREDIT),
+    """Give promotional credits that never expire, once per key."""
+    return await grant_free(
+        session,
+        customer_id,
+        credits_given,
+        category=GrantCategory.PROMOTIONAL,
+        idempotency_key=idempotency_key,
+        reference=reference,
+        memo=memo,
     )
-    posting = Posting(
-        TransactionKind.GRANT, idempotency_key, [transfer], reference, memo
+
+
+@dataclass(frozen=True, slots=True)
+class GrantView:
+    """A grant with what is left of it, in micro-credits; times in milliseconds.
+
+    ``remaining`` is what neither was spent nor is held nor has expired.
+    """
+
+    id: int
+    category: str
+    amount: MicroCredits
+    remaining: MicroCredits
+    granted_at_ms: int
+    effective_at_ms: int
+    expires_at_ms: int | None
+
+
+async def grants_of(
+    session: ReadSession | WriteSession, customer_id: int, *, limit: int
+) -> list[GrantView]:
+    """The customer's grants, newest first, by the session's clock."""
+    query = (
+        select(Grant, LotRow)
+        .join(LotRow, col(LotRow.id) == col(Grant.id))
+        .where(col(Grant.customer_id) == customer_id)
+        .order_by(col(Grant.id).desc())
+        .limit(limit)
     )
-    posted = await post(session, posting)
-    if not posted.replayed:
-        await session.exec(
-            insert(Grant).values(
-                id=new_id(session),
-                customer_id=customer_id,
-                category=GrantCategory.PROMOTIONAL,
-                amount=credits_given,
-                ledger_transaction_id=posted.ledger_transaction_id,
-                granted_at_ms=now_ms(session),
-            )
-        )
-    return posted
+    now = now_ms(session)
+    return [_view(grant, lot, now) for grant, lot in (await session.exec(query)).all()]
+
+
+def _view(grant: Grant, lot: LotRow, now: int) -> GrantView:
+    expired = lot.expires_at_ms is not None and lot.expires_at_ms <= now
+    return GrantView(
+        grant.id,
+        grant.category,
+        MicroCredits(grant.amount),
+        MicroCredits(0 if expired else lot.remaining),
+        grant.granted_at_ms,
+        lot.effective_at_ms,
+        lot.expires_at_ms,
+    )

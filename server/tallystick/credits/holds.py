@@ -4,12 +4,15 @@
                    ├─▶ released   (nothing is charged)
                    └─▶ expired    (nobody settled it in time; nothing is charged)
 
+A hold has drawn its lots when it was placed, so it keeps its credits even when a lot
+expires meanwhile. What is not captured returns to the very same lots; what returns to
+an expired one is breakage.
+
 Expiry is judged in the same statement that settles, so an expired hold cannot be
 captured even when no sweeper runs. Locks are taken in one order, the hold before the
 balance.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, NoReturn
 
@@ -19,14 +22,32 @@ from sqlmodel import col, select
 from tallystick.credits.errors import HoldAlreadySettled, HoldTooSmall, UnknownHold
 from tallystick.credits.models import Hold, HoldState
 from tallystick.kernel.db import ReadSession, WriteSession, new_id, now_ms
-from tallystick.kernel.money import CREDIT, Amount, MicroCredits
+from tallystick.kernel.money import CREDIT, NO_CREDITS, Amount, MicroCredits
 from tallystick.kernel.seal import digest16
 from tallystick.ledger import chart
-from tallystick.ledger.journal import Posted, Posting, Transfer, post
-from tallystick.ledger.models import AccountBalance, LedgerAccount, TransactionKind
+from tallystick.ledger.change import change
+from tallystick.ledger.errors import InsufficientCredits
+from tallystick.ledger.journal import post
+from tallystick.ledger.lots import Draw, pack, unpack
+from tallystick.ledger.models import TransactionKind
+from tallystick.ledger.page import Page
+from tallystick.ledger.posting import FromHold, Posted, Posting, Transfer
 
 # Spelled out, so that a plan made for any state still uses the indexes of open holds.
 _OPEN = col(Hold.state) == literal_column("'open'")
+_SETTLED = tuple(
+    map(
+        col,
+        (
+            Hold.customer_id,
+            Hold.feature,
+            Hold.amount,
+            Hold.captured,
+            Hold.lot_id,
+            Hold.lots,
+        ),
+    )
+)
 _ALL_OF_ONE = 100_000
 
 
@@ -45,6 +66,12 @@ class _Settled(NamedTuple):
     feature: str
     amount: int
     captured: int
+    lot_id: int | None
+    lots: str | None
+
+    @property
+    def draws(self) -> tuple[Draw, ...]:
+        return unpack(self.lot_id, self.lots, self.amount)
 
 
 async def place(
@@ -64,15 +91,16 @@ async def place(
     Amount(amount, CREDIT)
     if lifetime_seconds <= 0:
         raise ValueError("a hold must live for a while")
-    reserved = await _reserve(session, customer_id, amount)
-    if not reserved:
+    now = now_ms(session)
+    draws = await _draw(session, customer_id, amount, now, lock=False)
+    if draws is None:
         await expire_lapsed_of(session, customer_id)
         # Whether we freed lapsed credits or waited for somebody who did.
-        reserved = await _reserve(session, customer_id, amount)
-    if not reserved:
+        draws = await _draw(session, customer_id, amount, now, lock=True)
+    if draws is None:
         return None
-    now = now_ms(session)
     hold_id = new_id(session)
+    lot_id, lots = pack(draws, amount)
     await session.exec(
         insert(Hold).values(
             id=hold_id,
@@ -83,9 +111,28 @@ async def place(
             state=HoldState.OPEN,
             placed_at_ms=now,
             expires_at_ms=now + lifetime_seconds * 1000,
+            lot_id=lot_id,
+            lots=lots,
         )
     )
     return PlacedHold(hold_id, customer_id, feature, amount)
+
+
+async def _draw(
+    session: WriteSession, customer_id: int, amount: int, now: int, *, lock: bool
+) -> tuple[Draw, ...] | None:
+    def work(page: Page) -> tuple[Draw, ...]:
+        account = page.accounts.get(customer_id)
+        if account is None:
+            raise InsufficientCredits(amount, 0)
+        return account.hold(amount, now)
+
+    try:
+        return await change(
+            session, [customer_id], work, now=now, wait=False, lock=lock
+        )
+    except InsufficientCredits:
+        return None
 
 
 async def capture(
@@ -108,6 +155,7 @@ async def capture(
         chart.customer_credits(hold.customer_id),
         chart.feature_revenue(hold.feature),
         Amount(hold.captured, CREDIT),
+        source=FromHold(hold.draws),
     )
     key = digest16(b"hold", hold_id.to_bytes(8, "big"))
     reference = f"hold:{hold_id}"
@@ -119,7 +167,8 @@ async def capture(
 
 async def release(session: WriteSession, hold_id: int) -> None:
     """Give the credits back. Raises ``UnknownHold`` or ``HoldAlreadySettled``."""
-    await _settle(session, hold_id, HoldState.RELEASED, captured=MicroCredits(0))
+    hold = await _settle(session, hold_id, HoldState.RELEASED, captured=NO_CREDITS)
+    await _free(session, {hold.customer_id: [hold]})
 
 
 async def extend(session: WriteSession, hold_id: int, *, lifetime_seconds: int) -> None:
@@ -161,16 +210,14 @@ async def expire_due(
         update(Hold)
         .where(_OPEN, lapsed, col(Hold.id).in_(select(batch.c.id)))
         .values(state=HoldState.EXPIRED, settled_at_ms=now)
-        .returning(col(Hold.customer_id), col(Hold.amount))
+        .returning(*_SETTLED)
         .execution_options(synchronize_session=False)
     )
-    totals: dict[int, int] = {}
-    rows = (await session.exec(statement)).all()
-    for owner, amount in rows:
-        totals[owner] = totals.get(owner, 0) + amount
-    for owner in await _in_order_of_accounts(session, totals):
-        await _free(session, owner, totals[owner])
-    return len(rows)
+    freed: dict[int, list[_Settled]] = {}
+    for hold in (_Settled(*row) for row in (await session.exec(statement)).all()):
+        freed.setdefault(hold.customer_id, []).append(hold)
+    await _free(session, freed)
+    return sum(map(len, freed.values()))
 
 
 async def is_open(session: ReadSession | WriteSession, hold_id: int) -> bool:
@@ -197,20 +244,17 @@ async def _settle(
 ) -> _Settled:
     now = now_ms(session)
     taken = col(Hold.amount) if captured is None else captured
-    columns = (Hold.customer_id, Hold.feature, Hold.amount, Hold.captured)
     statement = (
         update(Hold)
         .where(*_settleable(hold_id, now), col(Hold.amount) >= taken)
         .values(state=state, captured=taken, settled_at_ms=now)
-        .returning(*map(col, columns))
+        .returning(*_SETTLED)
         .execution_options(synchronize_session=False)
     )
     row = (await session.exec(statement)).one_or_none()
     if row is None:
         await _refuse(session, hold_id, captured)
-    hold = _Settled(*row)
-    await _free(session, hold.customer_id, hold.amount)
-    return hold
+    return _Settled(*row)
 
 
 async def _refuse(
@@ -230,42 +274,20 @@ async def _refuse(
     )
 
 
-def _balance_of(customer_id: int) -> ColumnElement[bool]:
-    account = select(LedgerAccount.id).where(
-        col(LedgerAccount.customer_id) == customer_id
-    )
-    return col(AccountBalance.ledger_account_id) == account.scalar_subquery()
+async def _free(session: WriteSession, holds: dict[int, list[_Settled]]) -> None:
+    """Return what was held to its lots."""
 
+    def work(page: Page) -> None:
+        for customer_id, settled in holds.items():
+            for hold in settled:
+                page.accounts[customer_id].unhold(hold.draws)
 
-async def _in_order_of_accounts(
-    session: WriteSession, customer_ids: Iterable[int]
-) -> list[int]:
-    """The order in which the journal locks their balances as well."""
-    wanted = list(customer_ids)
-    if len(wanted) < 2:
-        return wanted
-    query = select(LedgerAccount.customer_id).order_by(col(LedgerAccount.id))
-    rows = await session.exec(query.where(col(LedgerAccount.customer_id).in_(wanted)))
-    return [one for one in rows if one is not None]
-
-
-async def _reserve(session: WriteSession, customer_id: int, amount: int) -> bool:
-    available = col(AccountBalance.balance) - col(AccountBalance.held)
-    statement = (
-        update(AccountBalance)
-        .where(_balance_of(customer_id), available >= amount)
-        .values(held=AccountBalance.held + amount)
-        .execution_options(synchronize_session=False)
-    )
-    return (await session.exec(statement)).rowcount == 1
-
-
-async def _free(session: WriteSession, customer_id: int, amount: int) -> None:
-    statement = (
-        update(AccountBalance)
-        .where(_balance_of(customer_id))
-        .values(held=AccountBalance.held - amount)
-        .execution_options(synchronize_session=False)
-    )
-    freed = (await session.exec(statement)).rowcount
-    assert freed == 1, f"customer {customer_id} has a hold and no balance"
+    if not holds:
+        return
+    named = [
+        draw.lot_id
+        for settled in holds.values()
+        for one in settled
+        for draw in one.draws
+    ]
+    await change(session, holds, work, now=now_ms(session), named=named)

@@ -1,7 +1,7 @@
 """Grants and holds.
 
-Which grants a charge draws from (lots, burn order) comes with ``remaining`` columns
-here; until then a customer's grants are a history and the balance is one pool.
+A grant says where credits came from and what they cost, and never changes. What is
+left of them is the ledger's lot of the same id.
 """
 
 from enum import StrEnum
@@ -31,7 +31,7 @@ class GrantCategory(StrEnum):
 
 
 class Grant(SQLModel, table=True):
-    """Credits given to a customer, with what was paid for them.
+    """Credits given to a customer, with what was paid for them; its lot has its id.
 
     ``amount`` is micro-credits; ``cost_amount`` atomic units of ``cost_asset``.
     """
@@ -72,7 +72,11 @@ class HoldState(StrEnum):
 
 
 class Hold(SQLModel, table=True):
-    """Micro-credits set aside for a call that is running."""
+    """Micro-credits set aside for a call that is running.
+
+    ``lot_id`` or ``lots`` name the lots that they were drawn from (``lots.pack``), in
+    burn order; the view ``hold_draw`` reads both.
+    """
 
     __table_args__ = (
         one_of("state", HoldState),
@@ -105,3 +109,5 @@ class Hold(SQLModel, table=True):
     placed_at_ms: int = Field(sa_column=big_column())
     expires_at_ms: int = Field(sa_column=big_column())
     settled_at_ms: int | None = Field(default=None, sa_column=big_column(nullable=True))
+    lot_id: int | None = Field(default=None, sa_column=big_column(nullable=True))
+    lots: str | None = None

@@ -40,7 +40,7 @@ async def _open(session: WriteSession, name: AccountName) -> None:
     if not await insert_once(session, LedgerAccount, account):
         return  # another process opened it meanwhile, and its balance row with it
     if name.customer_id is not None:
-        empty = {"balance": 0, "held": 0, "version": 0}
+        empty = dict.fromkeys(("balance", "held", "deferred", "version", "revision"), 0)
         await session.exec(
             insert(AccountBalance).values(ledger_account_id=account_id, **empty)
         )

@@ -64,23 +64,109 @@ _CHECKS = {
         ) AS history
         WHERE balance_before + amount <> balance_after
            OR version_before + 1 <> version""",
+    "I3 balance equals what remains in the lots plus what is held": """
+        SELECT account_balance.ledger_account_id, balance, held,
+               COALESCE(SUM(lot.remaining), 0) AS remaining
+          FROM account_balance
+          LEFT JOIN lot ON lot.ledger_account_id = account_balance.ledger_account_id
+         GROUP BY account_balance.ledger_account_id, balance, held
+        HAVING balance <> COALESCE(SUM(lot.remaining), 0) + held""",
+    "I3 each line of a customer names its lots exactly": """
+        SELECT transfer_id, ledger_account_id, SUM(amount) AS unexplained FROM (
+            SELECT transfer_id, ledger_account_id, amount FROM entry
+             WHERE version IS NOT NULL
+            UNION ALL
+            SELECT lot_entry.transfer_id, lot.ledger_account_id, -lot_entry.amount
+              FROM lot_entry LEFT JOIN lot ON lot.id = lot_entry.lot_id) AS sides
+         GROUP BY transfer_id, ledger_account_id HAVING SUM(amount) <> 0""",
+    "I3 a lot was opened once, with its amount": """
+        SELECT lot.id, lot.amount, COALESCE(SUM(opening.amount), 0) AS opened
+          FROM lot
+          LEFT JOIN (
+              SELECT lot_entry.lot_id, lot_entry.amount FROM lot_entry
+                JOIN ledger_transaction
+                  ON ledger_transaction.id = lot_entry.ledger_transaction_id
+               WHERE lot_entry.amount > 0
+                 AND kind <> 'reversal') AS opening ON opening.lot_id = lot.id
+         GROUP BY lot.id, lot.amount
+        HAVING lot.amount <> COALESCE(SUM(opening.amount), 0)
+            OR COUNT(opening.amount) > 1""",
+    "I3 a lot has between nothing and its amount left": """
+        SELECT id, amount, remaining, is_open FROM lot
+         WHERE remaining < 0 OR remaining > amount OR is_open <> (remaining > 0)""",
+    "I3 deferred is what remains in lots that count later": """
+        SELECT account_balance.ledger_account_id, deferred,
+               COALESCE(SUM(lot.remaining), 0) AS remaining
+          FROM account_balance
+          LEFT JOIN lot ON lot.ledger_account_id = account_balance.ledger_account_id
+                       AND lot.effective_at_ms >= next_change_ms
+         GROUP BY account_balance.ledger_account_id, deferred
+        HAVING deferred <> COALESCE(SUM(lot.remaining), 0)""",
+    "I3 next_change_ms is when a lot begins to count or expires": """
+        SELECT ledger_account_id, next_change_ms FROM account_balance
+         WHERE EXISTS (SELECT 1 FROM lot
+                        WHERE lot.ledger_account_id = account_balance.ledger_account_id
+                          AND is_open
+                          AND (expires_at_ms < next_change_ms
+                               OR (next_change_ms IS NULL
+                                   AND expires_at_ms IS NOT NULL)))
+            OR (next_change_ms IS NOT NULL AND NOT EXISTS (
+                SELECT 1 FROM lot
+                 WHERE lot.ledger_account_id = account_balance.ledger_account_id
+                   AND is_open
+                   AND next_change_ms IN (effective_at_ms, expires_at_ms)))""",
     "I4 balance minus held is not negative": """
-        SELECT ledger_account_id, balance, held FROM account_balance
-         WHERE balance - held < 0 OR held < 0""",
-    "I12 a reversal takes back at most what it reverses": """
-        SELECT mirror.id, mirror.reverses_id, moved.asset, moved.amount
-          FROM ledger_transaction AS mirror
-          JOIN (SELECT ledger_transaction_id, asset, SUM(amount) AS amount
-                  FROM transfer JOIN ledger_account ON ledger_account.id = debit_account_id
-                 GROUP BY ledger_transaction_id, asset) AS moved
-            ON moved.ledger_transaction_id = mirror.id
-         WHERE mirror.reverses_id IS NOT NULL
-           AND moved.amount > (
+        SELECT ledger_account_id, balance, held, deferred FROM account_balance
+         WHERE balance - held - deferred < 0 OR held < 0 OR deferred < 0""",
+    "I5 breakage is what had expired, and bought credits never do": """
+        SELECT lot_entry.transfer_id, lot.id, lot.expires_at_ms FROM lot_entry
+          JOIN ledger_transaction
+            ON ledger_transaction.id = lot_entry.ledger_transaction_id
+          JOIN lot ON lot.id = lot_entry.lot_id
+         WHERE kind = 'expiry'
+           AND (lot.bought OR lot.expires_at_ms IS NULL
+                OR posted_at_ms < lot.expires_at_ms)""",
+    "I12 reversals take back at most what they reverse": """
+        SELECT moved.reverses_id, moved.asset, moved.amount
+          FROM (SELECT reverses_id, asset, SUM(amount) AS amount
+                  FROM ledger_transaction
+                  JOIN transfer ON ledger_transaction_id = ledger_transaction.id
+                  JOIN ledger_account ON ledger_account.id = debit_account_id
+                 WHERE reverses_id IS NOT NULL
+                 GROUP BY reverses_id, asset) AS moved
+         WHERE moved.amount > (
                SELECT COALESCE(SUM(transfer.amount), 0)
                  FROM transfer
                  JOIN ledger_account ON ledger_account.id = transfer.debit_account_id
-                WHERE transfer.ledger_transaction_id = mirror.reverses_id
+                WHERE transfer.ledger_transaction_id = moved.reverses_id
                   AND ledger_account.asset = moved.asset)""",
+    "I12 what was reversed is counted": """
+        SELECT ledger_transaction_id, asset, SUM(amount) AS uncounted FROM (
+            SELECT ledger_transaction_id, asset, reversed AS amount FROM reversed
+            UNION ALL
+            SELECT reverses_id, asset, -amount
+              FROM ledger_transaction
+              JOIN transfer ON ledger_transaction_id = ledger_transaction.id
+              JOIN ledger_account ON ledger_account.id = debit_account_id
+             WHERE reverses_id IS NOT NULL) AS both_sides
+         GROUP BY ledger_transaction_id, asset HAVING SUM(amount) <> 0""",
+    "I12 what is reversed goes back to its own lots": """
+        SELECT original.id, original.kind, both_sides.lot_id,
+               SUM(both_sides.amount) AS amount
+          FROM (SELECT reverses_id AS original_id, lot_id, lot_entry.amount
+                  FROM lot_entry
+                  JOIN ledger_transaction
+                    ON ledger_transaction.id = lot_entry.ledger_transaction_id
+                 WHERE reverses_id IS NOT NULL
+                UNION ALL
+                SELECT ledger_transaction_id, lot_id, amount FROM lot_entry
+                 WHERE ledger_transaction_id IN (
+                       SELECT reverses_id FROM ledger_transaction
+                        WHERE reverses_id IS NOT NULL)) AS both_sides
+          JOIN ledger_transaction AS original ON original.id = original_id
+         GROUP BY original.id, original.kind, both_sides.lot_id
+        HAVING (original.kind = 'charge' AND SUM(both_sides.amount) > 0)
+            OR (original.kind <> 'charge' AND SUM(both_sides.amount) < 0)""",
     "I12 a reversal names what it reverses": """
         SELECT id, kind, reverses_id FROM ledger_transaction
          WHERE (kind = 'reversal') <> (reverses_id IS NOT NULL)""",

@@ -6,6 +6,7 @@
 | ``liabilities:customer:<id>:credits`` | CREDIT | what we owe a customer in calls |
 | ``liabilities:suspense:<network>:<token>`` | USDC | arrived and has no owner yet |
 | ``revenue:feature:<slug>`` | CREDIT | earned by calls of a feature |
+| ``revenue:breakage`` | CREDIT | expired before anybody spent it |
 | ``expense:promotions`` | CREDIT | given away |
 | ``equity:exchange:<asset>`` | each | where one posting changes the asset |
 """
@@ -44,6 +45,11 @@ def suspense(network: str, token: bytes) -> AccountName:
 def feature_revenue(slug: str) -> AccountName:
     """What the feature has earned, in micro-credits."""
     return AccountName(f"revenue:feature:{slug}", CREDIT)
+
+
+def breakage() -> AccountName:
+    """What expired unspent, in micro-credits."""
+    return AccountName("revenue:breakage", CREDIT)
 
 
 def promotions() -> AccountName:

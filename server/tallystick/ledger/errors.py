@@ -30,12 +30,24 @@ class IdempotencyMismatch(Conflict):
 
 
 class AlreadyReversed(Conflict):
-    """A transaction is reversed once; another key asked to reverse it again."""
+    """Nothing of the transaction is left to be reversed; other keys did it all."""
 
     is_for_operators = True
     title = "The transaction is reversed already"
-    next_step = "Nothing more is to be done; the first reversal stands."
+    next_step = "Nothing more is to be done; the earlier reversals stand."
 
     def __init__(self, ledger_transaction_id: int) -> None:
         shown = encode_id("ltx", ledger_transaction_id)
         super().__init__(f"{shown} was reversed by an earlier request")
+
+
+class ReversalTooLarge(Conflict):
+    """Reversals never take back more than the transaction moved; atomic units."""
+
+    next_step = "Reverse at most what is left of the transaction."
+
+    def __init__(self, ledger_transaction_id: int, wanted: int, left: int) -> None:
+        shown = encode_id("ltx", ledger_transaction_id)
+        super().__init__(
+            f"{wanted} of {shown} cannot be reversed, {left} can", left=left
+        )

@@ -37,17 +37,31 @@ class LedgerAccount(SQLModel, table=True):
 class AccountBalance(SQLModel, table=True):
     """What a customer's account holds, in micro-credits: credits minus debits.
 
+    ``balance`` is what remains in the account's lots plus what is held. Until
+    ``next_change_ms``, when a lot begins to count or expires, ``balance - held -
+    deferred`` may be spent; from then on the lots must be asked. ``version`` numbers
+    the lines of the statement, ``revision`` every change of this row: who writes it
+    names the revision that he read, and the row count is the verdict.
+
     House accounts have no such row: one row written by every call costs five times
     the throughput, and their balance is a sum (docs/decisions/0004).
     """
 
     __tablename__ = "account_balance"
     __table_args__ = (
-        CheckConstraint("balance - held >= 0", name="never_overdrawn"),
+        CheckConstraint("balance - held - deferred >= 0", name="never_overdrawn"),
         CheckConstraint("held >= 0", name="held_not_negative"),
+        CheckConstraint("deferred >= 0", name="deferred_not_negative"),
         # Below the limit, adding an amount cannot overflow 64 bits. SQLite would turn
         # the sum into a float without a word.
         CheckConstraint(f"balance < {AMOUNT_LIMIT}", name="balance_limit"),
+        # What the sweeper looks through: only customers whose credits time changes.
+        Index(
+            "ix_account_balance_next_change",
+            "next_change_ms",
+            sqlite_where=text("next_change_ms IS NOT NULL"),
+            postgresql_where=text("next_change_ms IS NOT NULL"),
+        ),
     )
 
     ledger_account_id: int = Field(
@@ -57,7 +71,47 @@ class AccountBalance(SQLModel, table=True):
     )
     balance: int = Field(sa_column=big_column())
     held: int = Field(sa_column=big_column())
+    deferred: int = Field(sa_column=big_column())
     version: int = Field(sa_column=big_column())
+    revision: int = Field(sa_column=big_column())
+    next_change_ms: int | None = Field(
+        default=None, sa_column=big_column(nullable=True)
+    )
+
+
+class LotRow(SQLModel, table=True):
+    """A lot of a customer's account (``lots.Lot``); only ``remaining`` changes.
+
+    Written only together with the account's balance row, whose revision guards both.
+    """
+
+    __tablename__ = "lot"
+    __table_args__ = (
+        CheckConstraint("remaining >= 0 AND remaining <= amount", name="remaining"),
+        CheckConstraint("is_open = (remaining > 0)", name="open_while_left"),
+        CheckConstraint("NOT bought OR expires_at_ms IS NULL", name="bought_stays"),
+        CheckConstraint(
+            "expires_at_ms IS NULL OR expires_at_ms > effective_at_ms", name="times"
+        ),
+        # Its own column, because an index over ``remaining`` would be written anew by
+        # every charge (PostgreSQL's heap-only updates).
+        Index(
+            "ix_lot_open",
+            "ledger_account_id",
+            sqlite_where=text("is_open"),
+            postgresql_where=text("is_open"),
+        ),
+    )
+
+    id: int = Field(sa_column=id_column())
+    ledger_account_id: int = Field(sa_column=reference_column("ledger_account.id"))
+    amount: int = Field(sa_column=big_column())
+    remaining: int = Field(sa_column=big_column())
+    is_open: bool
+    priority: int
+    bought: bool
+    effective_at_ms: int = Field(sa_column=big_column())
+    expires_at_ms: int | None = Field(default=None, sa_column=big_column(nullable=True))
 
 
 class TransactionKind(StrEnum):
@@ -72,14 +126,24 @@ class TransactionKind(StrEnum):
     SUSPENSE = "suspense"
     """USDC arrived and has no owner yet."""
     REVERSAL = "reversal"
-    """The mirror of an earlier transaction, which it names."""
+    """Takes back an earlier transaction, which it names, wholly or in part."""
+    EXPIRY = "expiry"
+    """Credits expired before anybody spent them."""
 
 
 class LedgerTransaction(SQLModel, table=True):
     """An atomic group of transfers with the key that makes it happen only once."""
 
     __tablename__ = "ledger_transaction"
-    __table_args__ = (one_of("kind", TransactionKind),)
+    __table_args__ = (
+        one_of("kind", TransactionKind),
+        Index(
+            "ix_ledger_transaction_reverses_id",
+            "reverses_id",
+            sqlite_where=text("reverses_id IS NOT NULL"),
+            postgresql_where=text("reverses_id IS NOT NULL"),
+        ),
+    )
 
     id: int = Field(sa_column=id_column())
     kind: str
@@ -89,13 +153,34 @@ class LedgerTransaction(SQLModel, table=True):
     # What it belongs to, for joins; and what it was, for the customer's eyes.
     reference: str
     memo: str
-    # I12: a transaction is reversed once.
     reverses_id: int | None = Field(
         default=None,
-        sa_column=reference_column("ledger_transaction.id", nullable=True, unique=True),
+        sa_column=reference_column("ledger_transaction.id", nullable=True),
     )
     occurred_at_ms: int = Field(sa_column=big_column())
     posted_at_ms: int = Field(sa_column=big_column())
+
+
+class Reversed(SQLModel, table=True):
+    """How much of a transaction was taken back, in the asset's atomic units (I12).
+
+    ``amount`` is what the transaction moved. A reversal adds to ``reversed`` in one
+    conditional UPDATE, so several at once never take back more.
+    """
+
+    __tablename__ = "reversed"
+    __table_args__ = (
+        CheckConstraint("reversed >= 0 AND reversed <= amount", name="reversed"),
+    )
+
+    ledger_transaction_id: int = Field(
+        sa_column=reference_column(
+            "ledger_transaction.id", primary_key=True, autoincrement=False
+        )
+    )
+    asset: str = Field(primary_key=True)
+    amount: int = Field(sa_column=big_column())
+    reversed: int = Field(sa_column=big_column())
 
 
 class TransferRow(SQLModel, table=True):
@@ -104,6 +189,9 @@ class TransferRow(SQLModel, table=True):
     ``*_balance_after`` and ``*_version`` are set on the side that has a balance row.
     Versions of an account rise by one without gaps, so a line that was removed or
     slipped in later shows.
+
+    A customer's side also names the lots that it took from or gave to: ``lot_id`` if
+    one did it all, else ``lots`` (``lots.pack``). The view ``lot_entry`` reads both.
     """
 
     __tablename__ = "transfer"
@@ -147,3 +235,6 @@ class TransferRow(SQLModel, table=True):
     credit_version: int | None = Field(
         default=None, sa_column=big_column(nullable=True)
     )
+    # No foreign key, which every charge would pay for; the audit follows it (I3).
+    lot_id: int | None = Field(default=None, sa_column=big_column(nullable=True))
+    lots: str | None = None

@@ -13,8 +13,9 @@ from tallystick.kernel.seal import digest16
 from tallystick.ledger import chart
 from tallystick.ledger.balances import customer_balance
 from tallystick.ledger.errors import InsufficientCredits
-from tallystick.ledger.journal import Posted, Posting, Transfer, post
+from tallystick.ledger.journal import post
 from tallystick.ledger.models import LedgerTransaction, TransactionKind, TransferRow
+from tallystick.ledger.posting import Posted, Posting, Transfer
 from tallystick.metering.models import UsageEvent
 
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from alembic import command
@@ -63,9 +64,7 @@ async def _migrate(db: Database, step: Callable[[Connection], None]) -> None:
     give_up_at = time.monotonic() + _PATIENCE_SECONDS
     while True:
         try:
-            async with db.writer.begin() as connection:
-                if not db.is_sqlite:  # there, BEGIN IMMEDIATE is the turn
-                    await _wait_for_turn(connection)
+            async with _turn(db) as connection:
                 await connection.run_sync(_require_ours)
                 return await connection.run_sync(step)
         except DBAPIError as error:
@@ -74,6 +73,30 @@ async def _migrate(db: Database, step: Callable[[Connection], None]) -> None:
             if time.monotonic() > give_up_at:
                 raise DatabaseBusy("the schema is in use") from error
         await asyncio.sleep(0.1)
+
+
+@asynccontextmanager
+async def _turn(db: Database) -> AsyncIterator[AsyncConnection]:
+    if not db.is_sqlite:
+        async with db.writer.begin() as connection:
+            await _wait_for_turn(connection)
+            yield connection
+        return
+    # BEGIN IMMEDIATE is the turn. SQLite changes a constraint by making the table anew,
+    # which it allows only while nobody follows references; so they are checked at the
+    # end instead (https://www.sqlite.org/lang_altertable.html#otheralter).
+    async with db.writer.connect() as connection:
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert driver is not None
+        await driver.execute("PRAGMA foreign_keys = OFF")
+        try:
+            async with connection.begin():
+                yield connection
+                broken = await connection.execute(text("PRAGMA foreign_key_check"))
+                if broken.first() is not None:
+                    raise RuntimeError("a migration broke a reference between tables")
+        finally:
+            await driver.execute("PRAGMA foreign_keys = ON")
 
 
 async def _wait_for_turn(connection: AsyncConnection) -> None:

@@ -18,8 +18,9 @@ from tallystick.kernel.money import USDC, Amount, MicroCredits, format_usdc
 from tallystick.kernel.seal import digest16
 from tallystick.ledger import chart
 from tallystick.ledger.balances import customer_balance
-from tallystick.ledger.journal import Posting, Transfer, post
+from tallystick.ledger.journal import post
 from tallystick.ledger.models import TransactionKind
+from tallystick.ledger.posting import Posting, Transfer
 from tallystick.payments.machine import CREDITABLE
 from tallystick.payments.models import (
     ChainTransfer,

@@ -9,6 +9,7 @@ from tallystick.identity.nonces import forget_expired_nonces
 from tallystick.kernel.db import Database
 from tallystick.kernel.errors import Unavailable
 from tallystick.kernel.log import get_logger
+from tallystick.ledger.breakage import settle_due
 from tallystick.payments.gas import check_gas
 from tallystick.payments.observer import observed_seconds
 from tallystick.payments.rail import Rail
@@ -45,9 +46,10 @@ async def tend_relayers(db: Database, rail: Rail) -> None:
 
 
 async def sweep(db: Database, rail: Rail) -> None:
-    """Close lapsed holds, and forget what nobody may ask for any more."""
+    """Close lapsed holds, book breakage, forget what nobody may ask for any more."""
     await db.measure_clock()
     await db.write(expire_due)
+    await db.write(settle_due)
     await db.write(forget_expired)
     await db.write(
         lambda session: forget_expired_nonces(session, margin_ms=_NONCE_MARGIN_MS)

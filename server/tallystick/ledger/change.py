@@ -1,0 +1,166 @@
+"""Changing customers' accounts: read, decide, write if nobody else did meanwhile.
+
+What is decided is pure (``lotted``, ``page``). The write names the revision that was read, and
+its row count is the verdict; whoever was overtaken reads again under a lock, so nobody
+is overtaken twice. All times come from one reading of the session's clock.
+"""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TypeVar
+
+from sqlalchemy import BindParameter, bindparam, insert, text, update
+from sqlmodel import col, select
+
+from tallystick.kernel.db import WriteSession, new_id
+from tallystick.ledger import chart
+from tallystick.ledger.accounts import ensure_accounts
+from tallystick.ledger.errors import InsufficientCredits
+from tallystick.ledger.lots import Lot
+from tallystick.ledger.lotted import LottedAccount
+from tallystick.ledger.models import (
+    AccountBalance,
+    LedgerAccount,
+    LedgerTransaction,
+    LotRow,
+    TransferRow,
+)
+from tallystick.ledger.page import Page, balance_row, changed_lots, opened_lots
+
+T = TypeVar("T")
+_LOT = "lot.id, remaining, priority, bought, effective_at_ms, expires_at_ms"
+_ACCOUNT = "customer_id, account_balance.ledger_account_id, balance, held, version"
+_OPEN_LOTS = f"""
+    SELECT {_ACCOUNT}, revision, {_LOT}
+      FROM ledger_account
+      JOIN account_balance ON account_balance.ledger_account_id = ledger_account.id
+      LEFT JOIN lot
+        ON lot.ledger_account_id = ledger_account.id AND lot.is_open
+     WHERE customer_id IN :customers"""  # noqa: S608  # two constants
+# Lots that get something back may have been spent to nothing.
+_SPENT_LOTS = f"""
+    UNION ALL
+    SELECT {_ACCOUNT}, revision, {_LOT}
+      FROM lot
+      JOIN ledger_account ON ledger_account.id = lot.ledger_account_id
+      JOIN account_balance ON account_balance.ledger_account_id = ledger_account.id
+     WHERE lot.id IN :named AND NOT lot.is_open"""  # noqa: S608  # two constants
+_SAVE_LOT = text(
+    "UPDATE lot SET remaining = :remaining, is_open = :is_open WHERE id = :id"
+)
+
+
+async def change(
+    session: WriteSession,
+    customer_ids: Iterable[int],
+    work: Callable[[Page], T],
+    *,
+    now: int,
+    named: Iterable[int] = (),
+    wait: bool = True,
+    lock: bool = False,
+) -> T:
+    """Apply ``work`` to the customers' accounts and write them, with what expired.
+
+    ``work`` may run twice, on fresh accounts. ``named`` are lots that it touches
+    though nothing may be left in them. Raises what ``work`` raises, and then nothing
+    was written; ``InsufficientCredits`` only after waiting for whoever is changing the
+    account just now, unless ``wait`` is false. ``lock`` waits for him at once.
+    """
+    customers = sorted(set(customer_ids))
+    for locked in (True,) if lock else _passes(session, customers):
+        if locked:
+            await _lock(session, customers)
+        page = Page(await _load(session, customers, sorted(set(named))), now)
+        page.expire_due()
+        try:
+            result = work(page)
+        except InsufficientCredits:
+            if locked or not wait:
+                raise
+            continue
+        page.expire_due()
+        if await _save(session, page):
+            return result
+    raise AssertionError("an account changed under its lock")
+
+
+def _passes(session: WriteSession, customers: list[int]) -> tuple[bool, ...]:
+    # On SQLite, BEGIN IMMEDIATE is the lock. Several accounts are locked in one order
+    # from the start, so that two changes cannot wait for each other.
+    alone = session.get_bind().dialect.name == "sqlite" or len(customers) != 1
+    return (True,) if alone else (False, True)
+
+
+async def _lock(session: WriteSession, customers: list[int]) -> None:
+    if session.get_bind().dialect.name == "sqlite" or not customers:
+        return
+    account = col(AccountBalance.ledger_account_id)
+    query = (
+        select(account)
+        .join(LedgerAccount, col(LedgerAccount.id) == account)
+        .where(col(LedgerAccount.customer_id).in_(customers))
+        .order_by(account)
+        .with_for_update(of=AccountBalance)
+    )
+    (await session.exec(query)).all()
+
+
+async def _load(
+    session: WriteSession, customers: list[int], named: list[int]
+) -> dict[int, LottedAccount]:
+    if not customers:
+        return {}
+    values: dict[str, list[int]] = {"customers": customers}
+    sql = _OPEN_LOTS
+    if named:
+        sql += _SPENT_LOTS
+        values["named"] = named
+    lists: list[BindParameter[int]] = [
+        bindparam(name, expanding=True) for name in values
+    ]
+    connection = await session.connection()
+    rows = await connection.execute(text(sql).bindparams(*lists), values)
+    found: dict[int, LottedAccount] = {}
+    for customer, account_id, balance, held, version, revision, *lot in rows.all():
+        if customer not in found:
+            amounts = balance, held, version, revision
+            found[customer] = LottedAccount.of(account_id, customer, amounts, ())
+        if lot[0] is not None:
+            found[customer].lots[lot[0]] = Lot(*lot)
+    return found
+
+
+async def _save(session: WriteSession, page: Page) -> bool:
+    for account in page.accounts.values():
+        if not await _save_balance(session, account, page.now):
+            return False
+    for account in page.accounts.values():
+        if opened := opened_lots(account):
+            await session.exec(insert(LotRow), params=opened)
+        if changed := changed_lots(account):
+            await (await session.connection()).execute(_SAVE_LOT, changed)
+    if page.expiries:
+        house = await ensure_accounts(session, [chart.breakage()])
+        transactions, transfers = page.expiry_rows(
+            house[chart.breakage().code], partial(new_id, session)
+        )
+        await session.exec(insert(LedgerTransaction), params=transactions)
+        await session.exec(insert(TransferRow), params=transfers)
+    return True
+
+
+async def _save_balance(
+    session: WriteSession, account: LottedAccount, now: int
+) -> bool:
+    statement = (
+        update(AccountBalance)
+        .where(
+            col(AccountBalance.ledger_account_id) == account.id,
+            col(AccountBalance.revision) == account.revision,
+        )
+        .values(**balance_row(account, now))
+        # No object of this row may be made up in memory: the row count is the verdict.
+        .execution_options(synchronize_session=False)
+    )
+    return (await session.exec(statement)).rowcount == 1
