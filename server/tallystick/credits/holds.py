@@ -94,7 +94,7 @@ async def place(
     now = now_ms(session)
     draws = await _draw(session, customer_id, amount, now, lock=False)
     if draws is None:
-        await expire_due(session, customer_id=customer_id, limit=_ALL_OF_ONE)
+        await expire_lapsed_of(session, customer_id)
         # Whether we freed lapsed credits or waited for somebody who did.
         draws = await _draw(session, customer_id, amount, now, lock=True)
     if draws is None:
@@ -222,6 +222,11 @@ async def is_open(session: ReadSession | WriteSession, hold_id: int) -> bool:
     """Whether the hold can still be captured."""
     live = _settleable(hold_id, now_ms(session))
     return (await session.exec(select(Hold.id).where(*live))).one_or_none() is not None
+
+
+async def expire_lapsed_of(session: WriteSession, customer_id: int) -> int:
+    """Close all the lapsed holds of a customer who would be short; how many."""
+    return await expire_due(session, customer_id=customer_id, limit=_ALL_OF_ONE)
 
 
 def _settleable(hold_id: int, now: int) -> tuple[ColumnElement[bool], ...]:

@@ -6,7 +6,7 @@ than may be spent of his lots: they are asked in memory, the write names the rev
 that was read, and CHECKs stand behind it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,16 +17,23 @@ from tallystick.kernel.db import WriteSession, forbid_commit, new_id, now_ms
 from tallystick.kernel.errors import TallystickError
 from tallystick.ledger.accounts import ensure_accounts, insert_once
 from tallystick.ledger.change import change
-from tallystick.ledger.errors import IdempotencyMismatch
+from tallystick.ledger.errors import IdempotencyMismatch, InsufficientCredits
 from tallystick.ledger.models import LedgerTransaction, TransferRow
 from tallystick.ledger.page import Page
 from tallystick.ledger.posting import Posted, Posting, Transfer
 from tallystick.ledger.reversals import take_back
 
+MakeRoom = Callable[[WriteSession], Awaitable[None]]
+"""Frees what a customer may count on, such as the credits of his lapsed holds."""
 
-async def post(session: WriteSession, posting: Posting) -> Posted:
+
+async def post(
+    session: WriteSession, posting: Posting, *, when_short: MakeRoom | None = None
+) -> Posted:
     """Book the posting unless its key is known.
 
+    ``when_short`` is called when a customer has not enough, before his balance is
+    locked if only one customer takes part; then he is asked once more, under a lock.
     Raises ``InsufficientCredits`` when a customer has not enough that may be spent,
     ``IdempotencyMismatch`` when the key stands for other input, ``AlreadyReversed`` or
     ``ReversalTooLarge`` when less is left to be reversed, and ``InvalidAmount`` when a
@@ -38,7 +45,7 @@ async def post(session: WriteSession, posting: Posting) -> Posted:
     if not await _claim_key(session, transaction_id, posting, now):
         return await _replay(session, posting)
     try:
-        rows = await _move_all(session, posting, now)
+        rows = await _move_all(session, posting, now, when_short)
     except TallystickError:
         forbid_commit(session, "a refused posting must roll back")
         raise
@@ -94,7 +101,7 @@ async def find_posted(
 
 
 async def _move_all(
-    session: WriteSession, posting: Posting, now: int
+    session: WriteSession, posting: Posting, now: int, when_short: MakeRoom | None
 ) -> list[dict[str, Any]]:
     transfers: Sequence[Transfer] = posting.transfers
     if posting.reverses_id is not None:
@@ -106,10 +113,18 @@ async def _move_all(
     def work(page: Page) -> list[dict[str, Any]]:
         return [page.move(one, ids, make_id) for one in transfers]
 
-    return await change(
+    apply = partial(
+        change,
         session,
         [side.customer_id for side in sides if side.customer_id is not None],
         work,
         now=now,
         named=[lot for one in transfers for lot in one.named_lots],
     )
+    try:
+        return await apply()
+    except InsufficientCredits:
+        if when_short is None:
+            raise
+    await when_short(session)
+    return await apply(lock=True)

@@ -56,6 +56,7 @@ async def charge(
 ) -> Charge:
     """Charge at once, once per key.
 
+    Credits of lapsed holds count as the customer's, whether or not a sweeper runs.
     Raises ``InsufficientCredits`` or ``IdempotencyMismatch``; then nothing is charged
     and the caller's transaction must roll back.
     """
@@ -70,7 +71,11 @@ async def charge(
     )
     reference = f"{usage.feature}:{usage.quantity}"
     posting = Posting(TransactionKind.CHARGE, key, [spent], reference, usage.memo)
-    posted = await post(session, posting)
+
+    async def make_room(session: WriteSession) -> None:
+        await holds.expire_lapsed_of(session, usage.customer_id)
+
+    posted = await post(session, posting, when_short=make_room)
     return await _finish(session, usage, posted)
 
 
