@@ -128,9 +128,7 @@ async def _draw(
         return account.hold(amount, now)
 
     try:
-        return await change(
-            session, [customer_id], work, now=now, wait=False, lock=lock
-        )
+        return await change(session, [customer_id], work, now=now, lock=lock)
     except InsufficientCredits:
         return None
 

@@ -15,7 +15,6 @@ from sqlmodel import col, select
 from tallystick.kernel.db import WriteSession, new_id
 from tallystick.ledger import chart
 from tallystick.ledger.accounts import ensure_accounts
-from tallystick.ledger.errors import InsufficientCredits
 from tallystick.ledger.lots import Lot
 from tallystick.ledger.lotted import LottedAccount
 from tallystick.ledger.models import (
@@ -57,15 +56,14 @@ async def change(
     *,
     now: int,
     named: Iterable[int] = (),
-    wait: bool = True,
     lock: bool = False,
 ) -> T:
     """Apply ``work`` to the customers' accounts and write them, with what expired.
 
     ``work`` may run twice, on fresh accounts. ``named`` are lots that it touches
     though nothing may be left in them. Raises what ``work`` raises, and then nothing
-    was written; ``InsufficientCredits`` only after waiting for whoever is changing the
-    account just now, unless ``wait`` is false. ``lock`` waits for him at once.
+    was written. ``lock`` waits at once for whoever is changing the accounts just now,
+    so that what he gives is seen.
     """
     customers = sorted(set(customer_ids))
     for locked in (True,) if lock else _passes(session, customers):
@@ -73,12 +71,7 @@ async def change(
             await _lock(session, customers)
         page = Page(await _load(session, customers, sorted(set(named))), now)
         page.expire_due()
-        try:
-            result = work(page)
-        except InsufficientCredits:
-            if locked or not wait:
-                raise
-            continue
+        result = work(page)
         page.expire_due()
         if await _save(session, page):
             return result

@@ -38,8 +38,8 @@ async def post(
 ) -> Posted:
     """Book the posting unless its key is known.
 
-    ``when_short`` is called when a customer has too little, before his account is
-    locked; then he is asked once more.
+    ``when_short`` is called when a customer has not enough, before his balance is
+    locked if only one customer takes part; then he is asked once more, under a lock.
     Raises ``InsufficientCredits`` when a customer has not enough that may be spent,
     ``IdempotencyMismatch`` when the key stands for other input, ``AlreadyReversed`` or
     ``ReversalTooLarge`` when less is left to be reversed, and ``InvalidAmount`` when a
@@ -51,7 +51,7 @@ async def post(
     if not await _claim_key(session, transaction_id, posting, now):
         return await _replay(session, posting)
     try:
-        rows = await _move_or_make_room(session, posting, now, when_short)
+        rows = await _move_all(session, posting, now, when_short)
     except TallystickError:
         forbid_commit(session, "a refused posting must roll back")
         raise
@@ -106,21 +106,8 @@ async def find_posted(
     return Posted(row[0], replayed=True)
 
 
-async def _move_or_make_room(
-    session: WriteSession, posting: Posting, now: int, when_short: MakeRoom | None
-) -> list[dict[str, Any]]:
-    try:
-        return await _move_all(session, posting, now)
-    except InsufficientCredits:
-        if when_short is None:
-            raise
-    await when_short(session)
-    # Whether it freed credits or waited for somebody who did.
-    return await _move_all(session, posting, now, lock=True)
-
-
 async def _move_all(
-    session: WriteSession, posting: Posting, now: int, *, lock: bool = False
+    session: WriteSession, posting: Posting, now: int, when_short: MakeRoom | None
 ) -> list[dict[str, Any]]:
     transfers: Sequence[Transfer] = posting.transfers
     if posting.reverses_id is not None:
@@ -132,11 +119,18 @@ async def _move_all(
     def work(page: Page) -> list[dict[str, Any]]:
         return [page.move(one, ids, make_id) for one in transfers]
 
-    return await change(
+    apply = partial(
+        change,
         session,
         [side.customer_id for side in sides if side.customer_id is not None],
         work,
         now=now,
         named=[lot for one in transfers for lot in one.named_lots],
-        lock=lock,
     )
+    try:
+        return await apply()
+    except InsufficientCredits:
+        if when_short is None:
+            raise
+    await when_short(session)
+    return await apply(lock=True)
