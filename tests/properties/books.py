@@ -105,6 +105,9 @@ class Books:
             ]
             if due:
                 self.settle(customer)
+            # He is written, too, if a lot of his has only begun to count.
+            written = self.written_at.get(customer, 0)
+            self.written_at[customer] = max(written, self.now)
 
     def give(self, number: int, lot: ModelLot) -> None:
         self.lots[number] = lot
