@@ -266,6 +266,27 @@ async def test_a_payer_one_unit_short_is_refused(
     assert await count(attacked, "relayed_transaction") == 0
 
 
+async def test_a_purchase_that_others_submitted_tells_no_balance(
+    http: httpx.AsyncClient,
+    attacked: LiveServer,
+    chain: LocalChain,
+    wallet: LocalAccount,
+) -> None:
+    """It can be rebuilt from the calldata, so whoever shows it learns public facts."""
+    await buy(http, wallet)
+    wanted = {"json": {"amount": 2}}
+    entry = await offer_of(http, "/api/credits/add", method="POST", **wanted)
+    payment = sign(wallet, entry)
+    await submit(chain, payment)
+    for _ in range(2):
+        answer = await http.post("/api/credits/add", headers=payment.headers, **wanted)
+        assert (answer.status_code, answer.json()["added"]) == (200, 20)
+        assert "credits" not in answer.json()
+    key = await issue(attacked, wallet)
+    left = (await http.get("/api/credits", headers=bearer(key))).json()
+    assert left["credits"] == 70
+
+
 async def test_a_waived_payment_submitted_by_others_credits_its_payer(
     http: httpx.AsyncClient,
     attacked: LiveServer,

@@ -11,6 +11,7 @@ from eth_account.signers.local import LocalAccount
 
 from tallystick.chain.local import LocalChain
 from tallystick.chain.token import balance_of
+from tallystick.identity.keys import Scope
 from tallystick.kernel.money import UsdcAtomic
 from tests.api.callers import bearer, give, issue
 from tests.api.payments import (
@@ -215,6 +216,21 @@ async def test_a_settled_payment_fetches_no_answer_by_itself(
     key = bearer(await issue(shop_server, wallet))
     proven = await door.ask(shop, **payment.headers, **key, **ONCE)
     assert (proven.content, is_replayed(proven)) == (first.content, True)
+
+
+@ON_SQLITE
+@CALLS_AND_DEDUCTIONS
+async def test_a_key_that_may_only_read_gets_no_paid_answer_by_a_made_up_payment(
+    shop: httpx.AsyncClient, shop_server: LiveServer, wallet: LocalAccount, door: Door
+) -> None:
+    assert (await door.pay(shop, wallet)).status_code == 200
+    reader = bearer(await issue(shop_server, wallet, Scope.READ))
+    unsigned = (await door.sign(shop, wallet)).signed_as(b"\x11" * 64 + b"\x1b")
+    answer = await door.ask(shop, **reader, **unsigned.headers, **ONCE)
+    assert refusal_of(answer) == (402, "payment_rejected")
+    real = await door.sign(shop, wallet)
+    answer = await door.ask(shop, **reader, **real.headers, **ONCE)
+    assert is_replayed(answer), "its wallet has signed"
 
 
 @ON_SQLITE

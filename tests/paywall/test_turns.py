@@ -11,6 +11,7 @@ from tallystick.chain.fault import ErrorAnswer, FaultProxy
 from tallystick.chain.local import LocalChain
 from tallystick.claims.claim import find_claim
 from tallystick.claims.models import ClaimState
+from tallystick.credits.errors import HoldAlreadySettled
 from tallystick.customers.wallets import customer_of_wallet
 from tallystick.kernel.db import WriteSession
 from tallystick.kernel.money import MicroCredits
@@ -142,6 +143,40 @@ async def test_a_payment_that_the_chain_has_seen_is_never_waived(
     with pytest.raises(PaymentAlreadySettled):
         await admitting
     assert await shop.credits_of(wallet) == 20 * DOLLAR, "and nothing was held"
+
+
+async def test_a_running_call_gets_no_answer_once_its_payment_is_seen_on_chain(
+    any_house: House, wallet: Wallet, local: LocalChain
+) -> None:
+    """Decision 12: it is public by then, so whoever called may not be its payer."""
+    shop = await any_house.start()
+    await shop.settle(await settle_first(shop, wallet))
+    facts = await paid_call(shop, wallet)
+    verdict = await admit(shop.gate, facts)
+    assert isinstance(verdict, Serve)
+    payment = payment_of(facts)
+    await submit(local, (payment.authorization, payment.signature))
+    await shop.observe()
+    with pytest.raises(HoldAlreadySettled):
+        await finish_served(shop.gate, verdict, None)
+    assert await shop.credits_of(wallet) == 20 * DOLLAR
+    with pytest.raises(PaymentAlreadySettled):
+        await admit(shop.gate, facts)
+
+
+async def test_a_call_that_was_answered_stays_charged_when_its_payment_is_seen(
+    house: House, wallet: Wallet, local: LocalChain
+) -> None:
+    shop = await house.start()
+    await shop.settle(await settle_first(shop, wallet))
+    facts = await paid_call(shop, wallet)
+    verdict = await admit(shop.gate, facts)
+    assert isinstance(verdict, Serve)
+    await finish_served(shop.gate, verdict, None)
+    payment = payment_of(facts)
+    await submit(local, (payment.authorization, payment.signature))
+    await shop.observe()
+    assert await shop.credits_of(wallet) == 19 * DOLLAR
 
 
 async def test_a_copy_takes_over_when_the_first_request_is_too_slow(

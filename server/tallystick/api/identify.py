@@ -41,6 +41,10 @@ class Caller:
     def is_seller(self) -> bool:
         return self.key is not None and self.key.kind == KeyKind.SERVICE
 
+    def may(self, scope: Scope) -> bool:
+        """Whether the caller may; a wallet may everything."""
+        return self.key is None or scope in self.key.scopes
+
     def require(self, scope: Scope) -> None:
         """Raise ``ScopeMissing`` unless the caller may; a wallet may everything."""
         if self.key is not None:

@@ -105,5 +105,12 @@ async def prove(
     caller = await identify_or_challenge(
         gate, asked.headers, may_be_foreign=may_be_foreign
     )
-    customer_id = caller.customer_id if caller is not None else None
-    return replace(facts, payment=payment, customer_id=customer_id), caller
+    if caller is None:
+        return replace(facts, payment=payment), None
+    proven = replace(
+        facts,
+        payment=payment,
+        customer_id=caller.customer_id,
+        may_spend=caller.may(Scope.SPEND),
+    )
+    return proven, caller

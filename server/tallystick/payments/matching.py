@@ -4,6 +4,7 @@ Everything about one Transfer happens in one transaction, so it is either credit
 in suspense, whatever breaks in between.
 """
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ from sqlmodel import col, select
 
 from tallystick.chain.evidence import TransferLog, transfers_to
 from tallystick.claims.models import Claim
+from tallystick.credits import holds
+from tallystick.credits.errors import HoldAlreadySettled, UnknownHold
 from tallystick.kernel.db import Database, ReadSession, WriteSession
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.log import get_logger
@@ -120,8 +123,20 @@ async def _topup_of(
         credits_bought=rate.credits_for(seen.amount),
         catalog_version=rate.catalog_version,
     )
+    if adopted is not None and found.hold_id is not None:
+        await _stop_call(session, found.hold_id)
     # Whoever decided the claim meanwhile has made its top-up in the same transaction.
     return adopted or await topup_of_claim(session, found.id)
+
+
+async def _stop_call(session: WriteSession, hold_id: int) -> None:
+    """Let a call that a waived payment proved end without an answer.
+
+    The payment is public now, so whoever made the call may not be its payer. A call
+    that was answered already stays charged.
+    """
+    with contextlib.suppress(HoldAlreadySettled, UnknownHold):
+        await holds.release(session, hold_id)
 
 
 def _fits(topup: TopUp, seen: TransferLog) -> bool:

@@ -19,6 +19,7 @@ from tallystick.payments.purchase import (
     require_payer,
     wait_for,
 )
+from tallystick.payments.relayer import settled_by_us
 from tallystick.paywall.gate import Gate
 from tallystick.paywall.offers import Offers
 from tallystick.paywall.once import answer_key, begin_purchase, purchased
@@ -47,13 +48,13 @@ class Order:
 class Bought:
     """A paid top-up. ``replayed`` when an earlier request bought it.
 
-    ``is_proven`` is whether its payer has signed anew: a settled header is public, so
-    whoever shows it learns public facts only.
+    ``is_proven`` is whether nobody but its payer can have sent the request: what is or
+    was on the chain is public, so whoever shows it learns public facts only.
     """
 
     topup: TopUp
     replayed: bool
-    is_proven: bool = True
+    is_proven: bool
 
 
 async def buy(gate: Gate, order: Order, payload: PaymentPayload) -> Bought:
@@ -139,4 +140,6 @@ async def _of_copy(gate: Gate, presented: Presented) -> int:
 
 async def _wait(gate: Gate, order: Order, topup_id: int, *, replayed: bool) -> Bought:
     topup = await wait_for(gate.db, gate.rail, topup_id, order.wait_ms)
-    return Bought(require_paid(topup), replayed)
+    async with gate.db.read() as session:
+        is_ours = await settled_by_us(session, topup.id, topup.tx_hash)
+    return Bought(require_paid(topup), replayed, is_proven=is_ours)

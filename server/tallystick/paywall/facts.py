@@ -34,8 +34,9 @@ class Facts:
     ``quantity`` is millionths of the feature's unit, ``price`` micro-credits, ``url``
     the address that the client called, ``wait_ms`` how long it waits for a settlement.
     ``sign_in_path`` is None where our sign-in would be for another origin than the
-    client's: stock clients break off then instead of paying. ``idempotency_key`` is
-    the caller's own text.
+    client's: stock clients break off then instead of paying. ``may_spend`` is whether
+    the caller may make the call, and so have its answer again, without a payment.
+    ``idempotency_key`` is the caller's own text.
     """
 
     feature: Feature
@@ -46,5 +47,6 @@ class Facts:
     wait_ms: int
     sign_in_path: str | None = None
     customer_id: int | None = None
+    may_spend: bool = True
     payment: PaymentPayload | None = None
     idempotency_key: str | None = None

@@ -54,7 +54,8 @@ async def admit_payment(
         await require_payer(session, money.payer, facts.customer_id)
     # A caller who is known otherwise needs no payment to get his answer again; the
     # payment alone would not do, because it may be settled and so public.
-    earlier = await _answered(gate, facts, facts.customer_id)
+    caller_id = facts.customer_id if facts.may_spend else None
+    earlier = await _answered(gate, facts, caller_id)
     if earlier is not None:
         return earlier
     async with gate.db.read() as session:
