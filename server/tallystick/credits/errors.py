@@ -38,6 +38,7 @@ class HoldTooSmall(Conflict):
 class UnknownCharge(NotFound):
     """There is no such charge."""
 
+    is_for_operators = True
     next_step = "Send the charge's identifier as it was answered."
 
     def __init__(self, charge_id: int) -> None:
@@ -47,6 +48,7 @@ class UnknownCharge(NotFound):
 class UnknownGrant(NotFound):
     """There is no such grant."""
 
+    is_for_operators = True
     next_step = "Send the grant's identifier as the balance shows it."
 
     def __init__(self, grant_id: int) -> None:
@@ -56,6 +58,7 @@ class UnknownGrant(NotFound):
 class NothingToTakeBack(Conflict):
     """All of the grant was spent, is held by running calls, or has expired."""
 
+    is_for_operators = True
     next_step = "Nothing is to be done, unless a running call gives credits back."
 
     def __init__(self, grant_id: int) -> None:

@@ -44,6 +44,7 @@ class AlreadyReversed(Conflict):
 class ReversalTooLarge(Conflict):
     """Reversals never take back more than the transaction moved; atomic units."""
 
+    is_for_operators = True
     next_step = "Reverse at most what is left of the transaction."
 
     def __init__(self, ledger_transaction_id: int, wanted: int, left: int) -> None:
