@@ -1,18 +1,20 @@
 """A customer's credits: what there is, how it came and went."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from tallystick.api.answers import ExactJson
-from tallystick.api.identify import CustomerDep, GateDep
+from tallystick.api.identify import GateDep, ReaderDep
 from tallystick.api.paging import read_cursor
 from tallystick.credits.grants import grants_of
+from tallystick.credits.models import Grant
 from tallystick.identity.keys import Scope
 from tallystick.kernel.ids import decode_id, encode_id
-from tallystick.kernel.money import parse_credits, to_decimal
-from tallystick.ledger.balances import customer_balance
+from tallystick.kernel.money import MicroCredits, parse_credits, to_decimal
+from tallystick.ledger.balances import Balance, customer_balance
 from tallystick.ledger.statement import StatementLine, statement
 from tallystick.payments.topups import (
     provisional_credits,
@@ -22,20 +24,26 @@ from tallystick.payments.topups import (
 from tallystick.paywall.receipt import NO_STORE
 
 router = APIRouter(prefix="/api/credits", tags=["credits"])
+_NOTHING = Balance(MicroCredits(0), MicroCredits(0))
 
 
 @router.get("")
-async def read_credits(gate: GateDep, caller: CustomerDep) -> Response:
-    """What the caller has, what is held, and where it came from."""
+async def read_credits(gate: GateDep, caller: ReaderDep) -> Response:
+    """What the caller has, what is held, and where it came from.
+
+    ``customer`` is null for a wallet that has never paid.
+    """
     caller.require(Scope.READ)
-    assert caller.customer_id is not None
+    owner = caller.customer_id
     low = gate.catalog().credit.low_balance
-    async with gate.db.read() as session:
-        funds = await customer_balance(session, caller.customer_id)
-        grants = await grants_of(session, caller.customer_id, limit=50)
-        provisional = await provisional_credits(session, caller.customer_id)
+    funds, grants, provisional = _NOTHING, list[Grant](), MicroCredits(0)
+    if owner is not None:
+        async with gate.db.read() as session:
+            funds = await customer_balance(session, owner)
+            grants = await grants_of(session, owner, limit=50)
+            provisional = await provisional_credits(session, owner)
     document = {
-        "customer": encode_id("cus", caller.customer_id),
+        "customer": encode_id("cus", owner) if owner is not None else None,
         "credits": to_decimal(funds.posted),
         "held": to_decimal(funds.held),
         "available": to_decimal(funds.available),
@@ -65,18 +73,17 @@ async def read_topup_state(gate: GateDep, topup_id: str) -> Response:
 @router.get("/transactions")
 async def read_statement(
     gate: GateDep,
-    caller: CustomerDep,
+    caller: ReaderDep,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: str | None = None,
 ) -> Response:
     """The statement, newest first; pass ``next_cursor`` on for older lines."""
     caller.require(Scope.READ)
-    assert caller.customer_id is not None
-    before = read_cursor(cursor)
-    async with gate.db.read() as session:
-        lines = await statement(
-            session, caller.customer_id, before=before, limit=limit + 1
-        )
+    owner, before = caller.customer_id, read_cursor(cursor)
+    lines: Sequence[StatementLine] = ()
+    if owner is not None:
+        async with gate.db.read() as session:
+            lines = await statement(session, owner, before=before, limit=limit + 1)
     page, rest = lines[:limit], lines[limit:]
     following = str(page[-1].version) if rest else None
     document = {"transactions": [_line(one) for one in page], "next_cursor": following}
