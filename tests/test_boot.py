@@ -33,6 +33,9 @@ from tests.postgres import PostgresServer
 
 PAY_TO = Account.create().address
 KEY = Account.create().key.to_0x_hex()
+KEYS_ADDRESS = Account.from_key(KEY).address
+USDC = "0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913"
+"""Of Base."""
 SECRET = "s" * 32
 
 
@@ -68,7 +71,12 @@ def test_safe_settings_are_taken() -> None:
         ({"pay_to": None}, "set TALLYSTICK_PAY_TO"),
         ({"pay_to": "0x1234"}, "PAY_TO is no address"),
         ({"pay_to": "0x" + "zz" * 20}, "PAY_TO is no address"),
-        ({"pay_to": "0x" + "00" * 20}, "PAY_TO is no address"),
+        ({"pay_to": "0x" + "00" * 20}, "PAY_TO is the zero address"),
+        ({"pay_to": USDC}, "PAY_TO is the token's own contract"),
+        ({"pay_to": USDC.lower()}, "PAY_TO is the token's own contract"),
+        ({"pay_to": PAY_TO, "asset": PAY_TO}, "PAY_TO is the token's own contract"),
+        ({"pay_to": KEYS_ADDRESS}, "PAY_TO is the address of one of RELAYER_KEYS"),
+        ({"asset": "0x" + "00" * 20}, "ASSET is no address"),
         ({"pay_to": PAY_TO[:2] + PAY_TO[2:].swapcase()}, "PAY_TO has a wrong checksum"),
         ({"asset": "USDC"}, "ASSET is no address"),
         ({"rpc_urls": ()}, "set TALLYSTICK_RPC_URLS"),

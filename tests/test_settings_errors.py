@@ -6,9 +6,10 @@ import socket
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from tallystick.chain.local import LocalChain
-from tallystick.config import UnreadableSettings, read_settings
+from tallystick.config import Settings, UnreadableSettings, read_settings
 from tests.processes import run
 from tests.test_cli import KEY, PASSWORD, SECRET, all_of, require_refusal, settings_for
 
@@ -85,6 +86,35 @@ def test_every_wrong_setting_is_told_at_once(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("TALLYSTICK_PORT", "abc")
     monkeypatch.setenv("TALLYSTICK_LOG_LEVEL", "LOUD")
     assert len(problems()) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("TALLYSTICK_PAYTO", "did you mean TALLYSTICK_PAY_TO?"),
+        ("tallystick_payto", "did you mean TALLYSTICK_PAY_TO?"),
+        ("TALLYSTICK_RELAYER_KEY", "did you mean TALLYSTICK_RELAYER_KEYS?"),
+        ("TALLYSTICK_NONESUCH_AT_ALL", "unset it."),
+    ],
+)
+def test_a_misspelt_variable_is_not_passed_over(
+    monkeypatch: pytest.MonkeyPatch, name: str, remedy: str
+) -> None:
+    monkeypatch.setenv(name, "hunter2")
+    assert problems() == [f"there is no setting {name.upper()}: {remedy}"]
+    # An app that installs us may make the settings without our words.
+    with pytest.raises(ValidationError) as refusal:
+        Settings()
+    assert "hunter2" not in str(refusal.value)
+
+
+def test_the_variables_of_our_other_programs_are_let_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("ANVIL", "CONTRACTS", "SERVICE_KEY", "TEST_WORKERS", "URL"):
+        monkeypatch.setenv(f"TALLYSTICK_{name}", "x")
+    monkeypatch.setenv("tallystick_pay_to", "0x12")
+    assert read_settings().pay_to == "0x12"
 
 
 def test_a_level_may_be_written_small(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,13 +10,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from eth_account import Account
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from tallystick import migrations
 from tallystick.chain.rpc import Chain
 from tallystick.chain.token import token_facts
-from tallystick.chain.well_known import WELL_KNOWN_ADDRESSES, WELL_KNOWN_KEYS
+from tallystick.chain.well_known import (
+    WELL_KNOWN_ADDRESSES,
+    WELL_KNOWN_KEYS,
+    WELL_KNOWN_SECRET,
+)
 from tallystick.config import Settings
 from tallystick.kernel.db import Database
 from tallystick.x402.keccak import checksum_address
@@ -33,6 +38,7 @@ _NO_DATABASE = (
     " postgresql+asyncpg://user:password@host/name."
 )
 _ZERO = bytes(20)
+_NO_ADDRESS = {"PAY_TO": (None,), "ASSET": (None, _ZERO)}
 
 
 class UnsafeSettings(Exception):
@@ -53,6 +59,7 @@ def check_settings(settings: Settings, *, is_serving: bool = False) -> None:
         *_missing(settings),
         *(_missing_relayer(settings) if is_serving else []),
         *_malformed(settings),
+        *_misdirected(settings),
         *_on_a_real_chain(settings),
     ]
     if problems:
@@ -93,7 +100,7 @@ def _missing_relayer(settings: Settings) -> list[str]:
 def _malformed(settings: Settings) -> list[str]:
     problems = [*_malformed_places(settings)]
     for name, text in (("PAY_TO", settings.pay_to), ("ASSET", settings.asset)):
-        if text is not None and _address(text) in (None, _ZERO):
+        if text is not None and _address(text) in _NO_ADDRESS[name]:
             problems.append(f"{name} is no address: write 0x and 40 hex digits.")
         elif text is not None and not _checksum_fits(text):
             problems.append(f"{name} has a wrong checksum: copy the address again.")
@@ -110,6 +117,27 @@ def _malformed(settings: Settings) -> list[str]:
             problems.append(
                 "SECRET_KEY is shorter than 32 characters: make a longer one."
             )
+    return problems
+
+
+def _misdirected(settings: Settings) -> list[str]:
+    """What would send the payments where nobody can spend them."""
+    pay_to = _address(settings.pay_to or "")
+    if pay_to is None:
+        return []
+    tokens = {_address(settings.asset or "")}
+    if settings.network in NETWORKS:
+        tokens.add(NETWORKS[settings.network].usdc.contract)
+    problems = []
+    if pay_to == _ZERO:
+        problems.append(
+            "PAY_TO is the zero address, which refuses tokens: set it to your own."
+        )
+    if pay_to in tokens:
+        problems.append(
+            "PAY_TO is the token's own contract, where money is lost: set it to an"
+            " address of yours."
+        )
     return problems
 
 
@@ -168,6 +196,18 @@ def _on_a_real_chain(settings: Settings) -> list[str]:
     if keys & WELL_KNOWN_KEYS:
         problems.append(
             "one of RELAYER_KEYS is a well-known test key: anybody can empty it."
+        )
+    secret = settings.secret_key
+    if secret is not None and secret.get_secret_value() == WELL_KNOWN_SECRET:
+        problems.append(
+            "SECRET_KEY is the local chain's, which everybody knows: make one with"
+            " `tallystick secret`."
+        )
+    relayers = [_address(Account.from_key(key).address) for key in keys - {None}]
+    if settings.pay_to and _address(settings.pay_to) in relayers:
+        problems.append(
+            "PAY_TO is the address of one of RELAYER_KEYS, so whoever takes the server"
+            " takes the income: set it to an address whose key is elsewhere."
         )
     if settings.pay_to and _address(settings.pay_to) in WELL_KNOWN_ADDRESSES:
         problems.append(

@@ -3,6 +3,7 @@
 Only ``app`` and ``cli`` read them and hand the values down.
 """
 
+import os
 import secrets
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,6 +17,7 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -28,6 +30,15 @@ from tallystick.kernel.redaction import redact_text
 
 _URL = "sqlite+aiosqlite:///tallystick.sqlite3"
 _FILE = "tallystick.toml"
+_PREFIX = "tallystick_"
+# What others of our programs read: the local chain, the tests, a seller's own server.
+_OTHER_VARIABLES = {
+    "tallystick_anvil",
+    "tallystick_contracts",
+    "tallystick_service_key",
+    "tallystick_test_workers",
+    "tallystick_url",
+}
 # What listens everywhere is not reached under that name.
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # not bound here
 
@@ -119,7 +130,29 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # likewise
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments win over the environment, the environment over the file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+        file = TomlConfigSettingsSource(settings_cls)
+        return init_settings, env_settings, file, _Misspelt(settings_cls)
+
+
+class _Misspelt(PydanticBaseSettingsSource):
+    """Variables of ours that set nothing; they are forbidden as in the file.
+
+    A payee or a relayer that was misspelt would be missed only when money is.
+    """
+
+    def get_field_value(
+        self, field: FieldInfo, name: str
+    ) -> tuple[Any, str, bool]:  # its signature
+        """Nothing for any field that there is."""
+        return None, name, False
+
+    def __call__(self) -> dict[str, Any]:
+        names = {name.lower() for name in os.environ} - _OTHER_VARIABLES
+        ours = {
+            name.removeprefix(_PREFIX) for name in names if name.startswith(_PREFIX)
+        }
+        # Without the value: it may be a secret, and a ValidationError shows it.
+        return dict.fromkeys(ours - set(Settings.model_fields), "")
 
 
 def read_settings() -> Settings:
@@ -146,6 +179,12 @@ def read_settings() -> Settings:
 def _problem(name: str, fault: Any) -> str:
     if name not in Settings.model_fields:
         close = get_close_matches(name.lower(), Settings.model_fields, 1)
+        variable = f"{_PREFIX}{name}".upper()
+        if variable in {one.upper() for one in os.environ}:
+            meant = (
+                f"did you mean {_PREFIX.upper()}{close[0].upper()}?" if close else ""
+            )
+            return f"there is no setting {variable}: {meant or 'unset it.'}"
         meant = f"did you mean {close[0]}?" if close else "remove it."
         return f"{_FILE}: there is no setting {redact_text(name)}: {meant}"
     words = fault["msg"].removeprefix("Input ")

@@ -1,5 +1,6 @@
 """The chain cannot be asked: no payment begins, and credits are spent all the same."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,6 +11,7 @@ from eth_account.signers.local import LocalAccount
 
 from tallystick.chain.fault import ANY, Delay, ErrorAnswer, Fault, FaultProxy
 from tallystick.chain.local import LocalChain
+from tallystick.payments import rail
 from tests.api.callers import bearer, issue
 from tests.api.payments import (
     ON_SQLITE,
@@ -149,6 +151,37 @@ async def test_credits_are_spent_while_the_node_is_dead(
     for path, expected in (("/livez", 200), ("/readyz", 200), ("/healthz/chain", 503)):
         assert (await http.get(path)).status_code == expected
     assert await count(server, "claim", "state = 'waived'") == 2
+
+
+async def test_a_node_that_is_gone_or_hangs_is_told_without_asking_it(
+    http: httpx.AsyncClient, node: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The limit is 15 seconds; nobody wants to wait that long, twice.
+    monkeypatch.setattr(rail, "SILENCE_SECONDS", 3.0)
+
+    async def ready(*, takes_payments: bool) -> dict[str, Any]:
+        async with asyncio.timeout(30):
+            while True:
+                told: dict[str, Any] = (await http.get("/readyz")).json()
+                assert told["ready"] is True
+                if told["takes_payments"] is takes_payments:
+                    return told
+                await asyncio.sleep(0.2)
+
+    assert "reason" not in await ready(takes_payments=True)
+    for hangs in (False, True):
+        await fail(node, Delay(seconds=60) if hangs else DEAD)
+        told = await ready(takes_payments=False)
+        assert told["reason"].startswith("the chain has not answered for ")
+        began, asked = time.monotonic(), node.seen.total()
+        for _ in range(20):
+            await http.get("/readyz")
+        assert time.monotonic() - began < 2
+        # Twenty answers, and no question but a worker's own.
+        assert node.seen.total() - asked < 10
+        node.heal()
+        await node.up()
+        assert "reason" not in await ready(takes_payments=True)
 
 
 async def test_a_short_wallet_is_told_so_while_the_node_is_dead(

@@ -71,6 +71,26 @@ async def test_a_contract_wallet_pays_and_spends_its_credits(
     assert await books(attacked) == before
 
 
+@pytest.mark.parametrize("v", [31, 32])
+async def test_a_wallet_is_asked_about_a_signature_that_no_key_could_have_made(
+    http: httpx.AsyncClient, attacked: LiveServer, chain: LocalChain, v: int
+) -> None:
+    """A Safe marks by v 31 and 32 what its owner signed as a message."""
+    takes_all = await plant(chain, "HostileWallet", 0)
+    refuses = await plant(chain, "HostileWallet", MOODS["refuses"])
+    keyed: LocalAccount = Account.create()
+    await fund(chain, keyed)
+    for wallet, expected in ((takes_all, 200), (refuses, 402), (keyed, 402)):
+        payment = sign(wallet, await offer_of(http))
+        marked = payment.signed_as(payment.signature[:64] + bytes([v]))
+        answer = await http.get(ANALYST, headers=marked.headers)
+        assert answer.status_code == expected, answer.text
+        if expected == 402:
+            assert reason_of(answer) == SIGNATURE
+    assert await balance_of(chain.chain, address_of(takes_all)) == 99 * DOLLAR
+    assert await count(attacked, "claim") == 1
+
+
 @pytest.mark.parametrize("mood", MOODS)
 async def test_a_hostile_wallet_that_does_not_say_yes_pays_nothing_and_delays_nobody(
     http: httpx.AsyncClient, attacked: LiveServer, chain: LocalChain, mood: str

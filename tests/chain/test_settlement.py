@@ -12,6 +12,7 @@ from tallystick.chain.fault import ErrorAnswer, FaultProxy
 from tallystick.chain.local import OWNER, LocalChain, artifact
 from tallystick.chain.relay import Outcome, Refusal
 from tallystick.chain.rpc import Chain
+from tallystick.chain.settlement import CONTRACT_GAS_CAP, KEY_GAS_CAP, gas_cap
 from tallystick.chain.token import balance_of, nonce_used
 from tests.chain.payer import (
     DOLLAR,
@@ -270,3 +271,18 @@ async def test_a_dead_payments_nonce_is_taken_by_a_filler(
 
     assert (proof.succeeded, proof.gas_used, proof.logs) == (True, 21_000, ())
     assert await chain.nonce(RELAYER, "latest") == nonce + 1
+
+
+@pytest.mark.parametrize(
+    ("signature", "cap"),
+    [
+        (bytes(64) + b"\x1b", KEY_GAS_CAP),
+        (bytes(64) + b"\x1c", KEY_GAS_CAP),
+        (bytes(64) + b"\x1f", CONTRACT_GAS_CAP),
+        (bytes(130), CONTRACT_GAS_CAP),
+    ],
+)
+def test_a_contract_wallets_own_signature_may_cost_more_gas(
+    signature: bytes, cap: int
+) -> None:
+    assert gas_cap(signature) == cap

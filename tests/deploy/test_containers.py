@@ -3,17 +3,25 @@
 No container is built here: these are the mistakes that can be seen without one.
 """
 
+import asyncio
+import json
 import re
+import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import pytest
 from ruamel.yaml import YAML
 
+from tallystick.boot import UnsafeSettings, check_settings
 from tallystick.chain.anvil import AnvilProcess, find_anvil
 from tallystick.chain.local import LocalChain
+from tallystick.chain.well_known import WELL_KNOWN_SECRET
 from tallystick.config import Settings
+from tests.processes import Program, environment, run, serving
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(sys.executable).parent
@@ -55,7 +63,7 @@ def test_the_dockerfile_has_no_lint() -> None:
 
 
 def test_every_setting_that_the_containers_name_exists() -> None:
-    files = [".env.example", "docker-compose.yml"]
+    files = [".env.example", ".env.local-chain", "docker-compose.yml"]
     text = "".join((ROOT / name).read_text() for name in files)
     text += DOCKERFILE.partition("AS server")[2]
     named = set(re.findall(r"TALLYSTICK_(\w+)", text))
@@ -63,13 +71,84 @@ def test_every_setting_that_the_containers_name_exists() -> None:
     assert named - {name.upper() for name in Settings.model_fields} == set()
 
 
+def _set_in(name: str) -> dict[str, str]:
+    lines = (ROOT / name).read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if line and line[0] != "#")
+
+
 def test_the_example_environment_holds_no_secret() -> None:
-    lines = (ROOT / ".env.example").read_text().splitlines()
-    set_here = dict(
-        line.split("=", 1) for line in lines if line and not line.startswith("#")
-    )
+    set_here = _set_in(".env.example")
     secret = {"POSTGRES_PASSWORD", "TALLYSTICK_SECRET_KEY", "TALLYSTICK_RELAYER_KEYS"}
     assert {name for name in secret if set_here[name]} == set()
+
+
+def test_the_local_chains_environment_is_whole_and_refused_on_a_real_chain() -> None:
+    given = _set_in(".env.local-chain")
+    assert set(given) == set(_set_in(".env.example"))
+    assert all(given.values())
+    assert given["TALLYSTICK_SECRET_KEY"] == WELL_KNOWN_SECRET
+    values = {
+        name.removeprefix("TALLYSTICK_").lower(): value
+        for name, value in given.items()
+        if name.startswith("TALLYSTICK_")
+    }
+    check_settings(Settings(**values), is_serving=True)
+    with pytest.raises(UnsafeSettings) as refusal:
+        check_settings(Settings(**values | {"network": "eip155:8453"}))
+    assert len(refusal.value.problems) == 3
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_the_local_chains_environment_serves_a_stock_client_at_once(
+    tmp_path: Path, empty_url: str, free_port: int
+) -> None:
+    """What the containers run, as programs: chain, migrate, serve, and a payment."""
+    given = _set_in(".env.local-chain")
+    chain_port = _free_port()
+    # Other places than in the containers; everything else is as it is given.
+    settings = {
+        name.removeprefix("TALLYSTICK_"): value.replace(
+            "http://chain:8545", f"http://127.0.0.1:{chain_port}"
+        )
+        for name, value in given.items()
+        if name.startswith("TALLYSTICK_")
+    } | {
+        "DATABASE_URL": empty_url,
+        "PORT": str(free_port),
+        "PUBLIC_URL": f"http://127.0.0.1:{free_port}",
+    }
+    chain = Program(("chain", "--port", str(chain_port)), {}, tmp_path)
+    try:
+        async with asyncio.timeout(60):
+            while "never use them" not in chain.output("out"):
+                assert chain.process.is_alive(), chain.output("err")
+                await asyncio.sleep(0.05)
+        migrated = await run("migrate", cwd=tmp_path, **settings)
+        assert migrated.code == 0, migrated.said
+        async with serving(tmp_path, **settings) as server:
+            buyer = re.findall(
+                r"^export (BUYER_KEY)=(\w+)$", chain.output("out"), re.MULTILINE
+            )
+            call = f"{server.url}/features/ai_analyst?address=0x{'11' * 20}"
+            paid = await asyncio.to_thread(
+                subprocess.run,
+                [sys.executable, "examples/clients/pay.py", call],
+                cwd=ROOT,
+                env=environment({}) | dict(buyer),
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert paid.returncode == 0, paid.stderr + paid.stdout
+            assert json.loads(paid.stdout)["status"] == 200
+    finally:
+        await chain.end(signal.SIGTERM)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def test_everything_that_is_copied_exists_and_is_let_through() -> None:

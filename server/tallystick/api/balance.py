@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from tallystick.api.answers import ExactJson
 from tallystick.api.errors import InvalidRequest
-from tallystick.api.identify import CustomerDep, GateDep
+from tallystick.api.identify import GateDep, ReaderDep
 from tallystick.api.paging import read_cursor
 from tallystick.credits.grants import grants_of
 from tallystick.identity.keys import Scope
@@ -27,27 +27,30 @@ from tallystick.paywall.receipt import NO_STORE
 
 router = APIRouter(prefix="/api/credits", tags=["credits"])
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NOBODY = 0
+"""No customer's number: a wallet that has never paid has nothing, as this one has."""
 
 
 @router.get("")
 async def read_credits(
-    gate: GateDep, caller: CustomerDep, as_of: AwareDatetime | None = None
+    gate: GateDep, caller: ReaderDep, as_of: AwareDatetime | None = None
 ) -> Response:
     """What the caller has, what is held, and where it came from.
 
-    With ``as_of``, a time that has passed, only what the statement said then.
+    ``customer`` is null for a wallet that has never paid. With ``as_of``, a time that
+    has passed, only what the statement said then.
     """
     caller.require(Scope.READ)
-    assert caller.customer_id is not None
+    owner = caller.customer_id or _NOBODY
     if as_of is not None:
-        return await _read_past(gate, caller.customer_id, as_of)
+        return await _read_past(gate, owner, as_of)
     low = gate.catalog().credit.low_balance
     async with gate.db.read() as session:
-        funds = await customer_balance(session, caller.customer_id)
-        grants = await grants_of(session, caller.customer_id, limit=50)
-        provisional = await provisional_credits(session, caller.customer_id)
+        funds = await customer_balance(session, owner)
+        grants = await grants_of(session, owner, limit=50)
+        provisional = await provisional_credits(session, owner)
     document = {
-        "customer": encode_id("cus", caller.customer_id),
+        "customer": _shown(owner),
         "credits": to_decimal(funds.available + funds.held),
         "held": to_decimal(funds.held),
         "deferred": to_decimal(funds.deferred),
@@ -70,6 +73,10 @@ async def read_credits(
     return ExactJson(document, headers=NO_STORE)
 
 
+def _shown(owner: int) -> str | None:
+    return encode_id("cus", owner) if owner != _NOBODY else None
+
+
 async def _read_past(gate: Gate, customer_id: int, as_of: datetime) -> Response:
     at_ms = (as_of - _EPOCH) // timedelta(milliseconds=1)
     if at_ms > gate.db.clock.now_ms():
@@ -77,7 +84,7 @@ async def _read_past(gate: Gate, customer_id: int, as_of: datetime) -> Response:
     async with gate.db.read() as session:
         credits_then = await balance_at(session, customer_id, at_ms)
     document = {
-        "customer": encode_id("cus", customer_id),
+        "customer": _shown(customer_id),
         "as_of_ms": at_ms,
         "credits": to_decimal(credits_then),
     }
@@ -95,18 +102,15 @@ async def read_topup_state(gate: GateDep, topup_id: str) -> Response:
 @router.get("/transactions")
 async def read_statement(
     gate: GateDep,
-    caller: CustomerDep,
+    caller: ReaderDep,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: str | None = None,
 ) -> Response:
     """The statement, newest first; pass ``next_cursor`` on for older lines."""
     caller.require(Scope.READ)
-    assert caller.customer_id is not None
-    before = read_cursor(cursor)
+    owner, before = caller.customer_id or _NOBODY, read_cursor(cursor)
     async with gate.db.read() as session:
-        lines = await statement(
-            session, caller.customer_id, before=before, limit=limit + 1
-        )
+        lines = await statement(session, owner, before=before, limit=limit + 1)
     page, rest = lines[:limit], lines[limit:]
     following = str(page[-1].version) if rest else None
     document = {"transactions": [_line(one) for one in page], "next_cursor": following}

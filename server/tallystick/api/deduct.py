@@ -64,7 +64,7 @@ async def deduct(
     try:
         facts, caller = await prove(gate, asked, facts)
         facts = replace(facts, price=_price(facts, wanted, caller))
-        if caller is None or facts.payment is not None:
+        if caller is None or caller.stranger or facts.payment is not None:
             return await _by_payment(gate, facts)
         return await _by_customer(gate, facts, caller)
     except (PaymentRejected, InsufficientCredits) as refusal:
@@ -83,7 +83,9 @@ async def _by_customer(gate: Gate, facts: Facts, caller: Caller) -> Response:
         facts.price,
         gate.catalog().version,
     )
-    key = key_of(gate, facts, customer_id)
+    # What costs nothing cannot be charged twice, and its stored answers would fill
+    # the books for nothing.
+    key = key_of(gate, facts, customer_id) if facts.price > 0 else None
 
     async def work(session: WriteSession) -> Response:
         begun = key and await begin_once(session, key, lease_seconds=gate.hold_seconds)

@@ -35,7 +35,7 @@ async def readyz(gate: GateDep) -> Response:
         return ExactJson({"ready": False, "database": False}, 503)
     document: dict[str, object] = {"ready": True, "database": True}
     # No reason to send no traffic: credits that are there can be spent.
-    why = gate.rail.obstacle
+    why = gate.rail.obstacle or gate.rail.silence
     document |= {"takes_payments": why is None} | ({"reason": why} if why else {})
     return ExactJson(document)
 

@@ -20,9 +20,12 @@ from tallystick.identity.errors import (
 from tallystick.identity.keys import ProvenKey, Scope, verify_key
 from tallystick.identity.models import KeyKind
 from tallystick.kernel.ids import decode_id
+from tallystick.payments.errors import PayerNotLinked
 from tallystick.paywall.gate import Gate
 from tallystick.x402 import reasons
 from tallystick.x402.errors import PaymentRejected, SignInRejected
+from tallystick.x402.headers import decode_payment
+from tallystick.x402.keccak import checksum_address
 
 SIGN_IN = "sign-in-with-x"
 CUSTOMER = "tallystick-customer"
@@ -32,10 +35,15 @@ _OUR_KEYS = ("tk_", "sk_")
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Somebody proven. A service key alone names no customer."""
+    """Somebody proven. A service key alone names no customer.
+
+    ``stranger`` is the address of a wallet that signed in and has never paid, so that
+    it is nobody's: it has nothing and may read that.
+    """
 
     customer_id: int | None
     key: ProvenKey | None = None
+    stranger: bytes | None = None
 
     @property
     def is_seller(self) -> bool:
@@ -68,7 +76,10 @@ async def identify(
         raise TwoIdentities("the request carries two sign-ins")
     if sign_in:
         _require_unnamed(headers)
-        return Caller(await gate.sign_in.sign_in(gate.db, sign_in[0]))
+        wallet = await gate.sign_in.sign_in(gate.db, sign_in[0])
+        if wallet.customer_id is None:
+            return Caller(None, stranger=wallet.address)
+        return Caller(wallet.customer_id)
     if key is None:
         return None
     async with gate.db.read() as session:
@@ -127,13 +138,25 @@ async def identify_or_challenge(
     """As ``identify``, for priced routes: a bad or used sign-in gets a 402, not a 401.
 
     Stock clients take every other answer for the last word and would not go on to pay.
+    Raises ``PayerNotLinked`` also for a stranger's sign-in beside another's payment.
     """
     try:
-        return await identify(gate, headers, may_be_foreign=may_be_foreign)
+        caller = await identify(gate, headers, may_be_foreign=may_be_foreign)
     except SignInRejected as refusal:
         raise _to_challenge(refusal, refusal.reason) from refusal
     except SignInReplayed as refusal:
         raise _to_challenge(refusal, reasons.SIWX_NONCE) from refusal
+    if caller is not None and caller.stranger is not None:
+        _require_own_payment(headers, caller.stranger)
+    return caller
+
+
+def _require_own_payment(headers: Headers, stranger: bytes) -> None:
+    # No customer stands for the stranger, so the paywall would miss the contradiction.
+    v2, v1 = headers.getlist("payment-signature"), headers.getlist("x-payment")
+    payment = decode_payment(v2, v1)
+    if payment is not None and payment.authorization.payer != stranger:
+        raise PayerNotLinked
 
 
 def _to_challenge(
@@ -145,17 +168,24 @@ def _to_challenge(
     return challenged
 
 
-async def _require_customer(request: Request) -> Caller:
+async def _require_reader(request: Request) -> Caller:
     gate = gate_of(request)
     caller = await identify(gate, request.headers)
     if caller is None:
         refusal = IdentityRequired()
         refusal.members["extensions"] = gate.sign_in.offer(request.url.path)
         raise refusal
-    if caller.customer_id is None:
+    if caller.customer_id is None and caller.stranger is None:
         raise InvalidRequest(
             f"a service key names its customer in the {CUSTOMER} header"
         )
+    return caller
+
+
+async def _require_customer(request: Request) -> Caller:
+    caller = await _require_reader(request)
+    if caller.stranger is not None:
+        raise UnknownCustomer(checksum_address(caller.stranger))
     return caller
 
 
@@ -173,4 +203,6 @@ async def require_seller(request: Request) -> None:
 
 
 CustomerDep = Annotated[Caller, Depends(_require_customer)]
+ReaderDep = Annotated[Caller, Depends(_require_reader)]
+"""A customer, or a wallet that signed in and has never paid."""
 GateDep = Annotated[Gate, Depends(gate_of)]

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from tallystick.api.answers import ExactJson
 from tallystick.api.bodies import Body, body_schema, json_body
 from tallystick.api.errors import InvalidRequest
-from tallystick.api.identify import CustomerDep, GateDep
+from tallystick.api.identify import CustomerDep, GateDep, ReaderDep
 from tallystick.api.paging import read_cursor
 from tallystick.api.plain_words import told
 from tallystick.identity.keys import ProvenKey, Scope, issue_key, list_keys, revoke_key
@@ -89,18 +89,17 @@ def _require_no_more(
 @router.get("")
 async def show_keys(
     gate: GateDep,
-    caller: CustomerDep,
+    caller: ReaderDep,
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
     cursor: str | None = None,
 ) -> Response:
     """The caller's keys, newest first; pass ``next_cursor`` on for older ones."""
     caller.require(Scope.READ)
-    assert caller.customer_id is not None
-    before = read_cursor(cursor)
-    async with gate.db.read() as session:
-        keys = await list_keys(
-            session, caller.customer_id, before=before, limit=limit + 1
-        )
+    owner, before = caller.customer_id, read_cursor(cursor)
+    keys: list[ApiKey] = []
+    if owner is not None:
+        async with gate.db.read() as session:
+            keys = await list_keys(session, owner, before=before, limit=limit + 1)
     page, rest = keys[:limit], keys[limit:]
     following = str(page[-1].id) if rest else None
     document = {"keys": [_key(one) for one in page], "next_cursor": following}

@@ -7,6 +7,7 @@ is unknown). Nothing is repeated silently and nothing is cached.
 
 import asyncio
 import re
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -89,6 +90,12 @@ class Chain:
         ]
         self._current = 0
         self._proven: set[int] = set()
+        self._answered_at = time.monotonic()
+
+    @property
+    def silent_seconds(self) -> float:
+        """How long ago a node of this chain answered last; asks nobody."""
+        return time.monotonic() - self._answered_at
 
     async def close(self) -> None:
         """Close every connection."""
@@ -183,7 +190,9 @@ class Chain:
             try:
                 if prove and node not in self._proven:
                     await self._prove(node, limit)
-                return await self._ask_one(node, method, params, read, limit)
+                answer = await self._ask_one(node, method, params, read, limit)
+                self._answered_at = time.monotonic()
+                return answer
             except RpcUnavailable as error:
                 failure = error
                 self._leave(node)

@@ -15,6 +15,7 @@ from tallystick.chain.rpc import Chain
 from tallystick.chain.token import balance_of, nonce_used
 
 KEY_SIGNATURE_BYTES = 65
+_KEYS_V = (27, 28)
 KEY_GAS_CAP = 120_000
 CONTRACT_GAS_CAP = 250_000
 _TEXT_LIMIT = 200
@@ -80,7 +81,7 @@ def settlement_call(authorization: AuthorizationFields, signature: bytes) -> byt
 
 def gas_cap(signature: bytes) -> int:
     """The most gas that we pay for a settlement with such a signature."""
-    is_by_key = len(signature) == KEY_SIGNATURE_BYTES
+    is_by_key = len(signature) == KEY_SIGNATURE_BYTES and signature[-1] in _KEYS_V
     return KEY_GAS_CAP if is_by_key else CONTRACT_GAS_CAP
 
 

@@ -40,3 +40,5 @@ ADDRESSES: tuple[bytes, ...] = tuple(
 
 WELL_KNOWN_KEYS = frozenset(KEYS)
 WELL_KNOWN_ADDRESSES = frozenset(ADDRESSES)
+WELL_KNOWN_SECRET = "everybody-knows-the-secret-of-the-local-chain"  # noqa: S105  # so it says
+"""``SECRET_KEY`` in ``.env.local-chain``."""

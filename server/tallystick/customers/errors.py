@@ -8,8 +8,8 @@ class UnknownCustomer(NotFound):
 
     title = "There is no such customer"
     next_step = (
-        "Check the id or address. A wallet becomes a customer with its first payment,"
-        " or when it first signs in."
+        "Check the id or address. A wallet becomes a customer with its first payment:"
+        " POST /api/credits/add."
     )
 
     def __init__(self, named: str) -> None:

@@ -22,9 +22,10 @@ async def is_customer(session: ReadSession | WriteSession, customer_id: int) -> 
 
 
 async def ensure_customer_of_wallet(session: WriteSession, address: bytes) -> int:
-    """The wallet's customer; a new one at its first sight.
+    """The wallet's customer; a new one at its first payment.
 
-    Call this only for an address whose holder has just proven it by a signature.
+    Call this only for an address whose holder has just signed a payment that it can
+    make: a customer stays for ever.
     """
     if len(address) != 20:
         raise ValueError("an address is 20 bytes in canonical form")

@@ -1,6 +1,6 @@
 """What a proof of identity is refused for."""
 
-from tallystick.kernel.errors import Forbidden, NotFound, Unauthenticated
+from tallystick.kernel.errors import Conflict, Forbidden, NotFound, Unauthenticated
 from tallystick.kernel.ids import encode_id
 
 
@@ -66,6 +66,16 @@ class UnknownKey(NotFound):
 
     def __init__(self, key_id: int) -> None:
         super().__init__(f"{encode_id('key', key_id)} names no active key")
+
+
+class TooManyKeys(Conflict):
+    """The customer has as many active keys as one can have."""
+
+    title = "There are too many API keys"
+    next_step = "Revoke a key that is not needed any more, then make the new one."
+
+    def __init__(self, at_most: int) -> None:
+        super().__init__(f"a customer has at most {at_most} active keys")
 
 
 class SignInReplayed(Unauthenticated):

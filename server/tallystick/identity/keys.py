@@ -9,11 +9,14 @@ import secrets
 import zlib
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
-from sqlalchemy import ColumnElement, insert, update
+from sqlalchemy import ColumnElement, func, insert, literal, update
+from sqlalchemy import select as select_values
 from sqlmodel import col, select
 
-from tallystick.identity.errors import InvalidKey, ScopeMissing, UnknownKey
+from tallystick.customers.models import Customer
+from tallystick.identity.errors import InvalidKey, ScopeMissing, TooManyKeys, UnknownKey
 from tallystick.identity.models import ApiKey, KeyKind
 from tallystick.kernel.db import ReadSession, WriteSession, new_id, now_ms
 from tallystick.kernel.ids import UnknownId, decode_id, encode_id
@@ -22,6 +25,8 @@ from tallystick.kernel.seal import Seal
 _PREFIX = {KeyKind.CUSTOMER: "tk", KeyKind.SERVICE: "sk"}
 _KIND = {prefix: kind for kind, prefix in _PREFIX.items()}
 _PURPOSE = "api key"
+MOST_KEYS: Final = 100
+"""Active keys that a customer can have."""
 
 
 class Scope(StrEnum):
@@ -72,24 +77,49 @@ async def issue_key(
     customer_id: int | None = None,
     expires_at_ms: int | None = None,
 ) -> NewKey:
-    """Make a key. A customer key belongs to a customer, a service key to none."""
+    """Make a key. A customer key belongs to a customer, a service key to none.
+
+    Raises ``TooManyKeys`` when the customer has ``MOST_KEYS`` already.
+    """
     assert (kind == KeyKind.CUSTOMER) == (customer_id is not None)
     key_id = new_id(session)
     secret = secrets.token_hex(32)
-    await session.exec(
-        insert(ApiKey).values(
-            id=key_id,
-            kind=kind,
-            customer_id=customer_id,
-            name=name,
-            secret_mac=seal.mac(_PURPOSE, secret.encode()),
-            scopes=" ".join(sorted(scopes)),
-            created_at_ms=now_ms(session),
-            expires_at_ms=expires_at_ms,
-        )
-    )
+    row: dict[str, object] = {
+        "id": key_id,
+        "kind": kind,
+        "customer_id": customer_id,
+        "name": name,
+        "secret_mac": seal.mac(_PURPOSE, secret.encode()),
+        "scopes": " ".join(sorted(scopes)),
+        "created_at_ms": now_ms(session),
+        "expires_at_ms": expires_at_ms,
+    }
+    if customer_id is None:
+        await session.exec(insert(ApiKey).values(**row))
+    else:
+        await _insert_one_of_few(session, customer_id, row)
     body = f"{encode_id(_PREFIX[kind], key_id)}_{secret}"
     return NewKey(key_id, f"{body}_{_checksum(body)}")
+
+
+async def _insert_one_of_few(
+    session: WriteSession, customer_id: int, row: dict[str, object]
+) -> None:
+    # PostgreSQL's snapshots do not see each other's rows, so the keys of one customer
+    # are made one after the other.
+    whose = select(Customer.id).where(col(Customer.id) == customer_id)
+    await session.exec(whose.with_for_update())
+    expires_at = col(ApiKey.expires_at_ms)
+    active = select(func.count()).where(
+        col(ApiKey.customer_id) == customer_id,
+        col(ApiKey.revoked_at_ms).is_(None),
+        expires_at.is_(None) | (expires_at > now_ms(session)),
+    )
+    values = [literal(row[name], getattr(ApiKey, name).type) for name in row]
+    one = select_values(*values).where(active.scalar_subquery() < MOST_KEYS)
+    made = await session.exec(insert(ApiKey).from_select(list(row), one))
+    if made.rowcount != 1:
+        raise TooManyKeys(MOST_KEYS)
 
 
 async def verify_key(

@@ -9,12 +9,14 @@ from tallystick.kernel.db import WriteSession, insert_once, now_ms
 from tallystick.kernel.seal import digest16
 
 
-async def use_nonce(
-    session: WriteSession, address: bytes, nonce: str, *, expires_at_ms: int
-) -> None:
-    """Use up the nonce; raises ``SignInReplayed`` from the second time on."""
+async def use_nonce(session: WriteSession, nonce: str, *, expires_at_ms: int) -> None:
+    """Use up the nonce; raises ``SignInReplayed`` from the second time on.
+
+    Whoever used it: one offer serves one wallet, so that nobody fills the table with
+    fresh wallets and a single offer.
+    """
     row: dict[str, object] = {
-        "nonce_digest": digest16(address, nonce.encode()),
+        "nonce_digest": digest16(nonce.encode()),
         "expires_at_ms": expires_at_ms,
     }
     if not await insert_once(session, UsedNonce, row):

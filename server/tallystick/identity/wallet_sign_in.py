@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from tallystick.chain.rpc import Chain
 from tallystick.chain.token import is_valid_signature
-from tallystick.customers.wallets import ensure_customer_of_wallet
+from tallystick.customers.wallets import customer_of_wallet
 from tallystick.identity.nonces import use_nonce
 from tallystick.kernel.clock import Clock
 from tallystick.kernel.db import Database, WriteSession
@@ -15,6 +15,14 @@ from tallystick.x402.sealed_nonces import SealedNonces
 from tallystick.x402.siwx import UnprovenSignIn, declare_siwx, verify_siwx
 
 _STATEMENT = "Use the credits of this wallet. This signature moves no money."
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenWallet:
+    """A wallet that signed in just now; ``customer_id`` is None before it has paid."""
+
+    address: bytes
+    customer_id: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +48,10 @@ class WalletSignIn:
             statement=_STATEMENT,
         )
 
-    async def sign_in(self, db: Database, header: bytes | str) -> int:
-        """The customer of the wallet that signed; made at its first sight.
+    async def sign_in(self, db: Database, header: bytes | str) -> ProvenWallet:
+        """The wallet that signed, and its customer if it is one's.
 
+        It makes no customer: a fresh wallet costs nothing, and its rows would stay.
         Raises ``MalformedSignIn``, ``SignInRejected``, ``SignInReplayed``, and
         ``RpcUnavailable`` when a contract wallet cannot be asked.
         """
@@ -58,14 +67,14 @@ class WalletSignIn:
             proof = proof.if_valid
         signed_in = proof
 
-        async def enter(session: WriteSession) -> int:
+        async def enter(session: WriteSession) -> ProvenWallet:
             await use_nonce(
                 session,
-                signed_in.address,
                 signed_in.nonce,
                 expires_at_ms=signed_in.expires_at_seconds * 1000,
             )
-            return await ensure_customer_of_wallet(session, signed_in.address)
+            customer_id = await customer_of_wallet(session, signed_in.address)
+            return ProvenWallet(signed_in.address, customer_id)
 
         return await db.write(enter)
 

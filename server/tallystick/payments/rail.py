@@ -9,6 +9,9 @@ from tallystick.kernel.clock import Clock
 from tallystick.payments.errors import TopUpsUnavailable
 from tallystick.x402.wire import TokenDomain
 
+SILENCE_SECONDS = 15.0
+"""How long the nodes may be silent before a payment counts as impossible."""
+
 
 class Change:
     """The next notification, whenever it comes."""
@@ -136,6 +139,18 @@ class Rail:
         if not self.relayers:
             return "no relayer key is configured"
         return None if self.solvent_relayers else "no relayer has money for gas"
+
+    @property
+    def silence(self) -> str | None:
+        """That the chain does not answer, in words; None when it did a while ago.
+
+        The workers ask all the time, so this asks nobody. It is no obstacle: whoever
+        pays asks the chain anew.
+        """
+        silent_seconds = self.chain.silent_seconds
+        if silent_seconds <= max(SILENCE_SECONDS, 10 * self.poll_seconds):
+            return None
+        return f"the chain has not answered for {silent_seconds:.0f} seconds"
 
     def now_seconds(self) -> int:
         """The machine's time or the chain's, whichever is later, in seconds.

@@ -1,7 +1,8 @@
 """Who signed a digest, by the token's own rules.
 
 Nothing may pass here that the chain would refuse: FiatToken's ECRecover takes 65
-bytes with v 27 or 28 and s in the lower half of the order (EIP-2), and so do we. Recovery is libsecp256k1's, 34 µs; pure Python takes 5 ms.
+bytes with v 27 or 28 and s in the lower half of the order (EIP-2), and so do we.
+Recovery is libsecp256k1's, 34 µs; pure Python takes 5 ms.
 """
 
 from dataclasses import dataclass, field
@@ -13,6 +14,13 @@ from tallystick.x402.keccak import keccak256
 
 ORDER: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 """How many points secp256k1's generator reaches."""
+
+_KEYS_MARKS: Final = frozenset({0, 1, 27, 28})
+"""What v says in signatures of keys; 0 and 1 are 27 and 28 to some libraries.
+
+Contract wallets mean kinds of their own by others: a Safe 31 and 32 for what its owner
+signed as a message.
+"""
 
 _ERC6492_SUFFIX: Final = bytes.fromhex("6492" * 16)
 
@@ -62,7 +70,7 @@ def recover(digest: bytes, signature: bytes) -> Recovery:
         return MalformedSignature("is wrapped as in ERC-6492, which is never accepted")
     if len(signature) == 64:
         return MalformedSignature("is compact as in EIP-2098, which the token refuses")
-    if len(signature) != 65:
+    if len(signature) != 65 or signature[64] not in _KEYS_MARKS:
         return NotAKeySignature()
     problem = _problem_of(signature)
     if problem is not None:
