@@ -24,7 +24,7 @@ async function ask(verb, question) {
   return told;
 }
 
-// Serves the request with what `work` returns, for credits.
+// Serves the request with what `work` returns for the quantity that was priced.
 async function sell(feature, request, response, work) {
   const body = Buffer.concat(await request.toArray());
   const verdict = await ask("authorize", {
@@ -42,7 +42,7 @@ async function sell(feature, request, response, work) {
   const { admission } = verdict;
   let result;
   try {
-    result = Buffer.from(JSON.stringify(await work(body)));
+    result = Buffer.from(JSON.stringify(await work(verdict.quantity, body)));
   } catch (error) {
     const failed = await ask("complete", { admission, outcome: "failed" });
     response.writeHead(500, failed.headers).end(`${error.message}\n`);
@@ -70,8 +70,12 @@ const server = createServer((request, response) => {
     response.writeHead(404).end("There is only /fortunes?count=3.\n");
     return;
   }
-  const count = Number(url.searchParams.get("count"));
-  sell("fortune", request, response, () => tellFortunes(count)).catch((error) => {
+  if (request.method !== "GET") {
+    response.writeHead(405, { allow: "GET" }).end();
+    return;
+  }
+  // As many as were priced: who reads the address again may read another number.
+  sell("fortune", request, response, tellFortunes).catch((error) => {
     console.error(error.message);
     // Not charged, or not known to be: then nothing may leave.
     if (!response.headersSent) response.writeHead(503, { "retry-after": "1" });

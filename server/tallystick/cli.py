@@ -24,7 +24,7 @@ from tallystick.boot import (
 from tallystick.config import UnreadableSettings, new_secret_key, read_settings
 from tallystick.demo.chain_command import chain
 from tallystick.demo.command import demo
-from tallystick.http_limit import BoundedProtocol
+from tallystick.http_limit import BoundedProtocol, connections_allowed
 from tallystick.kernel import json
 from tallystick.kernel.db import Database, open_database
 from tallystick.kernel.errors import TallystickError
@@ -94,6 +94,7 @@ def serve() -> None:
     configure_logging(settings.log_level, as_json=settings.log_json)
     asyncio.run(preflight(settings))
     check_address(settings.host, settings.port)
+    BoundedProtocol.connection_limit = connections_allowed()
     uvicorn.run(
         create_app(settings),
         host=settings.host,

@@ -1,4 +1,8 @@
-"""A request's head is bounded in bytes and in seconds, before anything parses it.
+"""What a connection may cost before an app sees a whole request.
+
+A head is bounded in bytes and in seconds, a body in seconds, and the connections in
+their number; what an app does with a request, and its answer, may last.
+
 
 Uvicorn hands the parser whatever arrives and keeps every header, so a head of 50 MB
 costs 50 MB. Here the parser gets small slices. Inside a head a slice ends with the
@@ -7,38 +11,63 @@ a slice and the bytes of a head are counted exactly.
 """
 
 import asyncio
+import resource
 from typing import Any, ClassVar
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from tallystick.kernel import json
-from tallystick.kernel.errors import BadInput
+from tallystick.http_refusals import (
+    BodyTooSlow,
+    HeadersTooLarge,
+    TooManyConnections,
+    refusal,
+)
+from tallystick.kernel.errors import TallystickError
+from tallystick.kernel.log import get_logger
+
+_log = get_logger(__name__)
 
 _SLICE_BYTES = 4 * 1024
 _LINGER_SECONDS = 2.0
 # Every chunked body ends with one (RFC 9112, 7.1); most have no other.
 _EMPTY_LINE = b"\r\n\r\n"
+_MOST_CONNECTIONS = 1000
+_LIVENESS = b"/livez"
+_CROWDED_SECONDS = 2.0
+_SECONDS_BETWEEN_LINES = 60.0
 
 
-class HeadersTooLarge(BadInput):
-    """The request line and the headers are larger than any request needs."""
+def connections_allowed() -> int:
+    """How many connections this process may have: 1,000, or what its files allow.
 
-    status = 431
-    title = "The headers are too large"
-    next_step = "Send fewer or shorter headers; 16 KiB in all are read."
+    A quarter of the files is for the database, the chain and the log.
+    """
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return _MOST_CONNECTIONS
+    return min(_MOST_CONNECTIONS, files * 3 // 4)
 
 
 class BoundedProtocol(HttpToolsProtocol):
     """Uvicorn's HTTP protocol that answers 431 to a head beyond its limit.
 
     The connection ends with that answer, and no app sees the request. A head that is
-    not complete in time ends the connection without one.
+    not complete in time ends the connection without one. A body that is not complete in
+    time is answered 408, and who waits for it is told that the client has gone.
+
+    A connection too many is answered 503, unless it asks whether the server lives.
     """
 
     head_limit_bytes: ClassVar[int] = 16 * 1024
     """Request line and headers with all their separators."""
     head_seconds: ClassVar[float] = 10.0
     """From the first byte, or from the connection's start, to the end of the head."""
+    body_seconds: ClassVar[float] = 30.0
+    """From the head's end to the body's, and a second more for each 64 KiB of it."""
+    body_bytes_a_second: ClassVar[int] = 64 * 1024
+    connection_limit: ClassVar[int] = _MOST_CONNECTIONS
+    told_at: ClassVar[float] = float("-inf")
+    """When the log was last told of a connection too many, by the loop's clock."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -53,15 +82,32 @@ class BoundedProtocol(HttpToolsProtocol):
         # What was fed last of a chunked body: its empty line may come in pieces.
         self._tail = b""
         self._timer: asyncio.TimerHandle | None = None
+        self._body_timer: asyncio.TimerHandle | None = None
+        self._body_began = 0.0
+        self._body_bytes = 0
+        self._is_one_too_many = False
+        self._error: TallystickError = HeadersTooLarge(
+            f"the request line and the headers exceed {self.head_limit_bytes} bytes"
+        )
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Wait for a head, but not for ever."""
         super().connection_made(transport)
-        self._start_timer()
+        self._is_one_too_many = self._is_crowded()
+        if self._is_one_too_many:
+            self._tell_of_crowd()
+        if len(self.connections) > self._most_with_spare():
+            # To wait for a head, or for the client to read, is a place it would take.
+            self._error = TooManyConnections("the server has no place for another")
+            transport.write(self._refusal())
+            transport.close()
+        else:
+            self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self._stop_timer()
+        self._stop_body_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -74,6 +120,8 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._refuse()
             else:
                 self._feed(piece)
+        if not self._is_in_head and not self._is_over() and self._body_timer is None:
+            self._start_body_timer()
 
     def on_message_begin(self) -> None:
         """Note that this slice holds the begin of a head."""
@@ -93,10 +141,21 @@ class BoundedProtocol(HttpToolsProtocol):
         self._is_in_head = False
         self._has_progressed = True
         self._stop_timer()
+        self._body_bytes = 0
+        self._is_one_too_many = self._is_one_too_many and self._is_crowded()
+        is_liveness = self.url.partition(b"?")[0] == _LIVENESS
+        if self._is_one_too_many and not is_liveness:
+            self._refuse_for(TooManyConnections("the server has no place for another"))
+            return
         super().on_headers_complete()
+        if self._is_one_too_many:
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         """Count what is no head, and hand it on."""
+        if self._is_refused:
+            return
+        self._body_bytes += len(body)
         self._body_bytes_left = max(0, self._body_bytes_left - len(body))
         self._body_bytes_seen += len(body)
         self._has_progressed = True
@@ -107,7 +166,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._is_in_head = True
         self._body_bytes_left = 0
         self._has_progressed = True
-        super().on_message_complete()
+        self._stop_body_timer()
+        if not self._is_refused:
+            super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Go on with what is queued; a refusal comes after the answers before it."""
@@ -157,11 +218,20 @@ class BoundedProtocol(HttpToolsProtocol):
         elif not self._is_answering():
             self._answer_refusal()
 
+    def _refuse_for(self, error: TallystickError) -> None:
+        self._error = error
+        self._is_refused = True
+        if not self._is_answering():
+            self._answer_refusal()
+
+    def _refusal(self) -> bytes:
+        return refusal(self._error, self.server_state.default_headers)
+
     def _answer_refusal(self) -> None:
         if self.transport.is_closing():
             return
         self._unset_keepalive_if_required()
-        self.transport.write(_refusal(self.server_state.default_headers))
+        self.transport.write(self._refusal())
         # To close with unread bytes resets the connection, and the client might never
         # see the answer. So say that it ends, and discard what still comes.
         if self.transport.can_write_eof():
@@ -169,7 +239,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._timer = self.loop.call_later(_LINGER_SECONDS, self.transport.close)
 
     def _start_timer(self) -> None:
-        self._timer = self.loop.call_later(self.head_seconds, self._give_up)
+        seconds = self.head_seconds
+        if self._is_one_too_many:
+            seconds = min(seconds, _CROWDED_SECONDS)
+        self._timer = self.loop.call_later(seconds, self._give_up)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -183,28 +256,55 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             self.transport.close()
 
+    def _start_body_timer(self) -> None:
+        self._body_began = self.loop.time()
+        self._body_timer = self.loop.call_later(self.body_seconds, self._look_at_body)
 
-def _refusal(more_headers: list[tuple[bytes, bytes]]) -> bytes:
-    error = HeadersTooLarge(
-        f"the request line and the headers exceed {BoundedProtocol.head_limit_bytes}"
-        " bytes"
-    )
-    document = {
-        "type": f"/errors#{error.code}",
-        "title": error.title,
-        "status": error.status,
-        "detail": error.detail,
-        "code": error.code,
-        "next_step": error.next_step,
-    }
-    body = json.dumps(document)
-    headers = [
-        *more_headers,
-        (b"content-type", b"application/problem+json"),
-        (b"content-length", str(len(body)).encode()),
-        (b"cache-control", b"no-store, private"),
-        (b"vary", b"*"),
-        (b"connection", b"close"),
-    ]
-    lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
-    return STATUS_LINE[error.status] + lines + b"\r\n" + body
+    def _stop_body_timer(self) -> None:
+        if self._body_timer is not None:
+            self._body_timer.cancel()
+            self._body_timer = None
+
+    def _look_at_body(self) -> None:
+        now = self.loop.time()
+        if self._is_our_turn():
+            self._body_began = now
+        seconds = self.body_seconds + self._body_bytes / self.body_bytes_a_second
+        left = self._body_began + seconds - now
+        if left > 0:
+            self._body_timer = self.loop.call_later(left, self._look_at_body)
+        else:
+            self._body_timer = None
+            self._end_body()
+
+    def _is_our_turn(self) -> bool:
+        """Whether the client waits for us to read on, or to answer what came before."""
+        is_asked = self.cycle.waiting_for_100_continue
+        return self.flow.read_paused or bool(self.pipeline) or is_asked
+
+    def _end_body(self) -> None:
+        if self.transport.is_closing():
+            return
+        has_answer = self.cycle.response_started
+        # As uvicorn does when a connection is lost.
+        self.cycle.disconnected = True
+        self.cycle.message_event.set()
+        self._error = BodyTooSlow("the body was not complete in time")
+        self._is_refused = True
+        if has_answer:
+            self.transport.close()
+        else:
+            self._answer_refusal()
+
+    def _is_crowded(self) -> bool:
+        return len(self.connections) > self.connection_limit
+
+    def _most_with_spare(self) -> int:
+        """A few more may say what they want: a probe must not take us for dead."""
+        return self.connection_limit + max(8, self.connection_limit // 20)
+
+    def _tell_of_crowd(self) -> None:
+        now = self.loop.time()
+        if now - BoundedProtocol.told_at >= _SECONDS_BETWEEN_LINES:
+            BoundedProtocol.told_at = now
+            _log.warning("too_many_connections", limit=self.connection_limit)

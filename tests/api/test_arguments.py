@@ -140,6 +140,34 @@ async def test_arguments_beyond_their_bounds_cost_nothing_and_are_told(
     assert await books(shop_server) == before
 
 
+@pytest.mark.parametrize(
+    ("query", "body"),
+    [
+        ("text=a&text=b", None),
+        ("text=a&text=a", None),
+        ("text=a&te%78t=b", None),
+        ("text=a", {"text": "b"}),
+        ("text=a", {"text": None}),
+    ],
+)
+async def test_an_argument_that_is_told_twice_costs_nothing(
+    shop: httpx.AsyncClient, shop_server: LiveServer, key: str, query: str, body: Any
+) -> None:
+    before = await books(shop_server)
+    for headers in ({}, bearer(key)):
+        path = f"/features/echo?{query}"
+        answer = await shop.request(
+            "POST" if body else "GET", path, json=body, headers=headers
+        )
+        assert refusal_of(answer) == REFUSED
+        assert answer.json()["field"] == "text"
+    assert await books(shop_server) == before
+    agreed = await shop.post(
+        "/features/echo?text=agreed", json={"text": "agreed"}, headers=bearer(key)
+    )
+    assert agreed.status_code == 200
+
+
 async def test_the_openapi_document_tells_what_an_argument_may_be(
     shop: httpx.AsyncClient,
 ) -> None:

@@ -123,6 +123,22 @@ async def test_the_page_is_found_wherever_the_app_is(
         await require_explained(http, answer.json())
 
 
+@ON_SQLITE
+async def test_every_problem_refers_to_the_page_in_the_same_way(
+    shop: httpx.AsyncClient,
+) -> None:
+    """A 402 comes from the paywall and the others from the edge; nobody can tell."""
+    for answer in (
+        await shop.get("/features/echo?text=a"),
+        await shop.post("/api/credits/add", json={"amount": 5}),
+        await shop.post("/api/credits/deduct", json={"feature": "echo"}),
+        await shop.put("/features/echo"),
+        await shop.get("/api/credits"),
+    ):
+        document = answer.json()
+        assert document["type"] == f"/errors#{document['code']}"
+
+
 @pytest.mark.parametrize("root_path", ["", "/proxy"])
 async def test_a_sub_app_of_a_sellers_refers_to_the_page_of_the_whole(
     settings: Settings, root_path: str

@@ -183,6 +183,11 @@ async def test_a_question_about_a_feature_is_not_a_call(
         | {"Origin": "https://x.example", "Access-Control-Request-Method": "GET"},
     )
     assert preflight.status_code == 200
-    assert (await shop.head(path, headers=bearer(key))).status_code in (200, 405)
+    for method in ("OPTIONS", "HEAD", "PUT", "DELETE", "TRACE"):
+        refused = await shop.request(method, path, headers=bearer(key))
+        assert refused.status_code == 405, method
+        assert refused.headers["allow"] == "GET, POST", method
+    refused = await shop.put("/api/keys", headers=bearer(key))
+    assert refused.headers["allow"] == "GET, POST", "of two routes"
     assert await credits_of(shop, key) == (10, 0)
     assert await count(shop_server, "usage_event") == 0

@@ -458,20 +458,27 @@ async def test_a_settlement_under_way_is_relayed_with_a_whole_address(
     assert state == "credited"
 
 
-@pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "head"])
-async def test_questions_about_a_route_are_served_for_nothing(
-    seller: Seller, method: str
+@pytest.mark.parametrize(
+    ("method", "status"), [("HEAD", 405), ("head", 405), ("OPTIONS", 204)]
+)
+@pytest.mark.parametrize("feature", ["report", "words", "sample"])
+async def test_no_paid_work_answers_a_question_about_a_route(
+    seller: Seller, method: str, status: int, feature: str
 ) -> None:
-    verdict = await seller.authorize(method=method)
-    assert (verdict["verdict"], verdict["hold"], verdict["price"]) == ("serve", None, 0)
-    assert verdict["customer"] is None
-    done = {"admission": verdict["admission"], "outcome": "served"}
-    told = await seller.ask("complete", **done)
-    assert told.json() == {
-        "headers": {"Credits-Charged": "0"},
-        "charged": 0,
-        "remaining": None,
-    }
+    """Nothing is priced for them, so a handler that ran would give its work away."""
+    for headers in ({}, seller.as_customer):
+        verdict = await seller.authorize(feature, method=method, headers=headers)
+        assert verdict == {
+            "verdict": "answer",
+            "status": status,
+            "headers": {
+                "allow": "GET, OPTIONS, POST",
+                "cache-control": "no-store, private",
+                "vary": "*",
+            },
+            "body_base64": "",
+        }
+    assert await seller.credits() == (10, 0)
 
 
 async def test_what_is_free_is_served_to_anybody(seller: Seller) -> None:
@@ -513,6 +520,76 @@ async def test_the_parameters_may_tell_the_quantity(seller: Seller) -> None:
     )
     assert (by_query["price"], by_body["price"]) == (0.75, 0.5)
     for verdict in (by_query, by_body):
+        done = {"admission": verdict["admission"], "outcome": "failed"}
+        await seller.ask("complete", **done)
+
+
+def _as_json(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+@pytest.mark.parametrize(
+    ("feature", "url", "body"),
+    [
+        ("copies", "/c?count=20&count=1", None),
+        ("copies", "/c?count=1&count=1", None),
+        ("copies", "/c?count=20&%63ount=1", None),
+        ("copies", "/c?count=20", '{"count": 1}'),
+        ("copies", "/c?count=20", '{"count": null}'),
+        ("copies", "/c?count=1&kind=a&kind=b", None),
+        ("words", "/c?words=a,b,c", '{"words": ["a"]}'),
+    ],
+)
+async def test_a_parameter_that_two_readers_may_read_in_two_ways_is_refused(
+    seller: Seller, feature: str, url: str, body: str | None
+) -> None:
+    """Priced by the last, served by the first: 20 were delivered and 1 was paid."""
+    more: dict[str, Any] = {"url": url, "headers": seller.as_customer}
+    if body is not None:
+        more["headers"] |= {"Content-Type": "Application/JSON"}
+        more |= {"method": "POST", "body_base64": _as_json(body)}
+    for quantity in ({}, {"quantity": 1}):
+        verdict = await seller.authorize(feature, **more, **quantity)
+        assert (verdict["verdict"], verdict["status"]) == ("answer", 422)
+        assert verdict["body"]["code"] == "invalid_request"
+        assert verdict["body"]["field"] in {"count", "kind", "words"}
+    assert await seller.credits() == (10, 0)
+
+
+@pytest.mark.parametrize(
+    ("url", "field"),
+    [
+        ("/c?count=x", "count"),
+        ("/c?count=1e0", "count"),
+        ("/c?count=1&kind=ABC", "kind"),
+        ("/c?count=31", "count"),
+    ],
+)
+async def test_arguments_that_no_call_may_have_are_refused_before_their_price(
+    seller: Seller, url: str, field: str
+) -> None:
+    verdict = await seller.authorize("copies", url=url)
+    assert (verdict["verdict"], verdict["status"]) == ("answer", 422)
+    assert verdict["body"]["code"] == "invalid_request"
+    assert verdict["body"]["field"] == field
+
+
+async def test_an_admission_tells_the_quantity_that_was_priced(seller: Seller) -> None:
+    """A server that serves as many serves what was paid, however it reads the call."""
+    found = [
+        await seller.admitted("copies", url="/c?count=%33&kind=ab&mine=1&mine=2"),
+        await seller.admitted("words", url="/w?words=a,b&words=c"),
+        await seller.admitted("page", quantity="2.5"),
+        await seller.admitted("report"),
+    ]
+    assert [one["quantity"] for one in found] == [3, 3, 2.5, 1]
+    same = await seller.admitted(
+        "copies",
+        method="POST",
+        url="/c?count=3",
+        body_sha256=hashlib.sha256(b"elsewhere").hexdigest(),
+    )
+    for verdict in (*found, same):
         done = {"admission": verdict["admission"], "outcome": "failed"}
         await seller.ask("complete", **done)
 

@@ -333,6 +333,7 @@ async def test_a_prefix_stands_before_all_our_paths(open_shop: OpenShop) -> None
     assert mine.json()["credits"] == 10
     assert (await shop.http.get("/billing/livez")).json() == {"alive": True}
     unpaid = (await shop.anybody.get("/report")).json()
+    assert unpaid["type"] == f"/billing/errors#{unpaid['code']}"
     assert unpaid["topup_url"] == f"{shop.server.url}/billing/api/credits/add"
     assert (await shop.http.post(unpaid["topup_url"], json={"amount": 1})).status_code
     offered = await shop.anybody.get("/billing/api/credits")

@@ -18,11 +18,15 @@ from fastapi import (
 )
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from sqlalchemy import update
+from starlette.datastructures import FormData
 
 from tallystick import paid
+from tallystick.api.errors import InvalidRequest
+from tallystick.api.parameters import parameters_of
+from tallystick.catalog.load import load_catalog
 from tallystick.credits.models import Hold
 from tallystick.paywall.models import StoredAnswer
-from tests.embed.conftest import OpenShop, Shop
+from tests.embed.conftest import CATALOG, OpenShop, Shop
 
 REPORT = [Depends(paid("report"))]
 
@@ -357,6 +361,58 @@ async def test_the_quantity_may_be_computed_from_the_request(
     refused = await shop.http.post("/text", json={"text": "forbidden"})
     assert refused.status_code == 400
     assert await shop.credits() == (Decimal("5.25"), 0)
+
+
+async def test_a_quantity_that_is_told_twice_is_refused_before_it_is_priced(
+    open_shop: OpenShop,
+) -> None:
+    """Priced by one value and served by the other would be twenty for one."""
+    app, runs = FastAPI(), []
+    copies = [Depends(paid("copies"))]
+
+    @app.get("/copies", dependencies=copies)
+    async def by_query(request: Request) -> None:
+        runs.append(request.query_params["count"])
+
+    @app.post("/json", dependencies=copies)
+    async def by_body(count: Annotated[int, Body(embed=True)]) -> int:
+        return count
+
+    @app.get("/path/{count}", dependencies=copies)
+    async def by_path(count: int) -> int:
+        return count
+
+    shop = await open_shop(app)
+    as_json = {"Content-Type": "Application/JSON"}
+    for answer in (
+        await shop.http.get("/copies?count=20&count=1"),
+        await shop.http.post("/json?count=1", content='{"count":20}', headers=as_json),
+        await shop.http.get("/path/20?count=1"),
+    ):
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+        assert answer.json()["field"] == "count"
+    assert await shop.credits() == (10, 0)
+    assert runs == []
+    for answer in (
+        await shop.http.post("/json?count=4", content='{"count":4}', headers=as_json),
+        await shop.http.get("/path/4?kind=a&mine=1&mine=2"),
+    ):
+        assert (answer.status_code, answer.json()) == (200, 4)
+    assert await shop.credits() == (8, 0)
+
+
+@pytest.mark.parametrize("query", [b"count=1", b""])
+async def test_the_fields_of_a_form_are_parameters_as_well(query: bytes) -> None:
+    """FastAPI has read the form before we see it, if its optional reader is there."""
+    feature = load_catalog(CATALOG).feature("copies")
+    scope = {"type": "http", "headers": [], "query_string": query, "path_params": {}}
+    request = Request(scope)
+    request._form = FormData([("count", "20"), ("mine", "a")])
+    if query:
+        with pytest.raises(InvalidRequest, match="'count' is told twice"):
+            await parameters_of(request, feature)
+    else:
+        assert (await parameters_of(request, feature))["count"] == "20"
 
 
 async def test_the_catalog_may_tell_where_the_quantity_is(open_shop: OpenShop) -> None:

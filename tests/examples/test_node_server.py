@@ -126,11 +126,31 @@ async def test_what_fails_or_makes_no_sense_costs_nothing(
             "invalid_quantity",
         )
         assert (await anybody.get("/other")).status_code == 404
-        assert (await anybody.head("/fortunes?count=1")).status_code == 200
         unpaid = await anybody.get("/fortunes?count=1")
         assert unpaid.json()["accepts"][0]["resource"] == f"{node_server}/fortunes"
         await tallystick.stop()
         assert (await anybody.get("/fortunes?count=1")).status_code == 503
+
+
+async def test_no_way_of_asking_gets_a_fortune_for_nothing(node_server: str) -> None:
+    """It asks nothing about a method that it does not sell, and tells no fortune."""
+    async with httpx.AsyncClient(base_url=node_server, timeout=60) as anybody:
+        for method in ("OPTIONS", "HEAD", "POST", "PUT", "DELETE", "PATCH"):
+            answer = await anybody.request(method, "/fortunes?count=5")
+            assert (answer.status_code, answer.content) == (405, b""), method
+            assert answer.headers["allow"] == "GET"
+
+
+@pytest.mark.parametrize("query", ["count=20&count=1", "count=1&count=20"])
+async def test_as_many_fortunes_are_told_as_are_paid(
+    node_server: str, buyer: Buyer, query: str
+) -> None:
+    """Node reads the first of two, Python the last: 20 were told and 1 was paid."""
+    client = buyer.client(node_server)
+    refused = await client.get(f"/fortunes?{query}")
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")
+    told = await client.get("/fortunes?count=%31")
+    assert (len(told.json()), told.headers["credits-charged"]) == (1, "0.5")
 
 
 def test_the_example_stays_short() -> None:

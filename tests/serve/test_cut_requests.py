@@ -212,6 +212,22 @@ async def test_requests_that_come_byte_by_byte_are_served_and_charged_once(
     assert (CALLS["bytesget"], CALLS["bytespost"]) == (1, 2)
 
 
+@pytest.mark.parametrize("blanks", [" ", "\t", " \t \t"])
+async def test_blanks_around_a_header_are_none_of_its_value(
+    served: LiveServer, key: str, chain: LocalChain, blanks: str
+) -> None:
+    """RFC 9110, 5.5: they are excluded before a field is evaluated."""
+    path = f"{PATH}?text=blanks"
+    payer = await funded(chain)
+    async with httpx.AsyncClient(base_url=served.url, timeout=20) as http:
+        paid = sign(payer, await offer_of(http, path)).headers
+    for headers in ({"Authorization": f"Bearer {key}"}, {"X-API-Key": key}, paid):
+        [(name, value)] = headers.items()
+        request = head("GET", path, **{name: f"{blanks}{value}{blanks}"})
+        status, body = await exchange(served, request)
+        assert status == 200, body
+
+
 @pytest.mark.parametrize(
     "rest",
     [

@@ -2,70 +2,22 @@
 
 import json
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
+from tests.serve.served import (
+    END,
+    GET,
+    Served,
+    read_all,
+    read_answers,
+    read_until,
+    serving,
+)
+
 LIMIT = 16 * 1024
-GET = b"GET /one HTTP/1.1\r\nHost: a\r\n"
-END = b"\r\n"
-
-
-@dataclass
-class Served:
-    port: int
-    pid: int
-
-    @contextmanager
-    def connection(self) -> Iterator[socket.socket]:
-        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as peer:
-            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            yield peer
-
-    def exchange(self, *pieces: bytes, answers: int = 1) -> bytes:
-        """Send everything, then read so many answers, or all until the end."""
-        with self.connection() as peer:
-            for piece in pieces:
-                peer.sendall(piece)
-            return read_answers(peer, answers)
-
-    def resident_bytes(self) -> int:
-        words = Path(f"/proc/{self.pid}/status").read_text()
-        return int(words.split("VmHWM:")[1].split()[0]) * 1024
-
-
-def read_all(peer: socket.socket) -> bytes:
-    return b"".join(iter(lambda: peer.recv(65536), b""))
-
-
-def read_answers(peer: socket.socket, count: int) -> bytes:
-    found, end = b"", 0
-    for _ in range(count):
-        while (body := found.find(b"\r\n\r\n", end) + 4) < 4:
-            more = peer.recv(65536)
-            if not more:
-                return found
-            found += more
-        length = found[end:body].lower().split(b"content-length: ")[1].split()[0]
-        end = body + int(length)
-        while len(found) < end:
-            found += peer.recv(65536)
-    return found
-
-
-def read_until(peer: socket.socket, words: bytes) -> bytes:
-    found = b""
-    while words not in found:
-        more = peer.recv(65536)
-        assert more, found
-        found += more
-    return found
 
 
 def padded(size: int, start: bytes = GET) -> bytes:
@@ -78,25 +30,9 @@ def status_lines(answer: bytes) -> int:
     return answer.count(b"HTTP/1.1 ")
 
 
-@contextmanager
-def _serving(head_seconds: float) -> Iterator[Served]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-        number = listener.fileno()
-        program = [sys.executable, str(Path(__file__).with_name("echo.py"))]
-        process = subprocess.Popen(
-            [*program, str(number), str(head_seconds)], pass_fds=[number]
-        )
-    try:
-        yield Served(port, process.pid)
-    finally:
-        process.terminate()
-        process.wait(15)
-
-
 @pytest.fixture(scope="module")
 def served() -> Iterator[Served]:
-    with _serving(10) as one:
+    with serving() as one:
         assert b" 200 " in one.exchange(GET + END)
         yield one
 
@@ -304,7 +240,7 @@ def _drip(peer: socket.socket, words: Callable[[int], bytes]) -> float:
 
 
 def test_a_head_that_takes_too_long_ends_the_connection() -> None:
-    with _serving(0.6) as quick:
+    with serving(head_seconds=0.6) as quick:
         with quick.connection() as silent, quick.connection() as slow:
             assert 0.5 < _drip(slow, lambda turn: GET if turn == 0 else b"a") < 3
             assert read_all(silent) == b""

@@ -69,9 +69,11 @@ def root_of(scope: Scope) -> str:
     return str(scope.get(ROOT, scope.get("root_path", "")))
 
 
-def challenge_answer(challenge: Challenge) -> Response:
-    """The 402 of a challenge."""
-    return Problem(dict(challenge.body), 402, {**NO_STORE, **challenge.headers})
+def challenge_answer(challenge: Challenge, api_prefix: str) -> Response:
+    """The 402 of a challenge; ``api_prefix`` as ``problem`` has it."""
+    page = f"{api_prefix}/errors#{challenge.body['code']}"
+    document = {**challenge.body, "type": page}
+    return Problem(document, 402, {**NO_STORE, **challenge.headers})
 
 
 def replayed(answer: Answer) -> Response:

@@ -30,6 +30,17 @@ def read_arguments(feature: Feature, given: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def check_told(feature: Feature, given: dict[str, Any]) -> None:
+    """Refuse what another server was told and no call may say.
+
+    That server may have parameters in its path, in a form or of its own, so what is
+    missing or undeclared is its own matter. Raises ``InvalidRequest``.
+    """
+    for name, parameter in feature.parameters.items():
+        if name in given:
+            _read(name, parameter, given[name])
+
+
 def _read(name: str, parameter: Parameter, value: Any) -> Any:
     match parameter.type:
         case "integer":

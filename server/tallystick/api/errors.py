@@ -1,15 +1,16 @@
 """What the edge itself refuses, and how every error becomes a problem document."""
 
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from tallystick.api.answers import (
     Problem,
@@ -68,7 +69,8 @@ class MethodNotAllowed(BadInput):
     next_step = "Use a method that the Allow header names."
 
     def __init__(self, allowed: Iterable[str]) -> None:
-        super().__init__("this path does not take this method", allow=list(allowed))
+        found = sorted(set(allowed))
+        super().__init__("this path does not take this method", allow=found)
 
 
 class TwoIdentities(BadInput):
@@ -155,11 +157,11 @@ class Answered(Exception):
         self.verdict = verdict
 
 
-def _answered(_request: Request, outcome: Exception) -> Response:
+def _answered(api_prefix: str, request: Request, outcome: Exception) -> Response:
     assert isinstance(outcome, Answered)
     if isinstance(outcome.verdict, Replay):
         return replayed(outcome.verdict.answer)
-    return challenge_answer(outcome.verdict)
+    return challenge_answer(outcome.verdict, root_of(request.scope) + api_prefix)
 
 
 def _known(api_prefix: str, request: Request, error: Exception) -> Response:
@@ -185,13 +187,18 @@ def _http(request: Request, error: Exception) -> Response:
     if error.status_code == HTTPStatus.NOT_FOUND:
         return _known("", request, UnknownRoute("there is nothing at this path"))
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = (error.headers or {}).get("Allow", "")
-        found = re.findall("[A-Z]+", allowed)
-        return _known("", request, MethodNotAllowed(found))
+        return _known("", request, MethodNotAllowed(_allowed(request)))
     phrase = HTTPStatus(error.status_code).phrase
     code = phrase.lower().replace(" ", "_").replace("-", "_")
     document = {"title": phrase, "status": error.status_code, "code": code}
     return Problem(document, error.status_code, {**NO_STORE, **(error.headers or {})})
+
+
+def _allowed(request: Request) -> Iterator[str]:
+    """Every method of the path: each route of it knows its own ones only."""
+    for route in iter_route_contexts(request.app.routes):
+        if route.matches(request.scope)[0] is Match.PARTIAL:
+            yield from route.methods or ()
 
 
 def _unforeseen(request: Request, error: Exception) -> Response:
@@ -201,7 +208,7 @@ def _unforeseen(request: Request, error: Exception) -> Response:
 
 def install_error_answers(app: FastAPI, api_prefix: str = "") -> None:
     """Answer our errors in our form; a handler that the seller has for them stays."""
-    app.add_exception_handler(Answered, _answered)
+    app.add_exception_handler(Answered, partial(_answered, api_prefix))
     known = partial(_known, api_prefix)
     app.exception_handlers.setdefault(TallystickError, known)
 

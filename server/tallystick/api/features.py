@@ -1,6 +1,7 @@
 """``ANY /features/{slug}``: the priced features of the running catalog."""
 
 import importlib
+from http import HTTPMethod
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -10,13 +11,14 @@ from tallystick.api.answers import ExactJson
 from tallystick.api.arguments import read_arguments
 from tallystick.api.errors import MethodNotAllowed
 from tallystick.api.paid import Paid
+from tallystick.api.parameters import parameters_of
 from tallystick.api.passage import Handler, gate_of, running_of
-from tallystick.api.priced import parameters_of
 from tallystick.catalog.models import Feature
 from tallystick.kernel.errors import NotFound
 
 router = APIRouter(tags=["features"])
-_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+# All of them, because only the feature knows which of them to refuse.
+_METHODS = [one.value for one in HTTPMethod]
 
 
 class NoHandler(NotFound):

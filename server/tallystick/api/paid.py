@@ -15,8 +15,9 @@ from starlette.requests import HTTPConnection
 from tallystick.api.asked import LARGEST_PRICED_BODY_BYTES, asked_of
 from tallystick.api.errors import Answered, PaidTwice, PaidWebSocket
 from tallystick.api.heartbeat import Heartbeat
+from tallystick.api.parameters import parameters_of
 from tallystick.api.passage import Admission, passage_of, running_of
-from tallystick.api.priced import UNPRICED_METHODS, admit_asked, parameters_of
+from tallystick.api.priced import UNPRICED_METHODS, admit_asked
 from tallystick.api.valid_call import require_valid
 from tallystick.catalog.models import Feature
 from tallystick.catalog.quantity import quantity_of

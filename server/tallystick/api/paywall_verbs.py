@@ -11,6 +11,7 @@ answer to relay, what is wrong with the question itself as an error.
 
 import base64
 from decimal import Decimal
+from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request
@@ -37,6 +38,8 @@ from tallystick.api.relayed import (
     header_list,
     units_of,
 )
+from tallystick.catalog.models import Feature
+from tallystick.catalog.quantity import read_quantity
 from tallystick.credits.errors import HoldAlreadySettled
 from tallystick.credits.models import HoldState
 from tallystick.kernel import json
@@ -105,22 +108,19 @@ async def authorize(
     feature = gate.catalog().feature(relayed.feature)
     asked = asked_by(gate, relayed)
     if asked.method in UNPRICED_METHODS:
-        return _to_serve(gate, Serve(usage=None, hold_id=None))
+        return _to_relay(_about(feature, asked.method))
     try:
+        units = units_of(feature, relayed)
         verdict = await admit_asked(
-            running_of(request),
-            asked,
-            feature,
-            units_of(feature, relayed),
-            may_be_foreign=True,
+            running_of(request), asked, feature, units, may_be_foreign=True
         )
     except TallystickError as refusal:
         return _to_relay(problem(refusal, gate.api_url))
     if isinstance(verdict, Serve):
-        return _to_serve(gate, verdict)
+        return _to_serve(gate, verdict, read_quantity(feature, units))
     if isinstance(verdict, Replay):
         return _to_relay(replayed(verdict.answer))
-    return _to_relay(challenge_answer(verdict))
+    return _to_relay(challenge_answer(verdict, gate.api_url))
 
 
 @router.post("/complete", openapi_extra=body_schema(Completion))
@@ -150,13 +150,27 @@ async def extend(
     return ExactJson({"expires_in_seconds": gate.hold_seconds}, headers=NO_STORE)
 
 
-def _to_serve(gate: Gate, serve: Serve) -> Response:
+def _about(feature: Feature, method: str) -> Response:
+    """The answer to a question about a route, which is free: so no work may answer it.
+
+    OPTIONS is told the methods (RFC 9110, 9.3.7). HEAD is none of them, because the
+    headers of a paid answer are a part of it.
+    """
+    status = HTTPStatus.NO_CONTENT
+    if method == "HEAD":
+        status = HTTPStatus.METHOD_NOT_ALLOWED
+    allowed = ", ".join(sorted({*feature.methods, "OPTIONS"}))
+    return Response(None, status, {**NO_STORE, "Allow": allowed})
+
+
+def _to_serve(gate: Gate, serve: Serve, quantity: Decimal) -> Response:
     hold_id, usage = serve.hold_id, serve.usage
     document = {
         "verdict": "serve",
         "admission": seal_admission(gate.seal, serve),
         "hold": None if hold_id is None else encode_id("hld", hold_id),
         "customer": None if usage is None else encode_id("cus", usage.customer_id),
+        "quantity": quantity,
         "price": to_decimal(serve.price),
         "expires_in_seconds": None if hold_id is None else gate.hold_seconds,
     }

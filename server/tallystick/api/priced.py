@@ -1,15 +1,9 @@
 """From a request for a feature to the paywall's verdict."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
 
-from fastapi import Request
-from starlette.datastructures import Headers, QueryParams
-
-from tallystick.api.asked import LARGEST_PRICED_BODY_BYTES, Asked
-from tallystick.api.bodies import bounded_body, read_json
+from tallystick.api.asked import Asked
 from tallystick.api.identify import Caller, identify_or_challenge
 from tallystick.api.passage import Running
 from tallystick.catalog.models import Feature
@@ -24,42 +18,6 @@ from tallystick.x402.errors import PaymentRejected
 
 UNPRICED_METHODS = frozenset({"OPTIONS", "HEAD"})
 """A question about a resource is not its use."""
-
-
-async def parameters_of(request: Request, feature: Feature) -> dict[str, Any]:
-    """The call's parameters: those of the path, the query and a JSON body."""
-    body = b""
-    if is_json(request.headers):
-        body = await bounded_body(request, LARGEST_PRICED_BODY_BYTES)
-    found = told_parameters(feature, request.query_params, body)
-    return found | dict(request.path_params)
-
-
-def is_json(headers: Headers) -> bool:
-    """Whether the body calls itself JSON."""
-    return "json" in headers.get("content-type", "")
-
-
-def told_parameters(
-    feature: Feature, query: QueryParams, json_body: bytes
-) -> dict[str, Any]:
-    """The parameters in a query and a JSON body; raises ``InvalidRequest``."""
-    found: dict[str, Any] = {}
-    for name in query:
-        values = query.getlist(name)
-        found[name] = _items(values) if _is_list(feature, name) else values[-1]
-    body = read_json(json_body or b"{}")
-    if isinstance(body, Mapping):
-        found.update(body)
-    return found
-
-
-def _is_list(feature: Feature, name: str) -> bool:
-    return name in feature.parameters and feature.parameters[name].type == "list"
-
-
-def _items(values: list[str]) -> list[str]:
-    return [item for value in values for item in value.split(",") if item]
 
 
 async def admit_asked(

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
-from tallystick.api.answers import ExactJson, challenge_answer
+from tallystick.api.answers import ExactJson, challenge_answer, root_of
 from tallystick.api.asked import Asked, asked_of
 from tallystick.api.bodies import Body, Number, body_schema, json_body
 from tallystick.api.errors import InvalidRequest
@@ -52,7 +52,8 @@ async def add_credits(
         order = Order(offers, caller_id, wait_ms, asked.idempotency_key())
         bought = await buy(gate, order, payload)
     except (PaymentRequired, PaymentRejected) as refusal:
-        return challenge_answer(_challenge(gate, offers, refusal, asked.url))
+        answer = _challenge(gate, offers, refusal, asked.url)
+        return challenge_answer(answer, root_of(request.scope) + gate.api_prefix)
     return _receipt(bought, payload.version)
 
 

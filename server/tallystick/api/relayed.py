@@ -11,10 +11,11 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import Field
 from starlette.datastructures import Headers, QueryParams
 
+from tallystick.api.arguments import check_told
 from tallystick.api.asked import Asked, sign_in_path
 from tallystick.api.bodies import Body
 from tallystick.api.errors import InvalidRequest
-from tallystick.api.priced import is_json, told_parameters
+from tallystick.api.parameters import is_json, told_parameters
 from tallystick.catalog.models import Feature
 from tallystick.catalog.quantity import quantity_of
 from tallystick.paywall.gate import Gate
@@ -63,15 +64,17 @@ def asked_by(gate: Gate, relayed: Relayed) -> Asked:
 def units_of(feature: Feature, relayed: Relayed) -> Decimal | int:
     """How many units it is about, told outright or read from its parameters.
 
-    Raises ``InvalidQuantity`` or ``InvalidRequest``.
+    Raises ``InvalidQuantity``, or ``InvalidRequest`` for a parameter that is wrong.
     """
-    if relayed.quantity is not None:
-        return relayed.quantity
     query = QueryParams(_url_parts(relayed.url).query)
     json_body = b""
     if relayed.body_base64 is not None and is_json(_headers(relayed.headers)):
         json_body = from_base64(relayed.body_base64, "body_base64")
-    return quantity_of(feature, told_parameters(feature, query, json_body))
+    told = told_parameters(feature, query, json_body)
+    check_told(feature, told)
+    if relayed.quantity is not None:
+        return relayed.quantity
+    return quantity_of(feature, told)
 
 
 def from_base64(text: str, field: str) -> bytes:
@@ -104,7 +107,7 @@ def _url_parts(url: str) -> SplitResult:
 
 def _headers(headers: HeaderValues) -> Headers:
     pairs = [
-        (name.lower().encode("ascii"), value.encode("latin-1"))
+        (name.lower().encode("ascii"), value.strip(" \t").encode("latin-1"))
         for name, value in header_list(headers)
     ]
     return Headers(raw=pairs)

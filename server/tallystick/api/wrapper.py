@@ -9,7 +9,7 @@ would charge too early for streams, and too late for headers.
 """
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -45,6 +45,7 @@ class PaidResponses:
         body = BodyDigest(receive)
         passage = Passage(self._state, body)
         scope[PASSAGE] = passage
+        scope["headers"] = _trimmed(scope["headers"])
         scope[ROOT] = scope.get("root_path", "")
         outgoing = _Outgoing(passage, send, self._work, root_of(scope))
         try:
@@ -53,6 +54,11 @@ class PaidResponses:
             await outgoing.abandon()
             raise
         await outgoing.end()
+
+
+def _trimmed(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Blanks around a value are none of it (RFC 9110, 5.5); a server may leave them."""
+    return [(name, value.strip(b" \t")) for name, value in headers]
 
 
 class _Outgoing:

@@ -48,6 +48,7 @@ def challenge(
 ) -> Challenge:
     """The answer for a refusal: problem document, offers and, if wanted, a sign-in.
 
+    Its ``type`` is the edge's to add, which knows where our page of errors is.
     A server that takes no payments offers none, and says so.
     """
     if not gate.rail.takes_payments:
@@ -78,7 +79,6 @@ def _problem(
     catalog: Catalog, api_url: str, refusal: TallystickError
 ) -> dict[str, Any]:
     problem: dict[str, Any] = {
-        "type": f"{api_url}/errors#{refusal.code}",
         "title": refusal.title,
         "status": 402,
         "detail": refusal.detail,
