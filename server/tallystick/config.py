@@ -140,9 +140,7 @@ class _Misspelt(PydanticBaseSettingsSource):
     A payee or a relayer that was misspelt would be missed only when money is.
     """
 
-    def get_field_value(
-        self, field: FieldInfo, name: str
-    ) -> tuple[Any, str, bool]:  # its signature
+    def get_field_value(self, field: FieldInfo, name: str) -> tuple[Any, str, bool]:
         """Nothing for any field that there is."""
         return None, name, False
 
@@ -181,10 +179,9 @@ def _problem(name: str, fault: Any) -> str:
         close = get_close_matches(name.lower(), Settings.model_fields, 1)
         variable = f"{_PREFIX}{name}".upper()
         if variable in {one.upper() for one in os.environ}:
-            meant = (
-                f"did you mean {_PREFIX.upper()}{close[0].upper()}?" if close else ""
-            )
-            return f"there is no setting {variable}: {meant or 'unset it.'}"
+            similar = f"{_PREFIX}{close[0]}".upper() if close else ""
+            meant = f"did you mean {similar}?" if similar else "unset it."
+            return f"there is no setting {variable}: {meant}"
         meant = f"did you mean {close[0]}?" if close else "remove it."
         return f"{_FILE}: there is no setting {redact_text(name)}: {meant}"
     words = fault["msg"].removeprefix("Input ")
