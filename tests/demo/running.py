@@ -28,7 +28,7 @@ class Demo:
         self.stderr = (self.folder / "stderr").open("wb")
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-c", "from tallystick.cli import main; main()"),
+                *(sys.executable, "-c", "from tallystick.program import main; main()"),
                 *("demo", *self.options),
             ],
             stdout=subprocess.PIPE,

@@ -1,8 +1,10 @@
 """However the demo ends, nothing that it started outlives it."""
 
 import os
+import re
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,6 +56,22 @@ def test_no_process_outlives_a_demo_that_is_ended_halfway(
     if exit_code > 0:
         assert not list(tmp_path.glob("tallystick-demo-*"))
         assert "Traceback" not in demo.told
+
+
+@pytest.mark.parametrize("library", ["pydantic_core", "cytoolz", "uvloop|httptools"])
+def test_a_demo_interrupted_while_it_loads_ends_without_a_word(
+    tmp_path: Path, library: str
+) -> None:
+    """An impatient Ctrl-C in the first second was answered with a traceback."""
+    with Demo(tmp_path) as demo:
+        maps = Path(f"/proc/{demo.process.pid}/maps")
+        while not re.search(library, maps.read_text()):
+            time.sleep(0.005)
+            assert demo.process.poll() is None
+        demo.process.send_signal(signal.SIGINT)
+        assert demo.exit_code() == 130
+        assert demo.out.read() == b""
+        assert demo.told == ""
 
 
 def test_a_demo_interrupted_while_the_stage_is_set_leaves_nothing(

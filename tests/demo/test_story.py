@@ -100,7 +100,15 @@ def test_what_is_kept_can_be_used_until_it_is_stopped(tmp_path: Path) -> None:
             check=True,
             text=True,
         ).stdout
-        assert json.loads(paid)["payment"]["amount"] == "0"
+        first, *others = [json.loads(line) for line in paid.splitlines()]
+        # What the README says of these three calls.
+        assert "has $20.00 and no credits yet" in "".join(lines)
+        assert first["payment"]["amount"] == first["signed"][0]["amount"] == "1000000"
+        assert first["payment"]["transaction"].startswith("0x")
+        assert [one["payment"]["amount"] for one in others] == ["0", "0"]
+        assert all(one["payment"]["transaction"] == "" for one in others)
+        remaining = [one["headers"]["credits-remaining"] for one in (first, *others)]
+        assert remaining == ["9", "8", "7"]
         told = "".join(lines)
         assert "invalid_exact_evm_payload_signature" in told
         assert "payment_already_settled" in told

@@ -39,6 +39,8 @@ class Stage:
     http: httpx.AsyncClient
     pay_to: Wallet
     buyers: tuple[Wallet, Wallet]
+    newcomer: Wallet
+    """Has as many dollars as a buyer, and no part in the story: for who tries it."""
     tokens: list[bytes]
 
     @property
@@ -61,7 +63,8 @@ async def set_stage() -> AsyncIterator[Stage]:
         folder = Path(stack.enter_context(temporary))
         # Base has a block every two seconds; one a second keeps the demo short.
         local = await stack.enter_async_context(LocalChain(block_time=1))
-        pay_to, buyers = Wallet.new(), (Wallet.new(), Wallet.new())
+        pay_to, newcomer = Wallet.new(), Wallet.new()
+        buyers = (Wallet.new(), Wallet.new())
         settings = _settings(folder, local, pay_to)
         url = settings["TALLYSTICK_PUBLIC_URL"]
         serving = child(
@@ -74,11 +77,22 @@ async def set_stage() -> AsyncIterator[Stage]:
         http = await stack.enter_async_context(
             httpx.AsyncClient(base_url=url, trust_env=False, timeout=60)
         )
-        for buyer in buyers:
+        for buyer in (*buyers, newcomer):
             await local.mint(buyer.address, _POCKET_MONEY)
         tokens = await plant_tokens(local, [one.address for one in buyers])
         await _until_ready(server, http)
-        yield Stage(folder, local, url, settings, server, http, pay_to, buyers, tokens)
+        yield Stage(
+            folder=folder,
+            local=local,
+            url=url,
+            settings=settings,
+            server=server,
+            http=http,
+            pay_to=pay_to,
+            buyers=buyers,
+            newcomer=newcomer,
+            tokens=tokens,
+        )
 
 
 def _settings(folder: Path, local: LocalChain, pay_to: Wallet) -> dict[str, str]:

@@ -14,6 +14,7 @@ from tallystick.demo.stage import Stage
 from tallystick.demo.telling import Record, Teller
 from tallystick.demo.tricks import Tricks
 from tallystick.kernel import json
+from tallystick.kernel.money import UsdcAtomic, format_usdc
 from tallystick.x402.keccak import checksum_address
 
 
@@ -80,7 +81,7 @@ async def _tell_stage(stage: Stage, teller: Teller) -> Decimal:
 async def keep_open(stage: Stage, teller: Teller, key: str) -> None:
     """Leave everything running until Ctrl-C; raises ``StoryBroke`` if the server ends."""
     report = f"{stage.url}/features/ai_analyst?address={stage.pay_to.shown}"
-    pay = [sys.executable, str(FOLDER / "pay.py"), report]
+    pay = [sys.executable, str(FOLDER / "pay.py"), report, "--repeat", "3"]
     curl = ["curl", "-i", "-H", f"Authorization: Bearer {key}", report]
     teller.act("Everything keeps running until Ctrl-C")
     teller.line("API", f"{stage.url}/docs")
@@ -89,8 +90,9 @@ async def keep_open(stage: Stage, teller: Teller, key: str) -> None:
     teller.line("log", str(stage.server.log))
     teller.act("Spend credits with the first buyer's key:")
     teller.plain(shlex.join(curl))
-    teller.act("Pay with the first buyer's wallet:")
-    teller.plain(f"BUYER_KEY={stage.buyers[0].private_key} {shlex.join(pay)}")
+    dollars = format_usdc(UsdcAtomic(await stage.usdc_of(stage.newcomer)))
+    teller.act(f"Buy with a wallet that has {dollars} and no credits yet:")
+    teller.plain(f"BUYER_KEY={stage.newcomer.private_key} {shlex.join(pay)}")
     try:
         await stage.server.ended()
     except asyncio.CancelledError:
