@@ -17,6 +17,7 @@ from fastapi import (
     Request,
 )
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from pydantic import BaseModel
 from sqlalchemy import update
 from starlette.datastructures import FormData
 
@@ -399,6 +400,32 @@ async def test_a_quantity_that_is_told_twice_is_refused_before_it_is_priced(
     ):
         assert (answer.status_code, answer.json()) == (200, 4)
     assert await shop.credits() == (8, 0)
+
+
+async def test_a_quantity_is_priced_as_the_route_reads_it(open_shop: OpenShop) -> None:
+    """Told where the route does not look, it would pay for one and get the default."""
+    app = FastAPI()
+    copies = [Depends(paid("copies"))]
+
+    class Order(BaseModel):
+        count: int = 8
+
+    @app.post("/query", dependencies=copies)
+    async def by_query(count: int = 8) -> int:
+        return count
+
+    @app.post("/json", dependencies=copies)
+    async def by_body(order: Order) -> int:
+        return order.count
+
+    shop = await open_shop(app)
+    for path, body in (("/query", {"count": 1}), ("/json?count=1", {})):
+        answer = await shop.http.post(path, json=body)
+        assert (answer.json(), charged(answer)[0]) == (8, "2")
+    answer = await shop.http.post("/query?count=2")
+    assert (answer.json(), charged(answer)) == (2, ("0.5", "5.5"))
+    answer = await shop.http.post("/json", json={"count": 4})
+    assert (answer.json(), charged(answer)) == (4, ("1", "4.5"))
 
 
 @pytest.mark.parametrize("query", [b"count=1", b""])

@@ -5,11 +5,12 @@ The dependency admits the request; the ASGI wrapper captures or releases
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
 from fastapi import Request
+from pydantic import BaseModel
 from starlette.requests import HTTPConnection
 
 from tallystick.api.asked import LARGEST_PRICED_BODY_BYTES, asked_of
@@ -51,15 +52,14 @@ class Paid:
             raise PaidTwice(self.feature)
         if connection.method in UNPRICED_METHODS:
             return Serve(usage=None, hold_id=None)
-        if self._is_sellers:
-            await require_valid(connection)
+        read = await require_valid(connection) if self._is_sellers else {}
         feature = running.gate.catalog().feature(self.feature)
         asked = await asked_of(connection, self._largest_body_bytes)
         verdict = await admit_asked(
             running,
             asked,
             feature,
-            await self._units(connection, feature),
+            await self._units(connection, feature, read),
             may_be_foreign=self._is_sellers,
         )
         if not isinstance(verdict, Serve):
@@ -68,13 +68,36 @@ class Paid:
         passage.admission = Admission(running.gate, verdict, beat)
         return verdict
 
-    async def _units(self, request: Request, feature: Feature) -> Any:
+    async def _units(
+        self, request: Request, feature: Feature, read: Mapping[str, Any]
+    ) -> Any:
         if self._quantity is None:
-            return quantity_of(feature, await parameters_of(request, feature))
+            told = await parameters_of(request, feature)
+            return quantity_of(feature, told | _counted_as_read(feature, told, read))
         if not callable(self._quantity):
             return self._quantity
         units = self._quantity(request)
         return await units if inspect.isawaitable(units) else units
+
+
+def _counted_as_read(
+    feature: Feature, told: Mapping[str, Any], read: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the route itself reads as the quantity, if it says so.
+
+    A number may be told in a place that the route does not look at, or be left out
+    where the route has a default: it must not be priced as something else than is used.
+    """
+    name = feature.quantity_from
+    if name is None or (feature.parameters[name].type == "list" and name in told):
+        return {}
+    values = [read[name]] if name in read else []
+    values += [getattr(one, name) for one in read.values() if _has(one, name)]
+    return {name: values[0]} if values and values[0] is not None else {}
+
+
+def _has(value: Any, name: str) -> bool:
+    return isinstance(value, BaseModel) and name in type(value).model_fields
 
 
 def paid(

@@ -22,8 +22,8 @@ _JSON = re.compile(r"application/([^;\s]+\+)?json\s*(;|$)", re.IGNORECASE)
 """What FastAPI itself reads as JSON."""
 
 
-async def require_valid(request: Request) -> None:
-    """Look at the parameters as FastAPI will, without running a dependency.
+async def require_valid(request: Request) -> dict[str, Any]:
+    """The parameters as FastAPI will hand them on, without running a dependency.
 
     Only what is certain is refused: a form, or a body that is no JSON, is left to
     FastAPI. Raises ``RequestValidationError``, so that the app's own handler answers.
@@ -31,9 +31,10 @@ async def require_valid(request: Request) -> None:
     route = _route(request)
     dependant = getattr(route, "dependant", None)
     if dependant is None:
-        return
+        return {}
     body = await _json_of(request, route)
     errors: list[Any] = []
+    values: dict[str, Any] = {}
     for one in _parts(dependant, request.app.dependency_overrides):
         own = replace(one, dependencies=[])
         if body is _UNREAD:
@@ -47,8 +48,10 @@ async def require_valid(request: Request) -> None:
                 embed_body_fields=getattr(route, "_embed_body_fields", False),
             )
         errors += solved.errors
+        values |= solved.values
     if errors:
         raise RequestValidationError(errors)
+    return values
 
 
 def _route(request: Request) -> Any:
