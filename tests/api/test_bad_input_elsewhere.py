@@ -23,13 +23,13 @@ from tests.live import LiveServer
 pytestmark = ON_SQLITE
 OTHER = "0x" + "22" * 20
 ELSEWHERE = (409, "payment_bound_elsewhere")
+TWICE = (422, "invalid_request")
 AUDIT = "/features/portfolio_audit"
 DEDUCT = "/api/credits/deduct"
 
 # Whatever may be different about another request, with the same price where possible.
 REQUESTS: dict[str, dict[str, Any]] = {
     "another query": {"method": "GET", "url": f"/features/ai_analyst?address={OTHER}"},
-    "the query twice": {"method": "GET", "url": f"{ANALYST}&address={ADDRESS}"},
     "another spelling of the query": {
         "method": "GET",
         "url": ANALYST.replace("address=0x", "address=%30x"),
@@ -170,16 +170,15 @@ async def test_what_a_call_costs_cannot_change_after_it_was_offered(
         {"content-type": one} for one in ("text/plain", "application/json")
     )
     cheap = await offer_of(http, **request, headers=as_text)
-    dear = await http.post(request["path"], content=request["content"], headers=as_json)
-    assert dear.json()["required"] == 15
     for _ in range(2):
-        payment = sign(wallet, cheap)
+        payment, before = sign(wallet, cheap), await books(attacked)
         answer = await http.post(
             request["path"],
             content=request["content"],
             headers=as_json | payment.headers,
         )
-        assert refusal_of(answer) == ELSEWHERE
+        assert refusal_of(answer) == TWICE
+        assert await books(attacked) == before
         # The second time there are credits, so it would be waived.
         await buy(http, wallet)
     assert await count(attacked, "usage_event") == 0
@@ -201,4 +200,16 @@ async def test_a_waived_answer_is_not_given_to_a_dearer_copy(
     first = await http.post(path, content=content, headers=as_text | payment.headers)
     assert first.headers["credits-charged"] == "0.5"
     other = await http.post(path, content=content, headers=as_json | payment.headers)
-    assert refusal_of(other) == ELSEWHERE
+    assert refusal_of(other) == TWICE
+
+
+async def test_a_parameter_that_is_told_twice_is_refused_before_the_payment_is_touched(
+    http: httpx.AsyncClient, attacked: LiveServer, wallet: LocalAccount
+) -> None:
+    """Who prices the one and serves the other gives the difference away."""
+    payment, before = sign(wallet, await offer_of(http)), await books(attacked)
+    for value in (ADDRESS, OTHER):
+        twice = await http.get(f"{ANALYST}&address={value}", headers=payment.headers)
+        assert refusal_of(twice) == TWICE
+    assert await books(attacked) == before
+    assert (await http.get(ANALYST, headers=payment.headers)).status_code == 200

@@ -22,6 +22,7 @@ READ = {
         "credits": 0,
         "held": 0,
         "available": 0,
+        "deferred": 0,
         "provisional": 0,
         "low_balance": True,
         "grants": [],

@@ -27,7 +27,16 @@ def shopper(chain: LocalChain, tmp_path: Path) -> Shopper:
     buyers = (Wallet.new(), Wallet.new())
     nobody: Any = None
     stage = Stage(
-        tmp_path, chain, "", {}, nobody, nobody, Wallet.new(), buyers, tokens=[]
+        tmp_path,
+        chain,
+        "",
+        {},
+        nobody,
+        nobody,
+        Wallet.new(),
+        buyers,
+        newcomer=Wallet.new(),
+        tokens=[],
     )
     client = StockClient("a client", ("false",))
     teller = Teller(Console(quiet=True))
