@@ -32,8 +32,9 @@ from tallystick.payments.relayer import register_relayers
 from tallystick.payments.same_chain import check_chain
 from tallystick.paywall.gate import Gate
 from tallystick.wiring import build_gate, rate_of
+from tallystick.workers.rounds import repeat, whole
 from tallystick.workers.settling import settle_for_ever
-from tallystick.workers.upkeep import repeat, sweep, tend_relayers
+from tallystick.workers.upkeep import sweep, tend_relayers
 
 _log = get_logger(__name__)
 _RETRY_SECONDS = 2.0
@@ -135,7 +136,7 @@ async def _run_chain_workers(gate: Gate) -> None:
     """Top-ups start once the chain has answered; until then credits can be spent."""
     while not gate.rail.opening.is_open:
         try:
-            await open_rail(gate)
+            await whole(open_rail(gate))
         except UnsafeSettings as error:
             _log.error("chain_unexpected", problems=error.problems)
             raise

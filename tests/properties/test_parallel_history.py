@@ -65,7 +65,7 @@ class _History:
         elif verb == "lot":
             await self._give_lot(customer, amount, choose)
         elif verb == "refund" and self.charges:
-            await self._refund(amount, choose)
+            await self._refund(choose.randint(1, 3), choose)
         elif verb == "charge":
             await self._charge(customer, choose.randint(1, 200))
         elif verb == "place":

@@ -14,6 +14,7 @@ from tallystick.payments.lanes import promote_forgotten
 from tallystick.payments.models import OPEN_STATES, TopUp, TopUpState
 from tallystick.payments.rail import Rail
 from tallystick.payments.settler import step
+from tallystick.workers.rounds import whole
 
 _log = get_logger(__name__)
 _BATCH = 64
@@ -27,8 +28,7 @@ async def settle_for_ever(db: Database, rail: Rail, *, hold_seconds: int) -> Non
         # Taken before the look, so that work which comes during it is not missed.
         work = rail.work.upcoming()
         try:
-            await settle_due(db, rail, hold_seconds=hold_seconds)
-            pause = await _pause(db, rail)
+            pause = await whole(_look_at_all(db, rail, hold_seconds))
         except Unavailable as error:
             _log.warning("settler_paused", code=error.code, **error.for_operator)
             pause = _IDLE_SECONDS
@@ -36,6 +36,12 @@ async def settle_for_ever(db: Database, rail: Rail, *, hold_seconds: int) -> Non
             _log.exception("settler_broke")
             pause = _IDLE_SECONDS
         await work.within(pause)
+
+
+async def _look_at_all(db: Database, rail: Rail, hold_seconds: int) -> float:
+    """How many seconds to wait for the next look."""
+    await settle_due(db, rail, hold_seconds=hold_seconds)
+    return await _pause(db, rail)
 
 
 async def settle_due(db: Database, rail: Rail, *, hold_seconds: int) -> int:

@@ -1,14 +1,9 @@
 """What else goes on without a request: observing, confirming, sweeping."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
-
 from tallystick.claims.claim import prune_unsettled
 from tallystick.credits.holds import expire_due
 from tallystick.identity.nonces import forget_expired_nonces
 from tallystick.kernel.db import Database
-from tallystick.kernel.errors import Unavailable
-from tallystick.kernel.log import get_logger
 from tallystick.ledger.breakage import settle_due
 from tallystick.payments.gas import check_gas
 from tallystick.payments.observer import observed_seconds
@@ -17,26 +12,9 @@ from tallystick.payments.sending import send_stranded
 from tallystick.payments.topups import prune_rejected
 from tallystick.paywall.answers import forget_expired
 
-_log = get_logger(__name__)
 _CLAIM_MARGIN_SECONDS = 3600
 _REJECTED_SECONDS = 7 * 24 * 3600
 _NONCE_MARGIN_MS = 600_000
-
-
-async def repeat(
-    name: str, work: Callable[[], Awaitable[object]], *, every_seconds: float
-) -> None:
-    """Do the work again and again, whatever happens to one round."""
-    while True:
-        try:
-            await work()
-        except Unavailable as error:
-            _log.warning(
-                "round_failed", worker=name, code=error.code, **error.for_operator
-            )
-        except Exception:  # noqa: BLE001  # the next round may do better
-            _log.exception("round_broke", worker=name)
-        await asyncio.sleep(every_seconds)
 
 
 async def tend_relayers(db: Database, rail: Rail) -> None:
