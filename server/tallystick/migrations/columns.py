@@ -37,10 +37,14 @@ def table(
     checks: Mapping[str, str] | None = None,
     refers: Mapping[str, str] | None = None,
     unique: Mapping[str, tuple[str, ...]] | None = None,
+    create_as: str | None = None,
 ) -> None:
-    """A table: checks and uniques by the ends of their names, references by column."""
+    """A table: checks and uniques by the ends of their names, references by column.
+
+    One that shall take the place of an older one is created under another name.
+    """
     op.create_table(
-        name,
+        create_as or name,
         *columns,
         *(
             sa.CheckConstraint(rule, name=op.f(f"ck_{name}_{what}"))
