@@ -1,5 +1,8 @@
 """Payments whose nonce, money or calldata is on the chain already (A06, A08-A11)."""
 
+from dataclasses import dataclass
+from typing import Any
+
 import httpx
 import pytest
 from eth_account.signers.local import LocalAccount
@@ -48,15 +51,53 @@ def authorization_of(payment: Payment) -> Authorization:
     )
 
 
+@dataclass
+class Scene:
+    """A server under attack, the chain that it watches, and an honest payer."""
+
+    http: httpx.AsyncClient
+    server: LiveServer
+    chain: LocalChain
+    wallet: LocalAccount
+
+    async def sign(self, path: str = ANALYST, **how: Any) -> Payment:
+        return sign(self.wallet, await offer_of(self.http, path, **how))
+
+    async def buy(self) -> None:
+        await buy(self.http, self.wallet)
+
+    async def submit(self, payment: Payment) -> None:
+        """Somebody else takes the payment to the chain."""
+        await submit(self.chain, payment)
+
+    async def cancel(self, payment: Payment) -> None:
+        """The payer takes it back before anybody has used it."""
+        nonce = authorization_of(payment).nonce
+        call = cancel_call(self.chain, bytes(self.wallet.key), nonce)
+        done = await self.chain.send(STRANGER, self.chain.token, call)
+        assert done.succeeded
+
+    async def account(self) -> Any:
+        """What the payer himself is told about his credits."""
+        key = await issue(self.server, self.wallet)
+        return (await self.http.get("/api/credits", headers=bearer(key))).json()
+
+    async def count(self, table: str, where: str = "1 = 1") -> int:
+        return await count(self.server, table, where)
+
+
+@pytest.fixture
+def scene(
+    http: httpx.AsyncClient,
+    attacked: LiveServer,
+    chain: LocalChain,
+    wallet: LocalAccount,
+) -> Scene:
+    return Scene(http, attacked, chain, wallet)
+
+
 async def submit(chain: LocalChain, payment: Payment) -> None:
-    """Somebody else takes the payment to the chain."""
     call = settlement_call(authorization_of(payment), payment.signature)
-    done = await chain.send(STRANGER, chain.token, call)
-    assert done.succeeded
-
-
-async def cancel(chain: LocalChain, wallet: LocalAccount, payment: Payment) -> None:
-    call = cancel_call(chain, bytes(wallet.key), authorization_of(payment).nonce)
     done = await chain.send(STRANGER, chain.token, call)
     assert done.succeeded
 
@@ -84,47 +125,38 @@ def told(answer: httpx.Response) -> str:
 
 
 async def test_a_payment_rebuilt_from_calldata_buys_no_answer_at_any_door(
-    http: httpx.AsyncClient,
-    attacked: LiveServer,
-    chain: LocalChain,
-    wallet: LocalAccount,
+    scene: Scene,
 ) -> None:
-    payment = sign(wallet, await offer_of(http))
-    paid = await http.get(ANALYST, headers=payment.headers)
+    payment = await scene.sign()
+    paid = await scene.http.get(ANALYST, headers=payment.headers)
     tx_hash = decode(paid.headers["PAYMENT-RESPONSE"])["transaction"]
-    stolen = await rebuilt(chain, tx_hash, payment)
+    stolen = await rebuilt(scene.chain, tx_hash, payment)
     assert authorization_of(stolen) == authorization_of(payment)
     assert stolen.signature == payment.signature
-    key = await issue(attacked, wallet)
-    before = (await http.get("/api/credits", headers=bearer(key))).json()
+    before = await scene.account()
     # With the thief's own, freshly sealed quotes for whatever he wants to have.
     for path in (ANALYST, "/features/ai_analyst?address=0x" + "33" * 20):
         for version in (1, 2):
-            entry = await offer_of(http, path, version=version)
-            taken = sign(wallet, entry).document | {
-                "payload": stolen.document["payload"]
-            }
-            answer = await http.get(path, headers=Payment(taken, version).headers)
+            own = await scene.sign(path, version=version)
+            taken = own.document | {"payload": stolen.document["payload"]}
+            answer = await scene.http.get(path, headers=Payment(taken, version).headers)
             assert answer.status_code == 409
             refusal_of(answer)
             assert "balance" not in told(answer)
             assert answer.json().get("credits") is None
-    after = (await http.get("/api/credits", headers=bearer(key))).json()
+    after = await scene.account()
     assert after == before
     assert after["credits"] == 9
 
 
 async def test_a_purchase_rebuilt_from_calldata_shows_public_facts_only(
-    http: httpx.AsyncClient,
-    attacked: LiveServer,
-    chain: LocalChain,
-    wallet: LocalAccount,
+    scene: Scene,
 ) -> None:
     body = {"pack": "pack_5"}
-    payment = sign(wallet, await offer_of(http, ADD, method="POST", json=body))
-    first = await http.post(ADD, json=body, headers=payment.headers)
-    stolen = await rebuilt(chain, first.json()["topup"]["transaction"], payment)
-    again = await http.post(ADD, json=body, headers=stolen.headers)
+    payment = await scene.sign(ADD, method="POST", json=body)
+    first = await scene.http.post(ADD, json=body, headers=payment.headers)
+    stolen = await rebuilt(scene.chain, first.json()["topup"]["transaction"], payment)
+    again = await scene.http.post(ADD, json=body, headers=stolen.headers)
     assert again.status_code == 200
     assert again.headers["idempotency-replayed"] == "true"
     assert set(again.json()) == {"success", "added", "topup"}
@@ -132,108 +164,87 @@ async def test_a_purchase_rebuilt_from_calldata_shows_public_facts_only(
         **first.json()["topup"],
         "state": again.json()["topup"]["state"],
     }
-    assert await count(attacked, "credit_grant") == 1
+    assert await scene.count("credit_grant") == 1
 
 
 @pytest.mark.parametrize("version", [1, 2])
 async def test_an_authorization_that_others_submitted_first_buys_credits_and_no_answer(
-    http: httpx.AsyncClient,
-    attacked: LiveServer,
-    chain: LocalChain,
-    wallet: LocalAccount,
-    version: int,
+    scene: Scene, version: int
 ) -> None:
     """Whoever shows it need not be its payer."""
-    payment = sign(wallet, await offer_of(http, version=version))
-    await submit(chain, payment)
+    payment = await scene.sign(version=version)
+    await scene.submit(payment)
     for _ in range(2):
-        answer = await http.get(ANALYST, headers=payment.headers)
+        answer = await scene.http.get(ANALYST, headers=payment.headers)
         assert refusal_of(answer) == SETTLED
         assert answer.json().get("credits") is None
-    assert await count(attacked, "usage_event") == 0
-    assert await count(attacked, "hold") == 0
-    assert await count(attacked, "relayed_transaction") == 0
-    key = await issue(attacked, wallet)
-    left = (await http.get("/api/credits", headers=bearer(key))).json()
-    assert left["credits"] == (1 if version == 1 else 10)
+    assert await scene.count("usage_event") == 0
+    assert await scene.count("hold") == 0
+    assert await scene.count("relayed_transaction") == 0
+    assert (await scene.account())["credits"] == (1 if version == 1 else 10)
 
 
 async def test_a_stranger_cannot_spend_credits_with_what_he_read_on_the_chain(
-    http: httpx.AsyncClient,
-    attacked: LiveServer,
-    chain: LocalChain,
-    wallet: LocalAccount,
+    scene: Scene,
 ) -> None:
     """We never saw the payment before, and its wallet has credits to waive it with."""
-    await buy(http, wallet)
-    payment = sign(wallet, await offer_of(http))
-    await submit(chain, payment)
-    assert (await attacked.audit()).findings == []
-    answer = await http.get(ANALYST, headers=payment.headers)
+    await scene.buy()
+    payment = await scene.sign()
+    await scene.submit(payment)
+    assert (await scene.server.audit()).findings == []
+    answer = await scene.http.get(ANALYST, headers=payment.headers)
     assert refusal_of(answer) == SETTLED
-    assert await count(attacked, "usage_event") == 0
-    key = await issue(attacked, wallet)
-    left = (await http.get("/api/credits", headers=bearer(key))).json()
-    assert left["credits"] == 60
+    assert await scene.count("usage_event") == 0
+    assert (await scene.account())["credits"] == 60
 
 
 async def test_a_front_run_payment_for_a_dear_call_tells_no_balance(
-    http: httpx.AsyncClient,
-    attacked: LiveServer,
-    chain: LocalChain,
-    wallet: LocalAccount,
+    scene: Scene,
 ) -> None:
     """Its credits do not suffice, and how far they reach is the payer's business."""
-    await buy(http, wallet)
-    key = await issue(attacked, wallet)
+    await scene.buy()
+    key = await issue(scene.server, scene.wallet)
     spend = {"feature": "ai_analyst", "quantity": 10}
-    await http.post("/api/credits/deduct", json=spend, headers=bearer(key))
+    await scene.http.post("/api/credits/deduct", json=spend, headers=bearer(key))
     tokens = ",".join(f"0x{n:040x}" for n in range(1, 101))
     path = f"{AUDIT}?owner={ADDRESS}&tokens={tokens}"
-    short = await http.get(path, headers=bearer(key))
+    short = await scene.http.get(path, headers=bearer(key))
     assert (short.json()["credits"], short.json()["shortfall"]) == (40, 10)
-    payment = sign(wallet, decode(short.headers["PAYMENT-REQUIRED"])["accepts"][0])
-    await http.post("/api/credits/deduct", json=spend, headers=bearer(key))
-    await submit(chain, payment)
-    answer = await http.get(path, headers=payment.headers)
+    entry = decode(short.headers["PAYMENT-REQUIRED"])["accepts"][0]
+    payment = sign(scene.wallet, entry)
+    await scene.http.post("/api/credits/deduct", json=spend, headers=bearer(key))
+    await scene.submit(payment)
+    answer = await scene.http.get(path, headers=payment.headers)
     assert refusal_of(answer) == SETTLED
     assert "40" not in (str(answer.json().get("credits")), answer.json()["detail"])
 
 
-async def test_a_cancelled_authorization_pays_nothing(
-    http: httpx.AsyncClient,
-    attacked: LiveServer,
-    chain: LocalChain,
-    wallet: LocalAccount,
-) -> None:
-    payment = sign(wallet, await offer_of(http))
-    await cancel(chain, wallet, payment)
+async def test_a_cancelled_authorization_pays_nothing(scene: Scene) -> None:
+    payment = await scene.sign()
+    await scene.cancel(payment)
     assert await nonce_used(
-        chain.chain, address_of(wallet), authorization_of(payment).nonce
+        scene.chain.chain, address_of(scene.wallet), authorization_of(payment).nonce
     )
     # Nothing is signed, so nobody has to wait until the cancellation is final.
-    answer = await http.get(ANALYST, headers=payment.headers)
+    answer = await scene.http.get(ANALYST, headers=payment.headers)
     assert reason_of(answer) == "invalid_transaction_state"
-    assert await count(attacked, "topup", "state = 'rejected'") == 1
-    assert await count(attacked, "relayed_transaction") == 0
-    assert await count(attacked, "credit_grant") == 0
-    again = await http.get(ANALYST, headers=payment.headers)
+    assert await scene.count("topup", "state = 'rejected'") == 1
+    assert await scene.count("relayed_transaction") == 0
+    assert await scene.count("credit_grant") == 0
+    again = await scene.http.get(ANALYST, headers=payment.headers)
     assert reason_of(again) == "invalid_transaction_state"
 
 
 async def test_a_cancelled_authorization_proves_its_wallet_all_the_same(
-    http: httpx.AsyncClient,
-    attacked: LiveServer,
-    chain: LocalChain,
-    wallet: LocalAccount,
+    scene: Scene,
 ) -> None:
     """A waived payment is a signature; the chain is not asked about it."""
-    await buy(http, wallet)
-    payment = sign(wallet, await offer_of(http))
-    await cancel(chain, wallet, payment)
-    answer = await http.get(ANALYST, headers=payment.headers)
+    await scene.buy()
+    payment = await scene.sign()
+    await scene.cancel(payment)
+    answer = await scene.http.get(ANALYST, headers=payment.headers)
     assert answer.headers["credits-remaining"] == "49"
-    assert await count(attacked, "claim", "state = 'waived'") == 1
+    assert await scene.count("claim", "state = 'waived'") == 1
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -266,43 +277,30 @@ async def test_a_payer_one_unit_short_is_refused(
     assert await count(attacked, "relayed_transaction") == 0
 
 
-async def test_a_purchase_that_others_submitted_tells_no_balance(
-    http: httpx.AsyncClient,
-    attacked: LiveServer,
-    chain: LocalChain,
-    wallet: LocalAccount,
-) -> None:
+async def test_a_purchase_that_others_submitted_tells_no_balance(scene: Scene) -> None:
     """It can be rebuilt from the calldata, so whoever shows it learns public facts."""
-    await buy(http, wallet)
+    await scene.buy()
     wanted = {"json": {"amount": 2}}
-    entry = await offer_of(http, "/api/credits/add", method="POST", **wanted)
-    payment = sign(wallet, entry)
-    await submit(chain, payment)
+    payment = await scene.sign(ADD, method="POST", **wanted)
+    await scene.submit(payment)
     for _ in range(2):
-        answer = await http.post("/api/credits/add", headers=payment.headers, **wanted)
+        answer = await scene.http.post(ADD, headers=payment.headers, **wanted)
         assert (answer.status_code, answer.json()["added"]) == (200, 20)
         assert "credits" not in answer.json()
-    key = await issue(attacked, wallet)
-    left = (await http.get("/api/credits", headers=bearer(key))).json()
-    assert left["credits"] == 70
+    assert (await scene.account())["credits"] == 70
 
 
 async def test_a_waived_payment_submitted_by_others_credits_its_payer(
-    http: httpx.AsyncClient,
-    attacked: LiveServer,
-    chain: LocalChain,
-    wallet: LocalAccount,
+    scene: Scene,
 ) -> None:
     """The evidence wins, and still nobody is answered for it."""
-    await buy(http, wallet)
-    payment = sign(wallet, await offer_of(http))
-    assert (await http.get(ANALYST, headers=payment.headers)).status_code == 200
-    await submit(chain, payment)
-    assert (await attacked.audit()).findings == []
-    key = await issue(attacked, wallet)
-    left = (await http.get("/api/credits", headers=bearer(key))).json()
-    assert left["credits"] == 59
-    answer = await http.get(ANALYST, headers=payment.headers)
+    await scene.buy()
+    payment = await scene.sign()
+    assert (await scene.http.get(ANALYST, headers=payment.headers)).status_code == 200
+    await scene.submit(payment)
+    assert (await scene.server.audit()).findings == []
+    assert (await scene.account())["credits"] == 59
+    answer = await scene.http.get(ANALYST, headers=payment.headers)
     assert refusal_of(answer) == SETTLED
-    assert await count(attacked, "usage_event") == 1
-    assert await count(attacked, "relayed_transaction") == 1
+    assert await scene.count("usage_event") == 1
+    assert await scene.count("relayed_transaction") == 1

@@ -1,8 +1,9 @@
 """Holds as a test asks for them."""
 
-from tests.ledger.bookings import ALICE
+from tests.ledger.bookings import ALICE, give
 
 from tallystick.credits import holds
+from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.db import Database
 from tallystick.kernel.money import MicroCredits
 from tallystick.ledger import breakage
@@ -52,6 +53,16 @@ async def expire_due(
     return await db.write(
         lambda session: holds.expire_due(session, customer_id=customer_id, limit=limit)
     )
+
+
+async def let_lapse(
+    db: Database, clock: OffsetClock, amount: int, *customer_ids: int
+) -> None:
+    """Everything that these customers were given lay in holds that lapse this second."""
+    for customer_id in customer_ids:
+        await give(db, amount, customer_id)
+        await hold(db, amount, customer_id, seconds=5)
+    clock.advance(5)
 
 
 async def settle_due(db: Database, limit: int = 200) -> int:

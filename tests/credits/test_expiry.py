@@ -1,10 +1,10 @@
 """Credits count from their first moment to their last, with and without a sweeper."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 from tests.credits.calls import capture, expire_due, hold, place, release, settle_due
+from tests.credits.clocks import StandingClock
 from tests.ledger.bookings import (
     ALICE,
     BOB,
@@ -21,7 +21,7 @@ from tests.ledger.bookings import (
 from tallystick.credits.errors import HoldAlreadySettled
 from tallystick.credits.grants import GrantView, grants_of
 from tallystick.kernel.clock import OffsetClock
-from tallystick.kernel.db import Database, open_database
+from tallystick.kernel.db import Database
 from tallystick.ledger import chart
 from tallystick.ledger.balances import Balance, net_debits
 from tallystick.ledger.errors import InsufficientCredits
@@ -49,28 +49,6 @@ async def lines(db: Database, customer_id: int = ALICE) -> list[tuple[str, str, 
 async def grants(db: Database) -> list[GrantView]:
     async with db.read() as session:
         return await grants_of(session, ALICE, limit=50)
-
-
-class _StandingClock:
-    now = 1_800_000_000_000
-
-    def now_ms(self) -> int:
-        return self.now
-
-
-@pytest.fixture
-def standing_clock() -> _StandingClock:
-    return _StandingClock()
-
-
-@pytest.fixture
-async def standing(
-    db: Database, database_url: str, standing_clock: _StandingClock
-) -> AsyncIterator[Database]:
-    """The same database by a clock that moves only when told."""
-    other = open_database(database_url, standing_clock)
-    yield other
-    await other.close()
 
 
 async def test_an_expired_lot_is_spent_by_nobody_and_becomes_breakage(
@@ -109,7 +87,7 @@ async def test_a_balance_is_right_though_nobody_has_booked_the_breakage(
 
 @pytest.mark.parametrize("early", [1, 0])
 async def test_the_very_millisecond_decides(
-    standing: Database, standing_clock: _StandingClock, early: int
+    standing: Database, standing_clock: StandingClock, early: int
 ) -> None:
     await give_lot(standing, 1, expires_at_ms=standing_clock.now + 100)
     await give_lot(standing, 1, BOB, effective_at_ms=standing_clock.now + 100)

@@ -1,15 +1,24 @@
 """Credits are set aside, taken or given back, once."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
-from tests.credits.calls import capture, expire_due, extend, hold, place, release
+from tests.credits.calls import (
+    capture,
+    expire_due,
+    extend,
+    hold,
+    let_lapse,
+    place,
+    release,
+)
+from tests.credits.clocks import StandingClock
 from tests.ledger.bookings import ALICE, BOB, balance, book, charge, give
 
 from tallystick.credits import holds
 from tallystick.credits.errors import HoldAlreadySettled, HoldTooSmall, UnknownHold
 from tallystick.kernel.clock import OffsetClock
-from tallystick.kernel.db import Database, WriteSession, open_database, query
+from tallystick.kernel.db import Database, WriteSession, query
 from tallystick.kernel.money import InvalidAmount, MicroCredits
 from tallystick.ledger import chart
 from tallystick.ledger.balances import net_debits
@@ -173,32 +182,8 @@ async def test_a_lapsed_hold_is_unusable_with_and_without_a_sweeper(
     assert await _revenue(db) == 0
 
 
-class _StandingClock:
-    """Moves only when told."""
-
-    now = 1_800_000_000_000
-
-    def now_ms(self) -> int:
-        return self.now
-
-
-@pytest.fixture
-def standing_clock() -> _StandingClock:
-    return _StandingClock()
-
-
-@pytest.fixture
-async def standing(
-    db: Database, database_url: str, standing_clock: _StandingClock
-) -> AsyncIterator[Database]:
-    """The same database by that clock."""
-    other = open_database(database_url, standing_clock)
-    yield other
-    await other.close()
-
-
 async def test_a_hold_lapses_in_the_very_millisecond_it_says(
-    standing: Database, standing_clock: _StandingClock
+    standing: Database, standing_clock: StandingClock
 ) -> None:
     await give(standing, 10)
     used, unused = [await hold(standing, 1, seconds=5) for _ in range(2)]
@@ -235,11 +220,7 @@ async def test_lapsed_credits_can_be_held_again_without_a_sweeper(
 async def test_a_customer_s_shortage_expires_only_his_own_holds(
     db: Database, clock: OffsetClock
 ) -> None:
-    await give(db, 10, ALICE)
-    await give(db, 10, BOB)
-    await hold(db, 10, BOB, seconds=5)
-    await hold(db, 10, ALICE, seconds=5)
-    clock.advance(5)
+    await let_lapse(db, clock, 10, BOB, ALICE)
     await hold(db, 10, ALICE)
     assert (await balance(db, BOB)).held == 10
     assert await expire_due(db) == 1

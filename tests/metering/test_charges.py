@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from tests.credits.calls import expire_due, extend, hold
+from tests.credits.calls import expire_due, extend, hold, let_lapse
 from tests.ledger.bookings import ALICE, BOB, balance, give
 
 from tallystick.kernel.clock import OffsetClock
@@ -82,11 +82,7 @@ async def test_what_a_living_hold_sets_aside_is_not_charged(
 async def test_a_charge_frees_only_its_own_customers_holds(
     db: Database, clock: OffsetClock
 ) -> None:
-    await give(db, 10, ALICE)
-    await give(db, 10, BOB)
-    await hold(db, 10, BOB, seconds=5)
-    await hold(db, 10, ALICE, seconds=5)
-    clock.advance(5)
+    await let_lapse(db, clock, 10, BOB, ALICE)
     await deduct(db, 10, ALICE)
     assert (await balance(db, BOB)).held == 10
     await expire_due(db)

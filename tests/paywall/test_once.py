@@ -17,22 +17,23 @@ from tallystick.paywall.finish import finish_failed, finish_served
 from tallystick.paywall.verdicts import Replay, Serve
 from tallystick.workers.upkeep import sweep
 from tests.house import DOLLAR, HOLD_SECONDS, House, Process, Wallet
-from tests.paywall.test_turns import paid_call, settle_first, until_claimed
+from tests.paywall.calls import (
+    die_in_line,
+    die_while_waiting,
+    paid_call,
+    settle_first,
+    until_claimed,
+)
 
 S = TopUpState
+KEY = "k1"
 ANSWER = Answer(200, [], b"served")
 
 
 async def keyed_call(shop: Process, wallet: Wallet, *, wait_ms: int = 5_000) -> Facts:
     """One request under one key, with a payment that was signed just now."""
     facts = await paid_call(shop, wallet, wait_ms=wait_ms)
-    return replace(facts, idempotency_key="k1")
-
-
-async def kill(dying: asyncio.Task[object]) -> None:
-    dying.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await dying
+    return replace(facts, idempotency_key=KEY)
 
 
 async def serve(shop: Process, facts: Facts) -> None:
@@ -46,9 +47,7 @@ async def test_a_try_that_died_while_settling_is_taken_over_on_its_credits(
 ) -> None:
     dead = await any_house.start()
     facts = await keyed_call(dead, wallet)
-    dying = asyncio.create_task(admit(dead.gate, facts))
-    await until_claimed(dead, facts, ClaimState.SETTLING)
-    await kill(dying)
+    await die_while_waiting(dead, facts, ClaimState.SETTLING)
     shop = await any_house.start()
     with pytest.raises(SettlementPending):
         await admit(shop.gate, await keyed_call(shop, wallet, wait_ms=0))
@@ -69,12 +68,7 @@ async def test_a_try_that_died_while_settling_is_taken_over_on_its_credits(
 async def test_a_try_that_died_undecided_is_never_settled_once_another_took_over(
     any_house: House, wallet: Wallet
 ) -> None:
-    dead = await any_house.start()
-    first = await settle_first(dead, wallet)
-    facts = await keyed_call(dead, wallet)
-    dying = asyncio.create_task(admit(dead.gate, facts))
-    await until_claimed(dead, facts)
-    await kill(dying)
+    first, facts = await die_in_line(any_house, wallet, key=KEY)
     shop = await any_house.start()
     with pytest.raises(RequestInProgress):
         await admit(shop.gate, await keyed_call(shop, wallet))
@@ -111,12 +105,7 @@ async def test_a_slow_try_finds_that_another_took_its_key(
 async def test_a_dead_try_is_resumed_with_its_own_payment(
     any_house: House, wallet: Wallet
 ) -> None:
-    dead = await any_house.start()
-    first = await settle_first(dead, wallet)
-    facts = await keyed_call(dead, wallet)
-    dying = asyncio.create_task(admit(dead.gate, facts))
-    await until_claimed(dead, facts)
-    await kill(dying)
+    first, facts = await die_in_line(any_house, wallet, key=KEY)
     shop = await any_house.start()
     any_house.clock.advance(7)
     await shop.settle(first)

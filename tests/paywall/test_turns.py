@@ -5,69 +5,35 @@ from dataclasses import replace
 
 import pytest
 
-from tallystick.catalog.pricing import price
 from tallystick.chain.evidence import Settled, find_settlements
 from tallystick.chain.fault import ErrorAnswer, FaultProxy
 from tallystick.chain.local import LocalChain
-from tallystick.claims.claim import find_claim
 from tallystick.claims.models import ClaimState
 from tallystick.credits.errors import HoldAlreadySettled
 from tallystick.customers.wallets import customer_of_wallet
 from tallystick.kernel.db import WriteSession
-from tallystick.kernel.money import MicroCredits
 from tallystick.payments.crediting import Place, credit
 from tallystick.payments.errors import PaymentAlreadySettled, PaymentInProgress
 from tallystick.payments.models import TopUpState
-from tallystick.payments.presented import money_of
 from tallystick.paywall.admit import admit
 from tallystick.paywall.answers import Answer, RequestInProgress
-from tallystick.paywall.facts import Facts
 from tallystick.paywall.finish import finish_failed, finish_served, heartbeat
-from tallystick.paywall.offers import offers_for_call
 from tallystick.paywall.verdicts import Replay, Serve, Verdict
 from tallystick.workers.upkeep import sweep
-from tallystick.x402.wire import PaymentPayload
 from tests.chain.payer import mined
-from tests.house import DOLLAR, HOLD_SECONDS, House, Process, Wallet, payload_for
+from tests.house import DOLLAR, HOLD_SECONDS, House, Process, Wallet
+from tests.paywall.calls import (
+    call_of,
+    die_in_line,
+    die_while_waiting,
+    paid_call,
+    payment_of,
+    settle_first,
+    until_claimed,
+)
 from tests.strangers import submit
 
 S = TopUpState
-
-
-def call_of(shop: Process, number: int = 0, *, wait_ms: int = 5_000) -> Facts:
-    """A call that costs one credit; the number makes it another one."""
-    feature = shop.gate.catalog().feature("ai_analyst")
-    return Facts(
-        feature=feature,
-        quantity=1_000_000,
-        price=price(feature),
-        url="http://shop.test/features/ai_analyst",
-        binding=f"{number:032x}",
-        wait_ms=wait_ms,
-    )
-
-
-async def paid_call(
-    shop: Process, wallet: Wallet, number: int = 0, *, wait_ms: int = 5_000
-) -> Facts:
-    """The call with a payment of one dollar for it."""
-    facts = call_of(shop, number, wait_ms=wait_ms)
-    (quote, *_) = offers_for_call(shop.gate, facts, MicroCredits(0)).v2
-    assert quote.usdc == DOLLAR
-    payload = await payload_for(shop.rail, wallet, quote, shop.gate.seal)
-    return replace(facts, payment=payload)
-
-
-def payment_of(facts: Facts) -> PaymentPayload:
-    assert facts.payment is not None
-    return facts.payment
-
-
-async def settle_first(shop: Process, wallet: Wallet) -> int:
-    """A purchase of the wallet that is signed, and so has the lane."""
-    topup_id = await shop.claim(await wallet.authorize(shop.rail.pay_to))
-    assert (await shop.step(topup_id)).state == S.SIGNED
-    return topup_id
 
 
 async def test_a_call_is_waived_when_the_credits_land_while_it_opens_its_own(
@@ -208,14 +174,7 @@ async def test_a_copy_takes_over_when_the_first_request_is_too_slow(
 async def test_a_call_that_died_undecided_is_taken_up_by_another_process(
     any_house: House, wallet: Wallet
 ) -> None:
-    dead = await any_house.start()
-    first = await settle_first(dead, wallet)
-    facts = await paid_call(dead, wallet)
-    dying = asyncio.create_task(admit(dead.gate, facts))
-    await until_claimed(dead, facts)
-    dying.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await dying
+    first, facts = await die_in_line(any_house, wallet)
     shop = await any_house.start()
     any_house.clock.advance(7)
     await shop.settle(first)
@@ -231,11 +190,7 @@ async def test_a_call_that_died_while_settling_leaves_its_credits_to_the_payer(
     """Its charge is kept for it as long as somebody may wait, and then free."""
     shop = await house.start()
     facts = await paid_call(shop, wallet)
-    dying = asyncio.create_task(admit(shop.gate, facts))
-    await until_claimed(shop, facts, ClaimState.SETTLING)
-    dying.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await dying
+    await die_while_waiting(shop, facts, ClaimState.SETTLING)
     (topup,) = await shop.topups()
     assert (await shop.settle(topup.id)).state == S.CREDITED
     assert await shop.credits_of(wallet) == 9 * DOLLAR, "one is held"
@@ -244,20 +199,6 @@ async def test_a_call_that_died_while_settling_leaves_its_credits_to_the_payer(
     house.clock.advance(HOLD_SECONDS + 1)
     await sweep(shop.db, shop.rail)
     assert await shop.credits_of(wallet) == 10 * DOLLAR
-
-
-async def until_claimed(
-    shop: Process, facts: Facts, state: ClaimState = ClaimState.CLAIMED
-) -> None:
-    """Until the request's claim stands; when it is undecided, it waits for its turn."""
-    payment = payment_of(facts)
-    money = money_of(shop.rail, payment.authorization, facts.binding)
-    while True:
-        async with shop.db.read() as session:
-            known = await find_claim(session, money)
-        if known is not None and known.state == state:
-            return
-        await asyncio.sleep(0.01)
 
 
 class TestIdempotencyKeys:
