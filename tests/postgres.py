@@ -127,7 +127,10 @@ class PostgresServer:
 
     async def create_database(self, template: str = _TEMPLATE) -> str:
         name = f"test_{uuid.uuid4().hex}"
-        await self._admin(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        # Not through the log, which takes four times as long.
+        await self._admin(
+            f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY'
+        )
         return name
 
     async def drop_database(self, name: str) -> None:

@@ -28,6 +28,7 @@ from tallystick.http_limit import BoundedProtocol, connections_allowed
 from tallystick.kernel import json
 from tallystick.kernel.db import Database, open_database
 from tallystick.kernel.errors import TallystickError
+from tallystick.kernel.interrupts import interrupt_normally
 from tallystick.kernel.log import configure_logging
 from tallystick.kernel.owner import AlreadyOwned
 from tallystick.running import own_file, preflight
@@ -41,6 +42,7 @@ app = typer.Typer(
     help="A prepaid credit server for APIs: USDC over x402 in, credits out.",
 )
 _errors = Console(stderr=True, highlight=False)
+_TAKES_SIGNALS = {"demo", "chain"}
 
 
 def main() -> None:
@@ -57,6 +59,13 @@ def main() -> None:
         lines = [f"{name}: {value}" for name, value in error.for_operator.items()]
         _tell(error.title, [*filter(None, (error.detail, error.next_step)), *lines])
     sys.exit(2)
+
+
+@app.callback()
+def _begin(context: typer.Context) -> None:
+    # These have begun nothing until they take the signals over themselves.
+    if context.invoked_subcommand not in _TAKES_SIGNALS:
+        interrupt_normally()
 
 
 def _tell(title: str, lines: list[str]) -> None:

@@ -303,7 +303,7 @@ def test_any_sequence_keeps_the_books_as_the_model_says(sqlite_template: Path) -
         return f"sqlite+aiosqlite:///{path}"
 
     MoneyMachine.make = make
-    _run(40, 50)
+    _run(20, 50)
 
 
 @pytest.mark.timeout(600)
