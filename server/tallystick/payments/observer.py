@@ -34,7 +34,8 @@ async def open_books(db: Database, rail: Rail) -> None:
     """
     if await are_open(db, rail):
         return
-    before = await _block_before(rail)
+    final = await rail.chain.block("finalized")
+    before = await _block_before(rail, final)
     opening = 0
     if before is not None:
         opening = await balance_of(rail.chain, rail.pay_to, block=before.number)
@@ -48,18 +49,20 @@ async def open_books(db: Database, rail: Rail) -> None:
         "block_number": last_number,
         "block_hash": genesis.hash,
         "opening_balance": opening,
+        "anchor_number": None if final is None else final.number,
+        "anchor_hash": None if final is None else final.hash,
     }
     await db.write(lambda session: insert_once(session, ChainCursor, row))
 
 
-async def _block_before(rail: Rail) -> Block | None:
+async def _block_before(rail: Rail, final: Block | None) -> Block | None:
     """The last block that is none of our books' business; None if all of them are.
 
     Unless told otherwise, new books begin after the block that is final by now: nobody
     can have paid into them before, and reading a chain from its beginning takes days.
     """
     if rail.start_block is None:
-        return await rail.chain.block("finalized")
+        return final
     if rail.start_block == 0:
         return None
     before = await rail.chain.block(rail.start_block - 1)
