@@ -1,6 +1,7 @@
 """A chain that tests share; each has its own address and database."""
 
 import asyncio
+import contextlib
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -13,8 +14,8 @@ from tallystick.kernel.clock import OffsetClock
 from tests.house import House, Wallet
 
 
-@pytest.fixture(scope="session")
-def shared_chain() -> Iterator[LocalChain]:
+@contextlib.contextmanager
+def _running_chain() -> Iterator[LocalChain]:
     """Mines every transaction at once. Its connections belong to the test that asks."""
     local = LocalChain()
 
@@ -27,12 +28,32 @@ def shared_chain() -> Iterator[LocalChain]:
     asyncio.run(local.stop())
 
 
+@pytest.fixture(scope="session")
+def shared_chain() -> Iterator[LocalChain]:
+    with _running_chain() as local:
+        yield local
+
+
+@pytest.fixture(scope="session")
+def shared_punctual_chain() -> Iterator[LocalChain]:
+    with _running_chain() as local:
+        yield local
+
+
 @pytest.fixture
 async def local(shared_chain: LocalChain) -> AsyncIterator[LocalChain]:
+    """A chain whose clock may have been moved: go by ``House.clock``."""
     yield shared_chain
     await shared_chain.set_automine(on=True)
     await shared_chain.mine()
     await shared_chain.chain.close()
+
+
+@pytest.fixture
+async def punctual(shared_punctual_chain: LocalChain) -> AsyncIterator[LocalChain]:
+    """A chain whose clock nobody moves, for programs that go by the machine's."""
+    yield shared_punctual_chain
+    await shared_punctual_chain.chain.close()
 
 
 @pytest.fixture

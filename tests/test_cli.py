@@ -25,13 +25,13 @@ KEY = f"0x{KEYS[2].hex()}"
 PASSWORD = "hunter2"
 
 
-def settings_for(local: LocalChain, folder: Path, **more: str) -> dict[str, str]:
+def settings_for(chain: LocalChain, folder: Path, **more: str) -> dict[str, str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     return {
         "DATABASE_URL": f"sqlite+aiosqlite:///{folder}/tallystick.sqlite3",
-        "RPC_URLS": local.url,
+        "RPC_URLS": chain.url,
         "PAY_TO": Account.create().address,
         "RELAYER_KEYS": KEY,
         "SECRET_KEY": SECRET,
@@ -85,7 +85,7 @@ async def test_a_server_without_settings_says_what_to_set(tmp_path: Path) -> Non
 
 
 async def test_unsafe_settings_are_refused_in_words(
-    local: LocalChain, postgres: PostgresServer, tmp_path: Path
+    punctual: LocalChain, postgres: PostgresServer, tmp_path: Path
 ) -> None:
     """Each of these is found at another place on the way to a running server."""
     broken = tmp_path / "broken"
@@ -96,7 +96,7 @@ async def test_unsafe_settings_are_refused_in_words(
     async def serve(**more: str) -> Ended:
         folder = tmp_path / secrets.token_hex(4)
         folder.mkdir()
-        return await run("serve", cwd=folder, **settings_for(local, folder, **more))
+        return await run("serve", cwd=folder, **settings_for(punctual, folder, **more))
 
     mainnet = {"NETWORK": "eip155:8453"}
     ended = await all_of(
@@ -124,12 +124,12 @@ async def test_unsafe_settings_are_refused_in_words(
 
 
 async def test_a_second_server_on_the_same_file_is_refused(
-    local: LocalChain, tmp_path: Path
+    punctual: LocalChain, tmp_path: Path
 ) -> None:
     """SQLite has one process; the second is told, and harms nothing."""
-    settings = settings_for(local, tmp_path)
+    settings = settings_for(punctual, tmp_path)
     async with serving(tmp_path, **settings) as first:
-        other = settings_for(local, tmp_path) | {"PAY_TO": settings["PAY_TO"]}
+        other = settings_for(punctual, tmp_path) | {"PAY_TO": settings["PAY_TO"]}
         second, migration = await all_of(
             run("serve", cwd=tmp_path, **other), run("migrate", cwd=tmp_path, **other)
         )
@@ -143,9 +143,9 @@ async def test_a_second_server_on_the_same_file_is_refused(
 
 
 async def test_a_server_that_is_told_to_stop_closes_and_ends(
-    local: LocalChain, tmp_path: Path
+    punctual: LocalChain, tmp_path: Path
 ) -> None:
-    async with serving(tmp_path, **settings_for(local, tmp_path)) as server:
+    async with serving(tmp_path, **settings_for(punctual, tmp_path)) as server:
         ended = await server.end(signal.SIGINT)
     assert ended.code in {0, 1, -signal.SIGINT, 130}
     assert "Traceback" not in ended.said
@@ -153,8 +153,8 @@ async def test_a_server_that_is_told_to_stop_closes_and_ends(
     assert SECRET not in ended.said
 
 
-async def test_migrate_audit_and_keys(local: LocalChain, tmp_path: Path) -> None:
-    settings = settings_for(local, tmp_path)
+async def test_migrate_audit_and_keys(punctual: LocalChain, tmp_path: Path) -> None:
+    settings = settings_for(punctual, tmp_path)
 
     async def tallystick(*arguments: str) -> Ended:
         return await run(*arguments, cwd=tmp_path, **settings)
@@ -189,11 +189,11 @@ async def test_migrate_audit_and_keys(local: LocalChain, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("kind", ["sqlite"])
 async def test_an_audit_that_finds_something_exits_with_1(
-    local: LocalChain, tmp_path: Path, kind: str
+    punctual: LocalChain, tmp_path: Path, kind: str
 ) -> None:
     import sqlite3
 
-    settings = settings_for(local, tmp_path)
+    settings = settings_for(punctual, tmp_path)
     await run("migrate", cwd=tmp_path, **settings)
     with sqlite3.connect(tmp_path / "tallystick.sqlite3") as connection:
         connection.execute("INSERT INTO customer (id, created_at_ms) VALUES (1, 0)")

@@ -20,9 +20,9 @@ async def status(server: ServerProcess, key: str) -> int:
 
 
 async def test_a_revoked_key_is_refused_at_once_by_a_running_server(
-    local: LocalChain, tmp_path: Path
+    punctual: LocalChain, tmp_path: Path
 ) -> None:
-    settings = settings_for(local, tmp_path)
+    settings = settings_for(punctual, tmp_path)
 
     async def service_key(*arguments: str) -> Ended:
         return await run("service-key", *arguments, cwd=tmp_path, **settings)
@@ -73,9 +73,9 @@ async def test_a_revoked_key_is_refused_at_once_by_a_running_server(
 
 
 async def test_no_key_is_made_or_shown_without_a_database(
-    local: LocalChain, tmp_path: Path
+    punctual: LocalChain, tmp_path: Path
 ) -> None:
-    settings = settings_for(local, tmp_path)
+    settings = settings_for(punctual, tmp_path)
     for command in (["create"], ["list"], ["revoke", "key_0000000000001"]):
         ended = await run("service-key", *command, cwd=tmp_path, **settings)
         require_refusal(ended, "there is no database at", "run `tallystick migrate`")

@@ -123,7 +123,7 @@ def test_a_level_may_be_written_small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_no_command_answers_a_wrong_setting_with_a_traceback(
-    local: LocalChain, tmp_path: Path
+    punctual: LocalChain, tmp_path: Path
 ) -> None:
     notes = tmp_path / "notes.txt"
     notes.write_text("This is no database, and longer than any of its headers. " * 9)
@@ -143,7 +143,7 @@ async def test_no_command_answers_a_wrong_setting_with_a_traceback(
         async def serve(name: str, value: str) -> None:
             folder = tmp_path / secrets.token_hex(4)
             folder.mkdir()
-            settings = settings_for(local, folder, **{name: value})
+            settings = settings_for(punctual, folder, **{name: value})
             ended = await run("serve", cwd=folder, **settings)
             require_refusal(ended, wrong[name][1])
 

@@ -66,16 +66,16 @@ async def test_no_answer_names_a_dead_node_and_the_log_does(
 
 
 async def test_the_command_line_names_the_node_that_does_not_answer(
-    local: LocalChain, tmp_path: Path
+    punctual: LocalChain, tmp_path: Path
 ) -> None:
-    settings = settings_for(local, tmp_path)
+    settings = settings_for(punctual, tmp_path)
     await run("migrate", cwd=tmp_path, **settings)
     settings["RPC_URLS"] = f"http://localhost:9/v2/{KEY}"
     database = settings["DATABASE_URL"].removeprefix("sqlite+aiosqlite:///")
     with sqlite3.connect(database) as connection:
         connection.execute(
             "INSERT INTO chain_cursor VALUES (84532, ?, ?, 0, 1, ?, 0, NULL, NULL)",
-            (local.token, bytes.fromhex(settings["PAY_TO"][2:]), bytes(32)),
+            (punctual.token, bytes.fromhex(settings["PAY_TO"][2:]), bytes(32)),
         )
     connection.close()
     audit = await run("audit", cwd=tmp_path, **settings)

@@ -114,9 +114,9 @@ async def test_a_relayer_that_needs_ether_is_named_with_the_amount_at_the_start(
 
 
 async def test_the_program_says_that_it_takes_no_payments(
-    local: LocalChain, tmp_path: Path
+    punctual: LocalChain, tmp_path: Path
 ) -> None:
-    settings = settings_for(local, tmp_path, RELAYER_KEYS="", TAKE_PAYMENTS="false")
+    settings = settings_for(punctual, tmp_path, RELAYER_KEYS="", TAKE_PAYMENTS="false")
     server = ServerProcess(settings, tmp_path)
     try:
         await server.start()

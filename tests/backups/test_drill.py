@@ -34,13 +34,15 @@ async def buy_with(buyer: Buyer, url: str) -> httpx.Response:
 
 
 async def test_a_server_moves_from_sqlite_to_postgresql_by_its_backup(
-    local: LocalChain, tmp_path: Path, new_url: str
+    punctual: LocalChain, tmp_path: Path, new_url: str
 ) -> None:
     file = tmp_path / "books.backup"
-    before = settings_for(local, tmp_path, SECRET_KEY=secrets.token_hex(32))
-    buyer = Buyer(await funded(local, 3))
+    before = settings_for(punctual, tmp_path, SECRET_KEY=secrets.token_hex(32))
+    buyer = Buyer(await funded(punctual, 3))
     async with serving(tmp_path, **before) as old:
-        assert (await buy_with(buyer, old.url)).headers["credits-remaining"] == "9"
+        bought = await buy_with(buyer, old.url)
+        assert bought.status_code == 200, bought.text
+        assert bought.headers["credits-remaining"] == "9"
         key = (await run("service-key", cwd=tmp_path, **before)).out.strip()
         taken = await run("backup", str(file), cwd=tmp_path, **before)
         assert taken.code == 0, taken.said
@@ -60,6 +62,7 @@ async def test_a_server_moves_from_sqlite_to_postgresql_by_its_backup(
     require_refusal(await run("restore", str(file), cwd=tmp_path, **after), "has rows")
     async with serving(tmp_path, **after) as new:
         answer = await buy_with(buyer, new.url)
+        assert answer.status_code == 200, answer.text
         assert answer.headers["credits-remaining"] == "8", "the wallet's credits came"
         assert await status(new, key) == 422, "the seller's key is known"
         audit = await run("audit", "--json", cwd=tmp_path, **after)
