@@ -30,6 +30,8 @@ from tallystick.x402.keccak import checksum_address
 SIGN_IN = "sign-in-with-x"
 CUSTOMER = "tallystick-customer"
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
+NOBODY = 0
+"""No customer's number: a wallet that has never paid has nothing, as this one has."""
 _OUR_KEYS = ("tk_", "sk_")
 
 
@@ -44,6 +46,11 @@ class Caller:
     customer_id: int | None
     key: ProvenKey | None = None
     stranger: bytes | None = None
+
+    @property
+    def owner(self) -> int:
+        """Whose credits to read; a wallet that has never paid has nobody's, so none."""
+        return self.customer_id or NOBODY
 
     @property
     def is_seller(self) -> bool:

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tallystick.kernel.db import ReadSession, query
-from tallystick.kernel.money import MicroCredits
+from tallystick.kernel.ids import encode_id
+from tallystick.kernel.money import MicroCredits, to_decimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,18 @@ class StatementLine:
     amount: MicroCredits
     balance_after: MicroCredits
     posted_at_ms: int
+
+
+def line_document(one: StatementLine) -> dict[str, Any]:
+    """A line as JSON, wherever it is told; credits are exact numbers."""
+    return {
+        "id": encode_id("ltx", one.ledger_transaction_id),
+        "type": one.kind,
+        "description": one.memo,
+        "credits": to_decimal(one.amount),
+        "balance_after": to_decimal(one.balance_after),
+        "posted_at_ms": one.posted_at_ms,
+    }
 
 
 # Each side is cut to the page by its own (account, version) index. Through the view
