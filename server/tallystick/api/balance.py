@@ -1,6 +1,6 @@
 """A customer's credits: what there is, and where a purchase stands."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from fastapi import APIRouter
 from pydantic import AwareDatetime
@@ -11,6 +11,7 @@ from tallystick.api.errors import InvalidRequest
 from tallystick.api.identify import NOBODY, GateDep, ReaderDep
 from tallystick.credits.grants import grants_of
 from tallystick.identity.keys import Scope
+from tallystick.kernel.clock import ms_of
 from tallystick.kernel.ids import decode_id, encode_id
 from tallystick.kernel.money import parse_credits, to_decimal
 from tallystick.ledger.balances import balance_at, customer_balance
@@ -23,7 +24,6 @@ from tallystick.paywall.gate import Gate
 from tallystick.paywall.receipt import NO_STORE
 
 router = APIRouter(prefix="/api/credits", tags=["credits"])
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @router.get("")
@@ -73,7 +73,7 @@ def _shown(owner: int) -> str | None:
 
 
 async def _read_past(gate: Gate, customer_id: int, as_of: datetime) -> Response:
-    at_ms = (as_of - _EPOCH) // timedelta(milliseconds=1)
+    at_ms = ms_of(as_of)
     if at_ms > gate.db.clock.now_ms():
         raise InvalidRequest("the time has not passed yet", field="as_of")
     async with gate.db.read() as session:

@@ -1,16 +1,19 @@
 """A customer's statement, and what stands behind each of its lines."""
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
-from starlette.responses import Response
+from pydantic import AwareDatetime
+from starlette.responses import Response, StreamingResponse
 
 from tallystick.api.answers import ExactJson
 from tallystick.api.explained import behind, explained
 from tallystick.api.identify import GateDep, ReaderDep
 from tallystick.api.paging import read_cursor
+from tallystick.exports.files import Format, period, written_as
+from tallystick.exports.statement import export_statement
 from tallystick.identity.keys import Scope
-from tallystick.kernel.ids import UnknownId, decode_id
+from tallystick.kernel.ids import UnknownId, decode_id, encode_id
 from tallystick.ledger.errors import UnknownTransaction
 from tallystick.ledger.statement import line_document, statement
 from tallystick.paywall.receipt import NO_STORE
@@ -36,6 +39,51 @@ async def read_statement(
         "next_cursor": str(page[-1].version) if rest else None,
     }
     return ExactJson(document, headers=NO_STORE)
+
+
+# An enum would be a schema of its own, in the OpenAPI document of a seller's app.
+_FORMATS = Literal["csv", "jsonl"]
+_FILES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The lines, oldest first, as a file",
+        "content": {
+            one.media_type.partition(";")[0]: {"schema": {"type": "string"}}
+            for one in Format
+        },
+    }
+}
+
+
+# Before the next route, of which it would otherwise be an id.
+@router.get("/export", response_class=StreamingResponse, responses=_FILES)
+async def export_lines(
+    gate: GateDep,
+    caller: ReaderDep,
+    wanted: Annotated[_FORMATS, Query(alias="format")] = "csv",
+    begin: Annotated[AwareDatetime | None, Query(alias="from")] = None,
+    end: Annotated[AwareDatetime | None, Query(alias="to")] = None,
+) -> StreamingResponse:
+    """The whole statement as a file, oldest line first, as it is now.
+
+    With `from` only what was booked then or later, with `to` only what was booked
+    before. An answer that breaks off is not whole: ask again.
+    """
+    caller.require(Scope.READ)
+    file_format = Format(wanted)
+    export = await export_statement(gate.db, caller.owner, period(begin, end))
+    name = "statement"
+    if caller.customer_id is not None:
+        name += "-" + encode_id("cus", caller.customer_id)
+    disposition = f'attachment; filename="{name}.{file_format}"'
+    return StreamingResponse(
+        (part.text async for part in written_as(file_format, export)),
+        media_type=file_format.media_type,
+        headers={
+            **NO_STORE,
+            "Content-Disposition": disposition,
+            "X-Content-Type-Options": "nosniff",
+        },
+    )
 
 
 @router.get("/{transaction_id}")
