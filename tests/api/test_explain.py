@@ -54,7 +54,9 @@ async def customer(server: LiveServer, wallet: LocalAccount) -> int:
     return found
 
 
-async def give_trial(server: LiveServer, owner: int, micro: int) -> None:
+async def give_trial(
+    server: LiveServer, owner: int, micro: int, reference: str = "test"
+) -> None:
     """Credits that expire tomorrow, so they burn before those that were bought."""
     tomorrow = server.gate.db.clock.now_ms() + 86_400_000
 
@@ -66,7 +68,7 @@ async def give_trial(server: LiveServer, owner: int, micro: int) -> None:
             category=GrantCategory.TRIAL,
             terms=LotTerms(expires_at_ms=tomorrow),
             idempotency_key=secrets.token_bytes(16),
-            reference="test",
+            reference=reference,
             memo="Trial",
         )
 
@@ -158,6 +160,24 @@ async def test_a_payment_a_charge_of_two_lots_and_its_refunds_are_explained(
     (at_once, *_) = await lines_of(shop, key)
     call = (await explained(shop, key, at_once["id"]))["call"]
     assert (call["quantity"], call["hold"]) == (Decimal("1.5"), None)
+
+
+@ON_SQLITE
+async def test_a_payment_is_shown_with_its_bonus_and_to_nobody_but_its_customer(
+    shop: httpx.AsyncClient, shop_server: LiveServer, chain: LocalChain
+) -> None:
+    wallet, other = await funded(chain), Account.create()
+    bought = (await buy(shop, wallet)).json()["topup"]
+    keys = await issue(shop_server, wallet), await customer_key(shop_server, other, 1)
+    reference = f"topup:{decode_id('top', bought['id'])}"
+    for one in (wallet, other):
+        owner = await customer(shop_server, one)
+        await give_trial(shop_server, owner, 1, reference)
+    shown = []
+    for key in keys:
+        (newest, *_) = await lines_of(shop, key)
+        shown.append((await explained(shop, key, newest["id"]))["payment"])
+    assert (shown[0]["id"], shown[1]) == (bought["id"], None)
 
 
 async def test_two_customers_in_one_transaction_learn_nothing_of_each_other(

@@ -3,6 +3,7 @@
 import csv
 import io
 import secrets
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -16,8 +17,9 @@ from tallystick.customers.wallets import ensure_customer_of_wallet
 from tallystick.exports import statement
 from tallystick.identity.keys import Scope
 from tallystick.kernel import json
-from tallystick.kernel.db import WriteSession
+from tallystick.kernel.db import DatabaseBusy, ReadSession, WriteSession
 from tallystick.kernel.money import MicroCredits
+from tallystick.ledger.statement import StatementLine
 from tests.api.callers import bearer, customer_key, issue
 from tests.api.payments import ON_SQLITE, address_of, refusal_of
 from tests.live import LiveServer
@@ -195,3 +197,23 @@ async def test_what_cannot_be_exported_is_told_before_the_first_line(
     document = (await shop.get("/openapi.json")).json()
     answers = document["paths"][FILE]["get"]["responses"]
     assert set(answers["200"]["content"]) == {"text/csv", "application/x-ndjson"}
+
+
+@ON_SQLITE
+async def test_a_file_that_breaks_off_cannot_be_taken_for_a_whole_one(
+    shop: httpx.AsyncClient, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = statement.lines_between
+
+    async def broken(
+        session: ReadSession, account_id: int, first: int, last: int
+    ) -> Sequence[StatementLine]:
+        if first > 6:
+            raise DatabaseBusy("the database is gone")
+        return await whole(session, account_id, first, last)
+
+    monkeypatch.setattr(statement, "lines_between", broken)
+    with pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
+        await told(shop, key)
+    monkeypatch.undo()
+    assert len(csv_rows(await told(shop, key))) == 14
