@@ -48,7 +48,11 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def _main(
-    arguments: tuple[str, ...], settings: dict[str, str], folder: Path, said: Path
+    arguments: tuple[str, ...],
+    settings: dict[str, str],
+    folder: Path,
+    said: Path,
+    places: Mapping[str, str],
 ) -> None:
     """In the new process: become ``tallystick ARGUMENTS`` in a folder."""
     if sys.platform == "linux":
@@ -58,7 +62,8 @@ def _main(
     os.environ.clear()
     os.environ.update(environment(settings))
     for number, name in ((1, "out"), (2, "err")):
-        with said.with_suffix(f".{name}").open("ab") as file:
+        place = Path(places.get(name, said.with_suffix(f".{name}")))
+        with place.open("ab") as file:
             os.dup2(file.fileno(), number)
     sys.argv = ["tallystick", *arguments]
     from tallystick.cli import main
@@ -68,16 +73,20 @@ def _main(
 
 @dataclass
 class Program:
-    """``tallystick …``, started once."""
+    """``tallystick …``, started once.
+
+    ``places`` may name a terminal for ``out`` or ``err``, or a file of one's own.
+    """
 
     arguments: tuple[str, ...]
     settings: dict[str, str]
     folder: Path
+    places: Mapping[str, str] = field(default_factory=dict)
     said: Path = field(init=False)
 
     def __post_init__(self) -> None:
         self.said = self.folder / f"program-{next(_numbers)}"
-        values = (self.arguments, self.settings, self.folder, self.said)
+        values = (self.arguments, self.settings, self.folder, self.said, self.places)
         # A daemon is ended with us, should a test break before it ends its program.
         self.process = _warm.Process(target=_main, args=values, daemon=True)
         self.process.start()

@@ -22,6 +22,7 @@ from tallystick.api import (
     keys,
     paywall_verbs,
     purchase,
+    transactions,
 )
 from tallystick.api.documentation import PROBLEM_RESPONSES, document
 from tallystick.api.errors import install_error_answers, own_every_error
@@ -37,6 +38,7 @@ from tallystick.samples.context import FeatureContext
 _ROOMS = (
     catalog,
     balance,
+    transactions,
     purchase,
     deduct,
     features,

@@ -4,8 +4,8 @@ import errno
 import os
 import re
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,7 +23,7 @@ from tallystick.chain.well_known import (
     WELL_KNOWN_SECRET,
 )
 from tallystick.config import Settings
-from tallystick.kernel.db import Database
+from tallystick.kernel.db import Database, open_database
 from tallystick.x402.keccak import checksum_address
 from tallystick.x402.networks import NETWORKS
 from tallystick.x402.signature import ORDER
@@ -227,6 +227,21 @@ async def check_database(db: Database) -> None:
             raise UnsafeSettings(
                 ["the database has another schema: run `tallystick migrate` first."]
             )
+
+
+@asynccontextmanager
+async def open_books(url: str) -> AsyncIterator[Database]:
+    """The database for a command that needs no chain and no key; closed afterwards.
+
+    Raises ``UnsafeSettings`` unless it is there and has the schema of this version.
+    """
+    check_database_url(url)
+    db = open_database(url)
+    try:
+        await check_database(db)
+        yield db
+    finally:
+        await db.close()
 
 
 def require_no_folder(db: Database) -> None:

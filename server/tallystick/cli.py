@@ -24,6 +24,7 @@ from tallystick.boot import (
 from tallystick.config import UnreadableSettings, new_secret_key, read_settings
 from tallystick.demo.chain_command import chain
 from tallystick.demo.command import demo
+from tallystick.export_commands import export
 from tallystick.http_limit import BoundedProtocol, connections_allowed
 from tallystick.kernel import json
 from tallystick.kernel.db import Database, open_database
@@ -94,6 +95,7 @@ app.command()(chain)
 app.command()(backup)
 app.command()(restore)
 app.add_typer(service_key, name="service-key")
+app.add_typer(export, name="export")
 
 
 @app.command()

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from tallystick.boot import check_database, check_database_url
+from tallystick.boot import check_database, open_books
 from tallystick.config import Settings, read_settings
 from tallystick.identity.keys import (
     NewKey,
@@ -19,7 +19,7 @@ from tallystick.identity.keys import (
 )
 from tallystick.identity.models import ApiKey, KeyKind
 from tallystick.kernel import json
-from tallystick.kernel.db import Database, open_database
+from tallystick.kernel.db import Database
 from tallystick.kernel.ids import decode_id, encode_id
 from tallystick.wiring import build_gate
 
@@ -114,14 +114,8 @@ async def _revoke(db: Database, number: int) -> None:
 
 
 async def _with_database(work: Callable[[Database], Awaitable[R]]) -> R:
-    url = read_settings().database_url
-    check_database_url(url)
-    db = open_database(url)
-    try:
-        await check_database(db)
+    async with open_books(read_settings().database_url) as db:
         return await work(db)
-    finally:
-        await db.close()
 
 
 def _row(one: ApiKey) -> dict[str, Any]:

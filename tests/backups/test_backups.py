@@ -13,7 +13,6 @@ import pytest
 
 from tallystick.backups.archive import Header
 from tallystick.backups.errors import (
-    BackupExists,
     DatabaseNotEmpty,
     NewerBackup,
     UnreadableBackup,
@@ -25,6 +24,7 @@ from tallystick.claims.models import ClaimState
 from tallystick.customers.wallets import ensure_customer_of_wallet
 from tallystick.kernel.db import Database, WriteSession, open_database, query
 from tallystick.kernel.money import MicroCredits
+from tallystick.kernel.new_file import FileExists
 from tallystick.migrations import upgrade
 from tests.credits.calls import capture, hold
 from tests.ledger.bookings import audit, balance, book, buy, charge, give
@@ -244,7 +244,7 @@ async def test_a_backup_overwrites_no_file_and_is_its_owners_alone(
     await take(books, file)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     first = file.read_bytes()
-    with pytest.raises(BackupExists):
+    with pytest.raises(FileExists):
         await take(books, file)
     assert file.read_bytes() == first
     assert names_in(tmp_path) == {"b"}

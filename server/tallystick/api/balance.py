@@ -1,22 +1,20 @@
-"""A customer's credits: what there is, how it came and went."""
+"""A customer's credits: what there is, and where a purchase stands."""
 
-from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from datetime import datetime
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from pydantic import AwareDatetime
 from starlette.responses import Response
 
 from tallystick.api.answers import ExactJson
 from tallystick.api.errors import InvalidRequest
-from tallystick.api.identify import GateDep, ReaderDep
-from tallystick.api.paging import read_cursor
+from tallystick.api.identify import NOBODY, GateDep, ReaderDep
 from tallystick.credits.grants import grants_of
 from tallystick.identity.keys import Scope
+from tallystick.kernel.clock import ms_of
 from tallystick.kernel.ids import decode_id, encode_id
 from tallystick.kernel.money import parse_credits, to_decimal
 from tallystick.ledger.balances import balance_at, customer_balance
-from tallystick.ledger.statement import StatementLine, statement
 from tallystick.payments.topups import (
     provisional_credits,
     public_facts,
@@ -26,9 +24,6 @@ from tallystick.paywall.gate import Gate
 from tallystick.paywall.receipt import NO_STORE
 
 router = APIRouter(prefix="/api/credits", tags=["credits"])
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NOBODY = 0
-"""No customer's number: a wallet that has never paid has nothing, as this one has."""
 
 
 @router.get("")
@@ -41,7 +36,7 @@ async def read_credits(
     has passed, only what the statement said then.
     """
     caller.require(Scope.READ)
-    owner = caller.customer_id or _NOBODY
+    owner = caller.owner
     if as_of is not None:
         return await _read_past(gate, owner, as_of)
     low = gate.catalog().credit.low_balance
@@ -74,11 +69,11 @@ async def read_credits(
 
 
 def _shown(owner: int) -> str | None:
-    return encode_id("cus", owner) if owner != _NOBODY else None
+    return encode_id("cus", owner) if owner != NOBODY else None
 
 
 async def _read_past(gate: Gate, customer_id: int, as_of: datetime) -> Response:
-    at_ms = (as_of - _EPOCH) // timedelta(milliseconds=1)
+    at_ms = ms_of(as_of)
     if at_ms > gate.db.clock.now_ms():
         raise InvalidRequest("the time has not passed yet", field="as_of")
     async with gate.db.read() as session:
@@ -97,32 +92,3 @@ async def read_topup_state(gate: GateDep, topup_id: str) -> Response:
     async with gate.db.read() as session:
         topup = await read_topup(session, decode_id("top", topup_id))
     return ExactJson(public_facts(topup), headers=NO_STORE)
-
-
-@router.get("/transactions")
-async def read_statement(
-    gate: GateDep,
-    caller: ReaderDep,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    cursor: str | None = None,
-) -> Response:
-    """The statement, newest first; pass ``next_cursor`` on for older lines."""
-    caller.require(Scope.READ)
-    owner, before = caller.customer_id or _NOBODY, read_cursor(cursor)
-    async with gate.db.read() as session:
-        lines = await statement(session, owner, before=before, limit=limit + 1)
-    page, rest = lines[:limit], lines[limit:]
-    following = str(page[-1].version) if rest else None
-    document = {"transactions": [_line(one) for one in page], "next_cursor": following}
-    return ExactJson(document, headers=NO_STORE)
-
-
-def _line(one: StatementLine) -> dict[str, Any]:
-    return {
-        "id": encode_id("ltx", one.ledger_transaction_id),
-        "type": one.kind,
-        "description": one.memo,
-        "credits": to_decimal(one.amount),
-        "balance_after": to_decimal(one.balance_after),
-        "posted_at_ms": one.posted_at_ms,
-    }

@@ -1,6 +1,5 @@
 """Who is calling, from a request's headers."""
 
-import re
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -10,7 +9,7 @@ from starlette.datastructures import Headers
 from tallystick.api.errors import InvalidRequest, TwoIdentities
 from tallystick.api.passage import gate_of
 from tallystick.customers.errors import UnknownCustomer
-from tallystick.customers.wallets import customer_of_wallet, is_customer
+from tallystick.customers.wallets import named_customer
 from tallystick.identity.errors import (
     IdentityRequired,
     SellersOnly,
@@ -19,7 +18,6 @@ from tallystick.identity.errors import (
 )
 from tallystick.identity.keys import ProvenKey, Scope, verify_key
 from tallystick.identity.models import KeyKind
-from tallystick.kernel.ids import decode_id
 from tallystick.payments.errors import PayerNotLinked
 from tallystick.paywall.gate import Gate
 from tallystick.x402 import reasons
@@ -29,7 +27,8 @@ from tallystick.x402.keccak import checksum_address
 
 SIGN_IN = "sign-in-with-x"
 CUSTOMER = "tallystick-customer"
-_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
+NOBODY = 0
+"""No customer's number: a wallet that has never paid has nothing, as this one has."""
 _OUR_KEYS = ("tk_", "sk_")
 
 
@@ -44,6 +43,11 @@ class Caller:
     customer_id: int | None
     key: ProvenKey | None = None
     stranger: bytes | None = None
+
+    @property
+    def owner(self) -> int:
+        """Whose credits to read; a wallet that has never paid has nobody's, so none."""
+        return self.customer_id or NOBODY
 
     @property
     def is_seller(self) -> bool:
@@ -119,17 +123,8 @@ async def _named_customer(gate: Gate, headers: Headers) -> int | None:
         return None
     if len(names) > 1:
         raise TwoIdentities("the request names more than one customer")
-    named = names[0]
     async with gate.db.read() as session:
-        if _ADDRESS.fullmatch(named):
-            wallet = bytes.fromhex(named[2:])
-            customer_id = await customer_of_wallet(session, wallet)
-        else:
-            told = decode_id("cus", named)
-            customer_id = told if await is_customer(session, told) else None
-    if customer_id is None:
-        raise UnknownCustomer(named)
-    return customer_id
+        return await named_customer(session, names[0])
 
 
 async def identify_or_challenge(

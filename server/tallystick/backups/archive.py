@@ -11,7 +11,6 @@ every line before the last, so a file that was cut or changed is refused as a wh
 
 import gzip
 import hashlib
-import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +18,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tallystick.backups.errors import BackupExists, UnreadableBackup
+from tallystick.backups.errors import UnreadableBackup
 from tallystick.kernel import json
+from tallystick.kernel.new_file import NewFile
 
 FORMAT = 1
 _LONGEST_LINE = 4 * 1024 * 1024
@@ -44,24 +44,20 @@ class TableHead:
 
 
 class ArchiveWriter:
-    """Writes beside the file, and gives it its name once it is whole and on disk.
+    """Writes the file (``NewFile``), with an end that vouches for the rest.
 
-    Nobody but its owner may read it. Raises ``BackupExists``.
+    Raises ``FileExists`` or ``UnwritableFile``.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._part = path.with_name(path.name + ".part")
+        self._file = NewFile(path)
         self._hash = hashlib.sha256()
         self._rows = 0
 
     def __enter__(self) -> Self:
-        if self._path.exists():
-            raise BackupExists(f"{self._path} exists")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-        self._raw = os.fdopen(os.open(self._part, flags, 0o600), "wb")
+        raw = self._file.__enter__().raw
         self._gzip = gzip.GzipFile(
-            filename="", mode="wb", fileobj=self._raw, compresslevel=6, mtime=0
+            filename="", mode="wb", fileobj=raw, compresslevel=6, mtime=0
         )
         return self
 
@@ -71,20 +67,11 @@ class ArchiveWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is not None:
-            self._gzip.close()
-            self._raw.close()
-            self._part.unlink()
-            return
-        end = {"rows": self._rows, "sha256": self._hash.hexdigest()}
-        self._gzip.write(json.dumps({"end": end}) + b"\n")
+        if kind is None:
+            end = {"rows": self._rows, "sha256": self._hash.hexdigest()}
+            self._gzip.write(json.dumps({"end": end}) + b"\n")
         self._gzip.close()
-        self._raw.flush()
-        os.fsync(self._raw.fileno())
-        self._raw.close()
-        # Unlike rename, this fails if somebody else made the file meanwhile.
-        os.link(self._part, self._path)
-        self._part.unlink()
+        self._file.__exit__(kind, error, trace)
 
     def header(self, header: Header) -> None:
         """The first line."""

@@ -3,13 +3,6 @@
 from tallystick.kernel.errors import BadInput, Conflict
 
 
-class BackupExists(Conflict):
-    """A file of that name is there already; a backup never overwrites one."""
-
-    is_for_operators = True
-    next_step = "Name another file, or move the old one away."
-
-
 class UnreadableBackup(BadInput):
     """The file is no backup, or not a whole one; nothing of it was restored."""
 

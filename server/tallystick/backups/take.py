@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from sqlalchemy import LargeBinary, Table, func, select, text
+from sqlalchemy import LargeBinary, Table, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tallystick.backups.archive import ArchiveWriter, Header, TableHead
@@ -21,11 +21,11 @@ async def take_backup(
 ) -> Header:
     """Write every row of one moment to the file; ``begin`` is told how many there are.
 
-    The schema must be this version's. Raises ``BackupExists``.
+    The schema must be this version's. Raises ``FileExists``.
     """
     with ArchiveWriter(path) as archive:
-        async with db.reader.connect() as connection:
-            await _be_patient(db, connection)
+        async with db.snapshot() as session:
+            connection = await session.connection()
             counts = {table.name: await _count(connection, table) for table in TABLES}
             header = Header(revisions()[0], db.clock.now_ms(), counts)
             archive.header(header)
@@ -38,13 +38,6 @@ async def take_backup(
 
 TABLES = metadata.sorted_tables
 """Each after those that it refers to."""
-
-
-async def _be_patient(db: Database, connection: AsyncConnection) -> None:
-    if not db.is_sqlite:
-        await connection.execute(text("SET LOCAL statement_timeout = 0"))
-        timeout = "SET LOCAL idle_in_transaction_session_timeout = 0"
-        await connection.execute(text(timeout))
 
 
 async def _count(connection: AsyncConnection, table: Table) -> int:

@@ -32,6 +32,7 @@ from tallystick.ledger.lots import Draw, pack, unpack
 from tallystick.ledger.models import TransactionKind
 from tallystick.ledger.page import Page
 from tallystick.ledger.posting import FromHold, Posted, Posting, Transfer
+from tallystick.ledger.references import number_in, reference_to
 
 # Spelled out, so that a plan made for any state still uses the indexes of open holds.
 _OPEN = col(Hold.state) == literal_column("'open'")
@@ -155,12 +156,25 @@ async def capture(
         Amount(hold.captured, CREDIT),
         source=FromHold(hold.draws),
     )
-    key = digest16(b"hold", hold_id.to_bytes(8, "big"))
-    reference = f"hold:{hold_id}"
+    key, reference = charge_key(hold_id), reference_to("hold", hold_id)
     return await post(
         session,
         Posting(TransactionKind.CHARGE, key, [spent], reference, memo or hold.feature),
     )
+
+
+def charge_key(hold_id: int) -> bytes:
+    """The key under which a capture books, so that it is booked once."""
+    return digest16(b"hold", hold_id.to_bytes(8, "big"))
+
+
+def hold_behind(reference: str, idempotency_key: bytes) -> int | None:
+    """The hold that a booked charge captured, if it captured one."""
+    hold_id = number_in(reference, "hold")
+    # The charge of a feature that is called "hold" has a reference that looks alike.
+    if hold_id is None or charge_key(hold_id) != idempotency_key:
+        return None
+    return hold_id
 
 
 async def release(session: WriteSession, hold_id: int) -> None:

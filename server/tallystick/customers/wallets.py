@@ -1,10 +1,16 @@
 """Which customer a wallet belongs to."""
 
+import re
+
 from sqlalchemy import delete, insert
 from sqlmodel import col, select
 
+from tallystick.customers.errors import UnknownCustomer
 from tallystick.customers.models import Customer, Wallet
 from tallystick.kernel.db import ReadSession, WriteSession, insert_once, new_id, now_ms
+from tallystick.kernel.ids import decode_id
+
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 
 
 async def customer_of_wallet(
@@ -19,6 +25,22 @@ async def is_customer(session: ReadSession | WriteSession, customer_id: int) -> 
     """Whether there is a customer of that id."""
     query = select(Customer.id).where(col(Customer.id) == customer_id)
     return (await session.exec(query)).one_or_none() is not None
+
+
+async def named_customer(session: ReadSession | WriteSession, named: str) -> int:
+    """The customer of the id (``cus_…``) or the wallet (``0x…``) that somebody wrote.
+
+    Raises ``UnknownCustomer``, or ``UnknownId`` for what is neither.
+    """
+    customer_id: int | None
+    if _ADDRESS.fullmatch(named):
+        customer_id = await customer_of_wallet(session, bytes.fromhex(named[2:]))
+    else:
+        told = decode_id("cus", named)
+        customer_id = told if await is_customer(session, told) else None
+    if customer_id is None:
+        raise UnknownCustomer(named)
+    return customer_id
 
 
 async def ensure_customer_of_wallet(session: WriteSession, address: bytes) -> int:

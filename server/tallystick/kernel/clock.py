@@ -5,7 +5,21 @@ integer seconds, as the chain has them.
 """
 
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def ms_of(at: datetime) -> int:
+    """Milliseconds since the Unix epoch of a time that knows its zone."""
+    return (at - _EPOCH) // timedelta(milliseconds=1)
+
+
+def rfc3339(at_ms: int) -> str:
+    """The time for people, in UTC: ``2026-11-21T18:50:33.601Z``."""
+    shown = (_EPOCH + timedelta(milliseconds=at_ms)).isoformat(timespec="milliseconds")
+    return shown.replace("+00:00", "Z")
 
 
 class Clock(Protocol):

@@ -141,6 +141,19 @@ class Database:
             await _connect(session)
             yield ReadSession(session)
 
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[ReadSession]:
+        """As ``read``, for reading so much that it takes minutes.
+
+        PostgreSQL keeps what others delete until it ends, so no request does this.
+        """
+        async with self.read() as session:
+            if not self.is_sqlite:
+                connection = await session.connection()
+                for limit in ("statement", "idle_in_transaction_session"):
+                    await connection.execute(text(f"SET LOCAL {limit}_timeout = 0"))
+            yield session
+
     def _session(self, engine: AsyncEngine) -> AsyncSession:
         info = {"clock": self.clock, "ids": self.ids}
         return AsyncSession(engine, expire_on_commit=False, info=info)

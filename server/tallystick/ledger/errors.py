@@ -1,6 +1,6 @@
 """What the ledger refuses."""
 
-from tallystick.kernel.errors import Conflict, TallystickError
+from tallystick.kernel.errors import Conflict, NotFound, TallystickError
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.money import format_credits
 
@@ -27,6 +27,17 @@ class IdempotencyMismatch(Conflict):
 
     def __init__(self) -> None:
         super().__init__("this idempotency key was used with a different request")
+
+
+class UnknownTransaction(NotFound):
+    """There is no such transaction, or it moved nothing of the caller's."""
+
+    title = "There is no such transaction"
+    next_step = "Take a transaction's id from GET /api/credits/transactions."
+
+    def __init__(self) -> None:
+        # The same words for every cause: nobody learns which ids others have.
+        super().__init__("no transaction of yours has this id")
 
 
 class AlreadyReversed(Conflict):

@@ -14,6 +14,7 @@ from tallystick.ledger.lots import Draw
 from tallystick.ledger.lotted import LottedAccount
 from tallystick.ledger.models import TransactionKind
 from tallystick.ledger.posting import FromHold, FromLots, ToLots, ToNewLot, Transfer
+from tallystick.ledger.references import reference_to
 
 NewId = Callable[[], int]
 Row = dict[str, Any]
@@ -167,7 +168,7 @@ def _expiry_transaction(one: Expiry, transaction_id: int, now: int) -> Row:
         "kind": TransactionKind.EXPIRY,
         "idempotency_key": key,
         "input_hash": key,
-        "reference": f"lot:{one.draw.lot_id}",
+        "reference": reference_to("lot", one.draw.lot_id),
         "memo": "Expired credits",
         "occurred_at_ms": now,
         "posted_at_ms": now,

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tallystick.kernel.db import ReadSession, query
-from tallystick.kernel.money import MicroCredits
+from tallystick.kernel.ids import encode_id
+from tallystick.kernel.money import MicroCredits, to_decimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,18 @@ class StatementLine:
     posted_at_ms: int
 
 
+def line_document(one: StatementLine) -> dict[str, Any]:
+    """A line as JSON, wherever it is told; credits are exact numbers."""
+    return {
+        "id": encode_id("ltx", one.ledger_transaction_id),
+        "type": one.kind,
+        "description": one.memo,
+        "credits": to_decimal(one.amount),
+        "balance_after": to_decimal(one.balance_after),
+        "posted_at_ms": one.posted_at_ms,
+    }
+
+
 # Each side is cut to the page by its own (account, version) index. Through the view
 # ``entry`` SQLite would read the whole journal first.
 _LINES = """
@@ -34,20 +48,31 @@ _LINES = """
             SELECT ledger_transaction_id, debit_version AS version, -amount AS amount,
                    debit_balance_after AS balance_after
               FROM transfer
-             WHERE debit_account_id = :account_id AND debit_version < :before
-             ORDER BY debit_version DESC LIMIT :limit) AS debits
+             WHERE debit_account_id = :account_id AND {debits}) AS debits
         UNION ALL
         SELECT * FROM (
             SELECT ledger_transaction_id, credit_version, amount, credit_balance_after
               FROM transfer
-             WHERE credit_account_id = :account_id AND credit_version < :before
-             ORDER BY credit_version DESC LIMIT :limit) AS credits
+             WHERE credit_account_id = :account_id AND {credits}) AS credits
       ) AS line
       JOIN ledger_transaction ON ledger_transaction.id = line.ledger_transaction_id
-     ORDER BY line.version DESC
-     LIMIT :limit
+     ORDER BY line.version {order}
 """
-_ACCOUNT = "SELECT id FROM ledger_account WHERE customer_id = :customer_id"
+_NEWEST = _LINES.format(
+    debits="debit_version < :before ORDER BY debit_version DESC LIMIT :limit",
+    credits="credit_version < :before ORDER BY credit_version DESC LIMIT :limit",
+    order="DESC LIMIT :limit",
+)
+_BETWEEN = _LINES.format(
+    debits="debit_version BETWEEN :first AND :last",
+    credits="credit_version BETWEEN :first AND :last",
+    order="",
+)
+_ACCOUNT = """
+    SELECT id, version
+      FROM ledger_account
+      JOIN account_balance ON ledger_account_id = ledger_account.id
+     WHERE customer_id = :customer_id"""
 
 
 async def statement(
@@ -59,9 +84,36 @@ async def statement(
         return []
     rows = await query(
         session,
-        _LINES,
+        _NEWEST,
         account_id=accounts[0]["id"],
         before=before if before is not None else (1 << 63) - 1,
         limit=limit,
     )
+    return [StatementLine(**row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """How far a customer's statement has come: its account, and its newest line."""
+
+    account_id: int
+    version: int
+
+
+async def written(session: ReadSession, customer_id: int) -> Written | None:
+    """How far the statement has come; None for a customer without one."""
+    rows = await query(session, _ACCOUNT, customer_id=customer_id)
+    return Written(rows[0]["id"], rows[0]["version"]) if rows else None
+
+
+async def lines_between(
+    session: ReadSession, account_id: int, first: int, last: int
+) -> Sequence[StatementLine]:
+    """The account's lines of these versions, oldest first.
+
+    Lines never change and are numbered without gaps, so whoever reads the pages up to
+    one version, however long that takes, reads the statement of one moment.
+    """
+    values = {"account_id": account_id, "first": first, "last": last}
+    rows = await query(session, _BETWEEN, **values)
     return [StatementLine(**row) for row in rows]

@@ -92,16 +92,25 @@ async def capture(
 
 async def captured(session: ReadSession, hold_id: int) -> Charge:
     """The charge that a captured hold became; raises ``UnknownHold`` for any other."""
-    # The key under which ``holds.capture`` books.
-    key = digest16(b"hold", hold_id.to_bytes(8, "big"))
     query = select(LedgerTransaction.id).where(
-        col(LedgerTransaction.idempotency_key) == key
+        col(LedgerTransaction.idempotency_key) == holds.charge_key(hold_id)
     )
     found = (await session.exec(query)).one_or_none()
     if found is None:
         raise UnknownHold(hold_id)
     taken, left = await _line(session, found)
     return Charge(found, taken, left, replayed=True)
+
+
+async def use_behind(
+    session: ReadSession, customer_id: int, ledger_transaction_id: int
+) -> UsageEvent | None:
+    """What the customer used for a booked charge."""
+    query = select(UsageEvent).where(
+        col(UsageEvent.ledger_transaction_id) == ledger_transaction_id,
+        col(UsageEvent.customer_id) == customer_id,
+    )
+    return (await session.exec(query)).one_or_none()
 
 
 async def _finish(session: WriteSession, usage: Usage, posted: Posted) -> Charge:

@@ -21,6 +21,7 @@ from tallystick.ledger.balances import customer_balance
 from tallystick.ledger.journal import post
 from tallystick.ledger.models import TransactionKind
 from tallystick.ledger.posting import Posting, Transfer
+from tallystick.ledger.references import reference_to
 from tallystick.payments.machine import CREDITABLE
 from tallystick.payments.models import (
     ChainTransfer,
@@ -162,7 +163,7 @@ async def _grant(
     paid_into: chart.AccountName,
 ) -> None:
     generation = topup.id.to_bytes(8, "big") + topup.generation.to_bytes(4, "big")
-    reference = f"topup:{topup.id}"
+    reference = reference_to("topup", topup.id)
     await grant_paid(
         session,
         PaidGrant(

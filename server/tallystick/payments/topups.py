@@ -11,6 +11,7 @@ from tallystick.claims.models import Claim
 from tallystick.kernel.db import ReadSession, WriteSession, insert_once, new_id, now_ms
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.money import MicroCredits, to_decimal
+from tallystick.ledger.references import number_in
 from tallystick.payments.errors import UnknownTopUp
 from tallystick.payments.models import PAID_STATES, TopUp, TopUpState
 from tallystick.payments.presented import Presented
@@ -157,6 +158,19 @@ async def read_topup(session: ReadSession | WriteSession, topup_id: int) -> TopU
     if found is None:
         raise UnknownTopUp(topup_id)
     return found
+
+
+async def payment_behind(
+    session: ReadSession, customer_id: int, reference: str
+) -> TopUp | None:
+    """The customer's top-up that a booked transaction's reference names, if one."""
+    topup_id = number_in(reference, "topup")
+    if topup_id is None:
+        return None
+    query = select(TopUp).where(
+        col(TopUp.id) == topup_id, col(TopUp.customer_id) == customer_id
+    )
+    return (await session.exec(query)).one_or_none()
 
 
 async def topup_of_claim(

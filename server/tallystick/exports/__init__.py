@@ -1,0 +1,1 @@
+"""Statements and the journal as files: CSV, or JSON Lines."""
