@@ -4,13 +4,13 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.ledger.bookings import ALICE, balance, book, buy, charge, give
 
 from tallystick.exports import journal, statement
 from tallystick.exports.files import Export, Format, Page, Period, written_as
 from tallystick.exports.journal import export_journal
 from tallystick.exports.statement import export_statement
 from tallystick.kernel.db import Database
+from tests.ledger.bookings import ALICE, balance, book, buy, charge, give
 
 ALWAYS = Period()
 
