@@ -78,6 +78,13 @@ def challenge_answer(challenge: Challenge, api_prefix: str) -> Response:
 
 def replayed(answer: Answer) -> Response:
     """An answer that was given before, marked as such."""
+    response = response_of(answer)
+    response.headers["Idempotency-Replayed"] = "true"
+    return response
+
+
+def response_of(answer: Answer) -> Response:
+    """An answer as it goes out for the first time."""
     response = Response(answer.body, answer.http_status)
     response.raw_headers += [
         (name.lower().encode("latin-1"), value.encode("latin-1"))
@@ -85,7 +92,6 @@ def replayed(answer: Answer) -> Response:
         if name.lower() not in {"content-length", "idempotency-replayed"}
     ]
     response.headers.update(NO_STORE)
-    response.headers["Idempotency-Replayed"] = "true"
     return response
 
 

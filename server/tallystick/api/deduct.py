@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
-from tallystick.api.answers import ExactJson, answer_of, replayed
+from tallystick.api.answers import ExactJson, answer_of, replayed, response_of
 from tallystick.api.asked import asked_of
 from tallystick.api.bodies import Body, Number, body_schema, json_body
 from tallystick.api.errors import Answered, InvalidRequest, PriceChanged
@@ -15,7 +15,6 @@ from tallystick.api.identify import Caller, GateDep
 from tallystick.api.passage import running_of
 from tallystick.api.priced import facts_of, prove
 from tallystick.identity.keys import Scope
-from tallystick.kernel.db import WriteSession
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.money import (
     InvalidAmount,
@@ -25,13 +24,15 @@ from tallystick.kernel.money import (
     to_decimal,
 )
 from tallystick.ledger.errors import InsufficientCredits
-from tallystick.metering.charges import Charge, Usage, charge, shortage
+from tallystick.metering.charges import Charge, Usage, shortage
 from tallystick.paywall.admit import admit, challenge_for
-from tallystick.paywall.answers import Answer, keep
+from tallystick.paywall.answers import Answer
+from tallystick.paywall.deduct import deduct as deduct_once
+from tallystick.paywall.deductions import Deduction as Wanted
 from tallystick.paywall.facts import Facts
 from tallystick.paywall.finish import finish_served
 from tallystick.paywall.gate import Gate
-from tallystick.paywall.once import begin_once, key_of
+from tallystick.paywall.once import key_of
 from tallystick.paywall.receipt import NO_STORE
 from tallystick.paywall.verdicts import PaidBy, Serve
 from tallystick.x402.errors import PaymentRejected
@@ -86,21 +87,13 @@ async def _by_customer(gate: Gate, facts: Facts, caller: Caller) -> Response:
     # What costs nothing cannot be charged twice, and its stored answers would fill
     # the books for nothing.
     key = key_of(gate, facts, customer_id) if facts.price > 0 else None
-
-    async def work(session: WriteSession) -> Response:
-        begun = key and await begin_once(session, key, lease_seconds=gate.hold_seconds)
-        if isinstance(begun, Answer):
-            return replayed(begun)
-        receipt = _receipt(await charge(session, usage, idempotency_key=None))
-        if begun is not None:
-            await keep(session, begun, answer_of(receipt))
-        return receipt
-
+    item = Wanted(usage, key, lambda charged: answer_of(_receipt(charged)))
     try:
-        return await gate.db.write(work)
+        done = await deduct_once(gate, item)
     except InsufficientCredits as error:
         async with gate.db.read() as session:
             raise await shortage(session, customer_id, usage.price) from error
+    return replayed(done.answer) if done.replayed else response_of(done.answer)
 
 
 def _price(facts: Facts, wanted: Deduction, caller: Caller | None) -> MicroCredits:

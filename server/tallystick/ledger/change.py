@@ -5,11 +5,11 @@ its row count is the verdict; whoever was overtaken reads again under a lock, so
 is overtaken twice. All times come from one reading of the session's clock.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TypeVar
 
-from sqlalchemy import BindParameter, bindparam, insert, text, update
+from sqlalchemy import BindParameter, bindparam, insert, text
 from sqlmodel import col, select
 
 from tallystick.kernel.db import WriteSession, new_id
@@ -44,6 +44,28 @@ _SPENT_LOTS = f"""
       JOIN ledger_account ON ledger_account.id = lot.ledger_account_id
       JOIN account_balance ON account_balance.ledger_account_id = ledger_account.id
      WHERE lot.id IN :named AND NOT lot.is_open"""  # noqa: S608  # two constants
+_COLUMNS = (
+    "id",
+    "read_revision",
+    "balance",
+    "held",
+    "deferred",
+    "version",
+    "next_change_ms",
+)
+_SAVE_BALANCE = text("""
+    UPDATE account_balance
+       SET balance = :balance, held = :held, deferred = :deferred, version = :version,
+           next_change_ms = :next_change_ms, revision = :read_revision + 1
+     WHERE ledger_account_id = :id AND revision = :read_revision""")
+_SAVE_BALANCES = text(f"""
+    UPDATE account_balance
+       SET balance = new.balance, held = new.held, deferred = new.deferred,
+           version = new.version, next_change_ms = new.next_change_ms,
+           revision = new.read_revision + 1
+      FROM unnest({", ".join(f"CAST(:{name} AS BIGINT[])" for name in _COLUMNS)})
+           AS new({", ".join(_COLUMNS)})
+     WHERE ledger_account_id = new.id AND revision = new.read_revision""")  # noqa: S608  # constants
 _SAVE_LOT = text(
     "UPDATE lot SET remaining = :remaining, is_open = :is_open WHERE id = :id"
 )
@@ -125,14 +147,13 @@ async def _load(
 
 
 async def _save(session: WriteSession, page: Page) -> bool:
-    for account in page.accounts.values():
-        if not await _save_balance(session, account, page.now):
-            return False
-    for account in page.accounts.values():
-        if opened := opened_lots(account):
-            await session.exec(insert(LotRow), params=opened)
-        if changed := changed_lots(account):
-            await (await session.connection()).execute(_SAVE_LOT, changed)
+    accounts = list(page.accounts.values())
+    if not await _save_balances(session, accounts, page.now):
+        return False
+    if opened := [row for one in accounts for row in opened_lots(one)]:
+        await session.exec(insert(LotRow), params=opened)
+    if changed := [row for one in accounts for row in changed_lots(one)]:
+        await (await session.connection()).execute(_SAVE_LOT, changed)
     if page.expiries:
         house = await ensure_accounts(session, [chart.breakage()])
         transactions, transfers = page.expiry_rows(
@@ -143,17 +164,18 @@ async def _save(session: WriteSession, page: Page) -> bool:
     return True
 
 
-async def _save_balance(
-    session: WriteSession, account: LottedAccount, now: int
+async def _save_balances(
+    session: WriteSession, accounts: Sequence[LottedAccount], now: int
 ) -> bool:
-    statement = (
-        update(AccountBalance)
-        .where(
-            col(AccountBalance.ledger_account_id) == account.id,
-            col(AccountBalance.revision) == account.revision,
-        )
-        .values(**balance_row(account, now))
-        # No object of this row may be made up in memory: the row count is the verdict.
-        .execution_options(synchronize_session=False)
-    )
-    return (await session.exec(statement)).rowcount == 1
+    """Write them all over the revisions that were read; the row count is the verdict."""
+    rows = [balance_row(one, now) for one in accounts]
+    if not rows:
+        return True
+    connection = await session.connection()
+    if session.get_bind().dialect.name == "sqlite":
+        result = await connection.execute(_SAVE_BALANCE, rows)
+    else:
+        # Many rows in one statement, because only that tells how many there were.
+        columns = {name: [row[name] for row in rows] for name in _COLUMNS}
+        result = await connection.execute(_SAVE_BALANCES, columns)
+    return result.rowcount == len(rows)

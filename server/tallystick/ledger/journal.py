@@ -64,7 +64,14 @@ async def post(
 async def _claim_key(
     session: WriteSession, transaction_id: int, posting: Posting, now: int
 ) -> bool:
-    row: dict[str, object] = {
+    row = transaction_row(transaction_id, posting, now)
+    return await insert_once(session, LedgerTransaction, row)
+
+
+def transaction_row(transaction_id: int, posting: Posting, now: int) -> dict[str, Any]:
+    """The row of a transaction that is booked at ``now``, in milliseconds."""
+    occurred = posting.occurred_at_ms
+    return {
         "id": transaction_id,
         "kind": posting.kind,
         "idempotency_key": posting.idempotency_key,
@@ -72,12 +79,9 @@ async def _claim_key(
         "reference": posting.reference,
         "memo": posting.memo,
         "reverses_id": posting.reverses_id,
-        "occurred_at_ms": now
-        if posting.occurred_at_ms is None
-        else posting.occurred_at_ms,
+        "occurred_at_ms": now if occurred is None else occurred,
         "posted_at_ms": now,
     }
-    return await insert_once(session, LedgerTransaction, row)
 
 
 async def _replay(session: WriteSession, posting: Posting) -> Posted:

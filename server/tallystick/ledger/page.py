@@ -4,7 +4,7 @@ Pure, like the accounts themselves: ids and times are handed in. Whoever writes 
 must guard them by the revision that each account had when it was loaded.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +44,14 @@ class Page:
             for draw in account.due(self.now):
                 account.take([draw])
                 self.expiries.append(Expiry(account.id, draw, *account.line()))
+
+    def keep(self, account_ids: Container[int]) -> None:
+        """Leave the other accounts alone: they were only looked at."""
+        self.accounts = {
+            customer: one
+            for customer, one in self.accounts.items()
+            if one.id in account_ids
+        }
 
     def move(self, one: Transfer, ids: dict[str, int], new_id: NewId) -> Row:
         """Make the transfer; its row, but for its transaction and its position.
@@ -104,11 +112,12 @@ class Page:
 def balance_row(account: LottedAccount, now: int) -> Row:
     """What to write over the revision that was read."""
     return {
+        "id": account.id,
+        "read_revision": account.revision,
         "balance": account.balance,
         "held": account.held,
         "deferred": account.deferred(now),
         "version": account.version,
-        "revision": account.revision + 1,
         "next_change_ms": account.next_change_ms(now),
     }
 

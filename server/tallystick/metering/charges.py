@@ -1,5 +1,6 @@
 """Credits going out: a charge at once, or a hold that becomes a charge."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import insert
@@ -15,6 +16,7 @@ from tallystick.ledger.balances import customer_balance
 from tallystick.ledger.errors import InsufficientCredits
 from tallystick.ledger.journal import post
 from tallystick.ledger.models import LedgerTransaction, TransactionKind, TransferRow
+from tallystick.ledger.plain import Booked, post_plain
 from tallystick.ledger.posting import Posted, Posting, Transfer
 from tallystick.metering.models import UsageEvent
 
@@ -63,6 +65,18 @@ async def charge(
     if usage.price == 0:
         funds = await customer_balance(session, usage.customer_id)
         return Charge(0, MicroCredits(0), funds.posted)
+    posting = _posting(session, usage, idempotency_key)
+
+    async def make_room(session: WriteSession) -> None:
+        await holds.expire_lapsed_of(session, usage.customer_id)
+
+    posted = await post(session, posting, when_short=make_room)
+    return await _finish(session, usage, posted)
+
+
+def _posting(
+    session: WriteSession, usage: Usage, idempotency_key: bytes | None
+) -> Posting:
     key = idempotency_key or digest16(b"charge", new_id(session).to_bytes(8, "big"))
     spent = Transfer(
         chart.customer_credits(usage.customer_id),
@@ -70,13 +84,36 @@ async def charge(
         Amount(usage.price, CREDIT),
     )
     reference = f"{usage.feature}:{usage.quantity}"
-    posting = Posting(TransactionKind.CHARGE, key, [spent], reference, usage.memo)
+    return Posting(TransactionKind.CHARGE, key, [spent], reference, usage.memo)
 
-    async def make_room(session: WriteSession) -> None:
-        await holds.expire_lapsed_of(session, usage.customer_id)
 
-    posted = await post(session, posting, when_short=make_room)
-    return await _finish(session, usage, posted)
+async def charge_plain(
+    session: WriteSession, usages: Sequence[Usage]
+) -> list[Charge | None]:
+    """Charge many at once, each for itself; ``None`` for those to be charged alone.
+
+    That is who has not enough, unless lapsed holds are his, and nothing is written of
+    it. None of the usages is free. Raises as ``ledger.plain.post_plain`` does.
+    """
+    postings = [_posting(session, one, None) for one in usages]
+    booked = await post_plain(session, postings)
+    charged = [
+        None if found is None else _plain(one, found)
+        for one, found in zip(usages, booked, strict=True)
+    ]
+    events = [
+        _event(session, usage, one)
+        for usage, one in zip(usages, charged, strict=True)
+        if one is not None
+    ]
+    if events:
+        await session.exec(insert(UsageEvent), params=events)
+    return charged
+
+
+def _plain(usage: Usage, booked: Booked) -> Charge:
+    left = MicroCredits(booked.balance_after)
+    return Charge(booked.ledger_transaction_id, usage.price, left)
 
 
 async def capture(
@@ -115,20 +152,23 @@ async def use_behind(
 
 async def _finish(session: WriteSession, usage: Usage, posted: Posted) -> Charge:
     taken, left = await _line(session, posted.ledger_transaction_id)
+    charged = Charge(posted.ledger_transaction_id, taken, left, posted.replayed)
     if not posted.replayed:
-        await session.exec(
-            insert(UsageEvent).values(
-                id=new_id(session),
-                customer_id=usage.customer_id,
-                feature=usage.feature,
-                quantity=usage.quantity,
-                credits=taken,
-                catalog_version=usage.catalog_version,
-                ledger_transaction_id=posted.ledger_transaction_id,
-                occurred_at_ms=now_ms(session),
-            )
-        )
-    return Charge(posted.ledger_transaction_id, taken, left, posted.replayed)
+        await session.exec(insert(UsageEvent).values(_event(session, usage, charged)))
+    return charged
+
+
+def _event(session: WriteSession, usage: Usage, charged: Charge) -> dict[str, object]:
+    return {
+        "id": new_id(session),
+        "customer_id": usage.customer_id,
+        "feature": usage.feature,
+        "quantity": usage.quantity,
+        "credits": charged.deducted,
+        "catalog_version": usage.catalog_version,
+        "ledger_transaction_id": charged.id,
+        "occurred_at_ms": now_ms(session),
+    }
 
 
 async def _line(

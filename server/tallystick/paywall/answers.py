@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import ColumnElement, delete, update
+from sqlalchemy import ColumnElement, delete, insert, update
 from sqlmodel import col, select
 
 from tallystick.kernel.db import ReadSession, WriteSession, insert_once, new_id, now_ms
@@ -20,6 +20,7 @@ from tallystick.paywall.models import AnswerState, StoredAnswer
 
 LARGEST_BODY_BYTES = 64 * 1024
 _SLACK_MS = 5_000
+_NOTHING_KEPT = dict.fromkeys(("http_status", "headers", "body"))
 
 
 class RequestInProgress(Conflict):
@@ -164,18 +165,51 @@ async def given(session: ReadSession | WriteSession, key: AnswerKey) -> Answer |
 
 async def keep(session: WriteSession, key: AnswerKey, answer: Answer | None) -> None:
     """Keep the answer; None means that it was given and cannot be kept."""
-    values: dict[str, object] = {
-        "state": AnswerState.NOT_KEPT,
+    values = _kept(key, answer)
+    await session.exec(update(StoredAnswer).where(_own(key)).values(**values))
+
+
+def _kept(key: AnswerKey, answer: Answer | None) -> dict[str, object]:
+    if answer is None or len(answer.body) > LARGEST_BODY_BYTES:
+        return {"state": AnswerState.NOT_KEPT, "expires_at_ms": key.until_ms}
+    return {
+        "state": AnswerState.DONE,
+        "http_status": answer.http_status,
+        "headers": json.dumps(list(answer.headers)),
+        "body": answer.body,
         "expires_at_ms": key.until_ms,
     }
-    if answer is not None and len(answer.body) <= LARGEST_BODY_BYTES:
-        values |= {
-            "state": AnswerState.DONE,
-            "http_status": answer.http_status,
-            "headers": json.dumps(list(answer.headers)),
-            "body": answer.body,
+
+
+async def known(
+    session: ReadSession | WriteSession, keys: Sequence[AnswerKey]
+) -> set[bytes]:
+    """Those of the keys under which something was begun or answered."""
+    key = col(StoredAnswer.key)
+    wanted = select(key).where(key.in_([one.key for one in keys]))
+    return set((await session.exec(wanted)).all())
+
+
+async def keep_new(
+    session: WriteSession, given_: Sequence[tuple[AnswerKey, Answer]]
+) -> None:
+    """Keep answers under keys that are new, all in one statement.
+
+    Raises ``sqlalchemy.exc.IntegrityError`` when one of the keys is not new any more.
+    """
+    rows = [
+        {
+            "id": new_id(session),
+            "key": key.key,
+            "fingerprint": key.fingerprint,
+            "claim_id": None,
+            **_NOTHING_KEPT,
+            **_kept(key, answer),
         }
-    await session.exec(update(StoredAnswer).where(_own(key)).values(**values))
+        for key, answer in given_
+    ]
+    if rows:
+        await session.exec(insert(StoredAnswer), params=rows)
 
 
 async def forget(session: WriteSession, key: AnswerKey) -> None:

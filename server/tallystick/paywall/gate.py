@@ -1,13 +1,14 @@
 """Everything that admitting a request needs, built once by the app."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tallystick.catalog.models import Catalog
 from tallystick.identity.wallet_sign_in import WalletSignIn
 from tallystick.kernel.db import Database
 from tallystick.kernel.seal import Seal
 from tallystick.payments.rail import Rail
+from tallystick.paywall.deductions import DeductionLane, deduction_lane
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,10 @@ class Gate:
     hold_seconds: int = 60
     quote_seconds: int = 300
     api_prefix: str = ""
+    lane: DeductionLane = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lane", deduction_lane(self.db))
 
     @property
     def api_url(self) -> str:

@@ -1,0 +1,36 @@
+"""A deduction, once under its key, by the lane or alone."""
+
+from functools import partial
+
+from tallystick.kernel.db import WriteSession
+from tallystick.metering.charges import charge
+from tallystick.paywall.answers import Answer, keep
+from tallystick.paywall.deductions import Deducted, Deduction
+from tallystick.paywall.gate import Gate
+from tallystick.paywall.once import begin_once
+
+
+async def deduct(gate: Gate, wanted: Deduction) -> Deducted:
+    """Charge, and keep the answer if there is a key.
+
+    Raises ``InsufficientCredits``, ``LaneFull`` and as ``once.begin_once`` does; then
+    nothing is charged.
+    """
+    alone = partial(_deduct_alone, wanted, gate.hold_seconds)
+    if wanted.usage.price == 0:
+        return await gate.db.write(alone)
+    return await gate.lane.do(wanted, lambda: gate.db.write(alone))
+
+
+async def _deduct_alone(
+    wanted: Deduction, lease_seconds: int, session: WriteSession
+) -> Deducted:
+    begun = wanted.key and await begin_once(
+        session, wanted.key, lease_seconds=lease_seconds
+    )
+    if isinstance(begun, Answer):
+        return Deducted(begun, replayed=True)
+    answer = wanted.answer(await charge(session, wanted.usage, idempotency_key=None))
+    if begun is not None:
+        await keep(session, begun, answer)
+    return Deducted(answer)
