@@ -1,0 +1,537 @@
+"""What is posted is sealed once, and the audit names the first row that was changed."""
+
+import asyncio
+import itertools
+import re
+from dataclasses import dataclass
+
+import pytest
+from tests.credits.calls import capture, hold
+from tests.ledger.bookings import audit, book, buy, charge, give, run
+from tests.ledger.tampering import tamper, tampered
+
+from tallystick.kernel.clock import OffsetClock
+from tallystick.kernel.db import Database, WriteSession, open_database, query
+from tallystick.kernel.ids import encode_id
+from tallystick.kernel.seal import digest16
+from tallystick.ledger import sealed_audit, sealing
+from tallystick.ledger.audit import audit_ledger
+from tallystick.ledger.links import Head, Link, unpacked
+from tallystick.ledger.sealed_audit import audit_noted
+from tallystick.ledger.sealing import REACH_MS, seal_due, sealed_up_to
+
+_HOUR = 3600
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """Five transactions in three seals, and one that no seal has yet."""
+
+    ids: list[int]
+    noted: list[Head]
+
+
+async def ids_of(db: Database) -> list[int]:
+    async with db.read() as session:
+        rows = await query(session, "SELECT id FROM ledger_transaction ORDER BY id")
+    return [row["id"] for row in rows]
+
+
+async def sealed_ids(db: Database) -> list[list[int]]:
+    async with db.read() as session:
+        rows = await query(
+            session, "SELECT transaction_ids FROM journal_seal ORDER BY number"
+        )
+    return [list(unpacked(row["transaction_ids"])) for row in rows]
+
+
+async def head_of(db: Database) -> Head:
+    async with db.read() as session:
+        return (await sealed_up_to(session)).head
+
+
+async def a_life(db: Database, clock: OffsetClock) -> Sealed:
+    clock.advance(-9 * _HOUR)
+    noted = []
+    for work in (
+        lambda: buy(db, 1_000_000, 10_000_000),
+        lambda: capture_some(db),
+        lambda: give(db, 5),
+    ):
+        await work()
+        await book(db, charge(3, f"a call {len(noted)}"))
+        clock.advance(3 * _HOUR)
+        assert await seal_due(db) == 1
+        noted.append(await head_of(db))
+    await book(db, charge(3, "the last"))
+    return Sealed(await ids_of(db), noted)
+
+
+async def capture_some(db: Database) -> None:
+    await capture(db, await hold(db, 7))
+
+
+def a_transaction(db: Database, id_: int) -> str:
+    """A forged copy of an older one, with a key of its own."""
+    key = digest16(b"forged").hex()
+    blob = f"X'{key}'" if db.is_sqlite else f"'\\x{key}'::bytea"
+    return (
+        "INSERT INTO ledger_transaction (id, kind, idempotency_key, input_hash,"
+        " reference, memo, occurred_at_ms, posted_at_ms) SELECT"
+        f" {id_}, kind, {blob}, {blob}, reference, memo, occurred_at_ms,"
+        " posted_at_ms FROM ledger_transaction ORDER BY id LIMIT 1"
+    )
+
+
+CHAINED, UNCHANGED, SEALED, NOTED = CONTROLLED = sealed_audit.INVARIANTS
+_OF_A_CALL = "ledger_transaction_id = {call}"
+# Tampering, the invariant, and what the finding says; {call} is in the second seal.
+_TAMPERING: dict[str, tuple[list[str], str, str]] = {
+    **{
+        f"a transfer's {column}": (
+            [f"UPDATE transfer SET {column} = {value} WHERE {_OF_A_CALL}"],
+            UNCHANGED,
+            "transaction {call} was changed after seal 2",
+        )
+        for column, value in {
+            "amount": "amount + 1",
+            "lot_id": "lot_id + 1",
+            "lots": "'[[1,1]]'",
+            "position": "position + 1",
+            "debit_balance_after": "7",
+            "debit_version": "debit_version + 99",
+            "id": "1",
+            "credit_account_id": "(SELECT id FROM ledger_account"
+            " WHERE code = 'expense:promotions')",
+        }.items()
+    },
+    **{
+        f"a transaction's {column}": (
+            [f"UPDATE ledger_transaction SET {column} = {value} WHERE id = {{call}}"],
+            UNCHANGED,
+            "transaction {call} was changed after seal 2",
+        )
+        for column, value in {
+            "kind": "'grant'",
+            "memo": "'Another call'",
+            "reference": "''",
+            "reverses_id": "{first}",
+            "occurred_at_ms": "occurred_at_ms + 1",
+            "posted_at_ms": "posted_at_ms - 1",
+            "input_hash": "idempotency_key",
+        }.items()
+    },
+    "an account's code": (
+        ["UPDATE ledger_account SET code = code || 'y' WHERE code LIKE '%feature:x'"],
+        UNCHANGED,
+        "transaction {charge} was changed after seal 1",
+    ),
+    "whose account it is": (
+        ["UPDATE ledger_account SET customer_id = 99 WHERE customer_id IS NOT NULL"],
+        UNCHANGED,
+        "transaction {first} was changed after seal 1",
+    ),
+    "a transaction, removed": (
+        [
+            f"DELETE FROM transfer WHERE {_OF_A_CALL}",
+            "DELETE FROM ledger_transaction WHERE id = {call}",
+        ],
+        UNCHANGED,
+        "transaction {call} was removed after seal 2",
+    ),
+    "the oldest transaction, removed": (
+        ["DELETE FROM ledger_transaction WHERE id = {first}"],
+        UNCHANGED,
+        "transaction {first} was removed after seal 1",
+    ),
+    "the last that was sealed, removed": (
+        ["DELETE FROM ledger_transaction WHERE id = {last}"],
+        UNCHANGED,
+        "transaction {last} was removed after seal 3",
+    ),
+    "a transfer, removed": (
+        [f"DELETE FROM transfer WHERE {_OF_A_CALL}"],
+        UNCHANGED,
+        "transaction {call} was changed after seal 2",
+    ),
+    "everything, removed": (
+        ["DELETE FROM transfer", "DELETE FROM ledger_transaction"],
+        UNCHANGED,
+        "transaction {first} was removed after seal 1",
+    ),
+    "several, of which the oldest is named": (
+        ["UPDATE transfer SET amount = amount + 1"],
+        UNCHANGED,
+        "transaction {first} was changed after seal 1",
+    ),
+    "a seal's time": (
+        ["UPDATE journal_seal SET sealed_at_ms = 1 WHERE number = 2"],
+        CHAINED,
+        "seal 2 was changed",
+    ),
+    "a seal's digest": (
+        ["UPDATE journal_seal SET digest = previous WHERE number = 2"],
+        CHAINED,
+        "seal 2 was changed",
+    ),
+    "a seal's digests": (
+        ["UPDATE journal_seal SET digests = digest WHERE number = 3"],
+        CHAINED,
+        "seal 3 was changed",
+    ),
+    "a seal's ids": (
+        ["UPDATE journal_seal SET transaction_ids = digest WHERE number = 1"],
+        CHAINED,
+        "seal 1 was changed",
+    ),
+    "where a seal ends": (
+        ["UPDATE journal_seal SET last_id = last_id + 1 WHERE number = 3"],
+        CHAINED,
+        "seal 3 was changed",
+    ),
+    "the first seal, removed": (
+        ["DELETE FROM journal_seal WHERE number = 1"],
+        CHAINED,
+        "seal 1 was removed",
+    ),
+    "a seal in the middle, removed": (
+        ["DELETE FROM journal_seal WHERE number = 2"],
+        CHAINED,
+        "seal 2 was removed",
+    ),
+    "a seal in the middle, removed and the gap closed": (
+        [
+            "DELETE FROM journal_seal WHERE number = 2",
+            "UPDATE journal_seal SET number = 2 WHERE number = 3",
+        ],
+        CHAINED,
+        "seal 2 was changed",
+    ),
+    "the last seal, removed": (
+        ["DELETE FROM journal_seal WHERE number = 3"],
+        CHAINED,
+        "seal 3 was removed: 3 were made",
+    ),
+    "all seals, removed": (
+        ["DELETE FROM journal_seal"],
+        CHAINED,
+        "seal 1 was removed: 3 were made",
+    ),
+    "the count of seals": (
+        ["UPDATE installation SET seals = 2"],
+        CHAINED,
+        "seal 3 was added: 2 were made",
+    ),
+    "two seals that were swapped": (
+        [
+            "UPDATE journal_seal SET number = 99 WHERE number = 2",
+            "UPDATE journal_seal SET number = 2 WHERE number = 3",
+            "UPDATE journal_seal SET number = 3 WHERE number = 99",
+        ],
+        CHAINED,
+        "seal 2 was changed",
+    ),
+}
+
+
+def named(words: str, sealed: Sealed) -> str:
+    ids = {
+        "first": sealed.ids[0],
+        "charge": sealed.ids[1],
+        "call": sealed.ids[2],
+        "last": sealed.ids[-2],
+    }
+    told = {name: f"{encode_id('ltx', one)} (id {one})" for name, one in ids.items()}
+    return words.format(**told)
+
+
+def with_ids(sql: str, sealed: Sealed) -> str:
+    return sql.format(first=sealed.ids[0], call=sealed.ids[2], last=sealed.ids[-2])
+
+
+async def test_the_first_row_that_was_tampered_with_is_named(
+    unaudited_db: Database, clock: OffsetClock
+) -> None:
+    db = unaudited_db
+    sealed = await a_life(db, clock)
+    assert await audit(db) == []
+    wrong = {}
+    for tampering, (statements, invariant, words) in _TAMPERING.items():
+        forged = [with_ids(one, sealed) for one in statements]
+        async with tampered(db, *forged) as session:
+            found = {one.invariant: one.detail for one in await audit_ledger(session)}
+        about_seals = {name: found[name] for name in CONTROLLED if name in found}
+        about_seals.pop(SEALED, None)
+        if about_seals != {invariant: named(words, sealed)}:
+            wrong[tampering] = found
+    assert wrong == {}
+    assert await audit(db) == []
+
+
+@pytest.mark.parametrize("place", [0, 2, -1])
+async def test_a_transaction_that_was_slipped_in_is_named(
+    unaudited_db: Database, clock: OffsetClock, place: int
+) -> None:
+    """Between old ones, before the oldest, and right after the last but two."""
+    db = unaudited_db
+    sealed = await a_life(db, clock)
+    forged = sealed.ids[place] - 1 if place >= 0 else sealed.ids[3] + 1
+    await tamper(db, a_transaction(db, forged))
+    found = {one.invariant: one.detail for one in await audit(db)}
+    name = f"transaction {encode_id('ltx', forged)} (id {forged})"
+    assert found[SEALED] == f"{name} was slipped in: no seal has it"
+    assert not {CHAINED, UNCHANGED} & found.keys()
+    clock.advance(60)
+    await seal_due(db, back_ms=REACH_MS)
+    assert found[SEALED] in [one.detail for one in await audit(db)], "and never sealed"
+
+
+async def test_a_seal_that_was_made_anew_does_not_fit_the_next(
+    unaudited_db: Database, clock: OffsetClock
+) -> None:
+    """A forger who knows the format makes a whole seal, but must make all that follow."""
+    db = unaudited_db
+    sealed = await a_life(db, clock)
+    call = sealed.ids[2]
+    await tamper(
+        db,
+        f"UPDATE transfer SET amount = amount + 1 WHERE ledger_transaction_id = {call}",
+    )
+    await forge_seals(db, [2])
+    findings = [one.detail for one in await audit(db)]
+    assert "seal 3 does not continue seal 2: one of them was replaced" in findings
+    assert not any("was changed after" in one for one in findings)
+
+
+async def test_books_that_were_rewritten_as_a_whole_are_told_by_a_note(
+    unaudited_db: Database, clock: OffsetClock
+) -> None:
+    db = unaudited_db
+    sealed = await a_life(db, clock)
+    memo = f"UPDATE ledger_transaction SET memo = 'x' WHERE id = {sealed.ids[2]}"
+    await tamper(db, memo)
+    await forge_seals(db, [2, 3])
+    assert await audit(db) == [], "in themselves they are right"
+    async with db.read() as session:
+        findings = await audit_noted(session, sealed.noted)
+        assert await audit_noted(session, sealed.noted[:1]) == []
+    assert [one.detail for one in findings] == [
+        "seal 2 is another than the one that was noted",
+        "seal 3 is another than the one that was noted",
+    ]
+    assert {one.invariant for one in findings} == {NOTED}
+
+
+async def test_a_noted_seal_that_was_cut_off_is_missed(
+    unaudited_db: Database, clock: OffsetClock
+) -> None:
+    db = unaudited_db
+    sealed = await a_life(db, clock)
+    await tamper(
+        db,
+        "DELETE FROM journal_seal WHERE number = 3",
+        "UPDATE installation SET seals = 2",
+    )
+    assert await audit(db) == []
+    async with db.read() as session:
+        findings = await audit_noted(session, sealed.noted)
+    assert [one.detail for one in findings] == ["seal 3 is not there"]
+
+
+async def forge_seals(db: Database, numbers: list[int]) -> None:
+    """Make these seals anew from what the tables say now."""
+    seals = await sealed_ids(db)
+    for number in numbers:
+        ids = seals[number - 1]
+        async with db.read() as session:
+            digests = await sealing.digests_down(session, first=ids[0], last=ids[-1])
+            end = await query(
+                session,
+                "SELECT number, digest FROM journal_seal WHERE number = :number",
+                number=number - 1,
+            )
+            now = await query(
+                session,
+                "SELECT sealed_at_ms FROM journal_seal WHERE number = :number",
+                number=number,
+            )
+        link = Link.after(
+            Head(end[0]["number"], end[0]["digest"]),
+            digests,
+            now_ms=now[0]["sealed_at_ms"],
+        )
+        values = {
+            "previous": link.previous,
+            "digest": link.digest(),
+            "digests": link.digests,
+        }
+        await tamper(
+            db,
+            *[
+                f"UPDATE journal_seal SET {name} = {literal(db, value)}"
+                f" WHERE number = {number}"
+                for name, value in values.items()
+            ],
+        )
+
+
+def literal(db: Database, value: bytes) -> str:
+    return f"X'{value.hex()}'" if db.is_sqlite else f"'\\x{value.hex()}'::bytea"
+
+
+async def test_what_is_young_is_not_sealed_yet_and_no_finding(
+    db: Database, clock: OffsetClock
+) -> None:
+    await give(db, 50)
+    assert await seal_due(db) == 0, "its neighbours may still come"
+    clock.advance(60)
+    assert await seal_due(db) == 1
+    assert await seal_due(db) == 0
+    assert await sealed_ids(db) == [await ids_of(db)]
+
+
+async def test_who_commits_late_is_sealed_late_and_is_no_finding(
+    db: Database, clock: OffsetClock
+) -> None:
+    """His id is older than those of the last seal, but not too old."""
+    clock.advance(-600)
+    await give(db, 50)
+    now = clock.offset_ms
+    late = db.ids
+    db.ids = type(late)(db.clock, slot=1)
+    clock.advance(300)
+    await give(db, 50)
+    clock.advance(300)
+    assert await seal_due(db) == 1
+    # The same ids factory as before: it has a clock of then.
+    clock.offset_ms = now + 1_000
+    db.ids = late
+    await book(db, charge(3, "late"))
+    clock.offset_ms = now + 600_000
+    assert await audit(db) == []
+    assert await seal_due(db) == 0, "a short look does not see it"
+    assert await seal_due(db, back_ms=REACH_MS) == 1
+    first, second = await sealed_ids(db)
+    assert second[0] < first[-1]
+    assert sorted([*first, *second]) == await ids_of(db)
+    await give(db, 50)
+    clock.advance(60)
+    assert await seal_due(db) == 1, "and the chain goes on"
+    assert sum(map(len, await sealed_ids(db))) == 4
+
+
+async def test_a_clock_that_steps_back_leaves_nothing_unsealed(
+    db: Database, clock: OffsetClock
+) -> None:
+    """A process that starts then makes ids that are lower than the last one sealed."""
+    await give(db, 50)
+    clock.advance(60)
+    assert await seal_due(db) == 1
+    clock.advance(-48 * _HOUR)
+    db.ids = type(db.ids)(db.clock, slot=2)
+    await give(db, 50)
+    assert await audit(db) == []
+    clock.advance(60)
+    assert await seal_due(db, back_ms=REACH_MS) == 1
+    assert len(await sealed_ids(db)) == 2
+    clock.advance(48 * _HOUR + 60)
+    await give(db, 50)
+    clock.advance(60)
+    assert await seal_due(db) == 1
+    assert sum(map(len, await sealed_ids(db))) == 3
+
+
+async def test_sealers_at_once_seal_each_transaction_once(
+    db: Database, database_url: str, clock: OffsetClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sealing, "_AT_ONCE", 3)
+    for _ in range(20):
+        await give(db, 50)
+    clock.advance(60)
+    several = (
+        [db] if db.is_sqlite else [open_database(database_url, clock) for _ in "ab"]
+    )
+    try:
+        for _ in range(9):
+            await asyncio.gather(*[seal_due(one) for one in [db, *several]])
+    finally:
+        for one in several:
+            if one is not db:
+                await one.close()
+    sealed = await sealed_ids(db)
+    assert len(sealed) == 7
+    assert sorted(itertools.chain(*sealed)) == await ids_of(db)
+
+
+async def test_books_of_before_are_sealed_in_batches_also_after_a_crash(
+    db: Database, clock: OffsetClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sealing, "_AT_ONCE", 4)
+    for _ in range(5):
+        clock.advance(_HOUR)
+        await give(db, 50)
+        await book(db, charge(1, f"{clock.offset_ms}"))
+    clock.advance(60)
+    append, batches = sealing._append, itertools.count()
+
+    async def die_in_the_second(link: Link, session: WriteSession) -> bool:
+        if next(batches) == 1:
+            raise ConnectionResetError
+        return await append(link, session)
+
+    monkeypatch.setattr(sealing, "_append", die_in_the_second)
+    with pytest.raises(ConnectionResetError):
+        await seal_due(db)
+    assert [len(one) for one in await sealed_ids(db)] == [4]
+    assert await audit(db) == [], "what is still to be sealed is no finding"
+    assert await seal_due(db) == 2
+    assert sorted(itertools.chain(*await sealed_ids(db))) == await ids_of(db)
+
+
+async def test_a_sealer_goes_no_further_when_seals_are_missing(
+    unaudited_db: Database, clock: OffsetClock
+) -> None:
+    """It would make the missing ones again, from whatever the tables say now."""
+    db = unaudited_db
+    await a_life(db, clock)
+    clock.advance(60)
+    await tamper(db, "DELETE FROM journal_seal WHERE number = 3")
+    assert await seal_due(db, back_ms=REACH_MS) == 0
+    assert len(await sealed_ids(db)) == 2
+
+
+@pytest.mark.parametrize(
+    "verb", ["UPDATE journal_seal SET number = 9", "DELETE FROM journal_seal"]
+)
+async def test_a_seal_cannot_be_changed(
+    db: Database, clock: OffsetClock, verb: str
+) -> None:
+    await give(db, 50)
+    clock.advance(60)
+    await seal_due(db)
+    with pytest.raises(Exception, match="append-only"):
+        await run(db, verb)
+
+
+async def test_large_books_are_walked_page_by_page(
+    unaudited_db: Database, clock: OffsetClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = unaudited_db
+    await a_life(db, clock)
+    for module, name in (
+        (sealed_audit, "_AT_ONCE"),
+        (sealed_audit, "_SEALS_AT_ONCE"),
+        (sealing, "_AT_ONCE"),
+    ):
+        monkeypatch.setattr(module, name, 3)
+    for _ in range(8):
+        await give(db, 50)
+        clock.advance(60)
+        await seal_due(db)
+    ids = await ids_of(db)
+    assert sum(map(len, await sealed_ids(db))) == len(ids)
+    assert await audit(db) == []
+    for one in (ids[-1], ids[4]):
+        await tamper(db, f"UPDATE ledger_transaction SET memo = '' WHERE id = {one}")
+        (finding,) = await audit(db)
+        assert re.search(rf"\(id {one}\) was changed after seal \d+", finding.detail)
