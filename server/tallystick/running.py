@@ -23,7 +23,7 @@ from tallystick.kernel.db import Database
 from tallystick.kernel.errors import Unavailable
 from tallystick.kernel.log import get_logger
 from tallystick.kernel.owner import FileOwner
-from tallystick.ledger.sealing import REACH_MS, seal_due
+from tallystick.ledger.sealing import seal_due, seal_late
 from tallystick.payments.confirm import confirm
 from tallystick.payments.errors import BooksOfAnotherChain
 from tallystick.payments.gas import check_gas
@@ -187,16 +187,11 @@ async def _sweep_for_ever(gate: Gate) -> None:
 
 async def _seal_for_ever(db: Database) -> None:
     async with asyncio.TaskGroup() as group:
-        group.create_task(
+        for work in (
             repeat("sealer", lambda: seal_due(db), every_seconds=5),
-        )
-        group.create_task(
-            repeat(
-                "late sealer",
-                lambda: seal_due(db, back_ms=REACH_MS),
-                every_seconds=600,
-            )
-        )
+            repeat("late sealer", lambda: seal_late(db), every_seconds=600),
+        ):
+            group.create_task(work)
 
 
 async def _stop(tasks: list["asyncio.Task[None]"]) -> None:

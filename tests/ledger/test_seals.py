@@ -18,7 +18,7 @@ from tallystick.ledger import sealed_audit, sealing
 from tallystick.ledger.audit import audit_ledger
 from tallystick.ledger.links import Head, Link, unpacked
 from tallystick.ledger.sealed_audit import audit_noted
-from tallystick.ledger.sealing import REACH_MS, seal_due, sealed_up_to
+from tallystick.ledger.sealing import seal_due, seal_late, sealed_up_to
 
 _HOUR = 3600
 
@@ -282,7 +282,7 @@ async def test_a_transaction_that_was_slipped_in_is_named(
     assert found[SEALED] == f"{name} was slipped in: no seal has it"
     assert not {CHAINED, UNCHANGED} & found.keys()
     clock.advance(60)
-    await seal_due(db, back_ms=REACH_MS)
+    await seal_late(db)
     assert found[SEALED] in [one.detail for one in await audit(db)], "and never sealed"
 
 
@@ -410,7 +410,7 @@ async def test_who_commits_late_is_sealed_late_and_is_no_finding(
     clock.offset_ms = now + 600_000
     assert await audit(db) == []
     assert await seal_due(db) == 0, "a short look does not see it"
-    assert await seal_due(db, back_ms=REACH_MS) == 1
+    assert await seal_late(db) == 1
     first, second = await sealed_ids(db)
     assert second[0] < first[-1]
     assert sorted([*first, *second]) == await ids_of(db)
@@ -432,7 +432,7 @@ async def test_a_clock_that_steps_back_leaves_nothing_unsealed(
     await give(db, 50)
     assert await audit(db) == []
     clock.advance(60)
-    assert await seal_due(db, back_ms=REACH_MS) == 1
+    assert await seal_late(db) == 1
     assert len(await sealed_ids(db)) == 2
     clock.advance(48 * _HOUR + 60)
     await give(db, 50)
@@ -496,7 +496,7 @@ async def test_a_sealer_goes_no_further_when_seals_are_missing(
     await a_life(db, clock)
     clock.advance(60)
     await tamper(db, "DELETE FROM journal_seal WHERE number = 3")
-    assert await seal_due(db, back_ms=REACH_MS) == 0
+    assert await seal_late(db) == 0
     assert len(await sealed_ids(db)) == 2
 
 

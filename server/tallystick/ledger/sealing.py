@@ -1,9 +1,9 @@
 """Sealing what was posted, some time after and never on the way of a request.
 
 Ids rise with time, but a transaction may become visible after one with a later id. So a
-round seals what is older than a margin, and looks again a while back for what came
-late: a short way often, a long way now and then. What comes later than ``REACH_MS`` is
-not sealed any more; the audit takes it for slipped in.
+round seals what is older than a margin, and looks a while back for what came late: a
+short way often, a long way at the start and now and then. What comes later than
+``REACH_MS`` is not sealed any more; the audit takes it for slipped in.
 """
 
 from collections.abc import Sequence
@@ -25,9 +25,9 @@ from tallystick.ledger.links import BEFORE_THE_FIRST, Head, Link, unpacked
 from tallystick.ledger.models import JournalSeal
 
 REACH_MS = 3_600_000
-SHORT_MS = 20_000
+_SHORT_MS = 20_000
 _MARGIN_MS = 10_000
-_AT_ONCE = 1_000
+_AT_ONCE = 500
 _HEAD = """
     SELECT installation.seals, number, digest, last_id
       FROM installation LEFT JOIN journal_seal ON number = (
@@ -45,7 +45,7 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class SealedUpTo:
-    """The end of the chain; ``counted`` is how many seals were made."""
+    """The end of the chain, its newest transaction, and how many seals were made."""
 
     head: Head
     last_id: int | None
@@ -61,36 +61,56 @@ async def sealed_up_to(session: ReadSession | WriteSession) -> SealedUpTo:
     return SealedUpTo(head, row["last_id"], row["seals"])
 
 
-async def seal_due(db: Database, *, back_ms: int = SHORT_MS) -> int:
-    """Seal what is due; how many seals were made. Several processes may do it at once.
+async def seal_due(db: Database) -> int:
+    """Seal what came since the last time; how many seals were made.
 
-    ``back_ms`` is how far to look for what came late, at most ``REACH_MS``.
+    Several processes may do it at once, and be stopped at any moment.
     """
     async with db.read() as session:
         end = await sealed_up_to(session)
+    through = _old_enough(db)
+    after = min(end.last_id, _before(through, _SHORT_MS)) if end.last_id else LOWEST
+    end, made = await _seal(db, end, after, through)
+    return made
+
+
+async def seal_late(db: Database) -> int:
+    """Look all the way back for what came late, and tell the log the newest seal."""
+    async with db.read() as session:
+        end = await sealed_up_to(session)
+    through = _old_enough(db)
+    after = _before(min(end.last_id, through), REACH_MS) if end.last_id else LOWEST
+    end, made = await _seal(db, end, after, through)
+    if end.head.number:
+        _log.info("journal_sealed", seal=end.head.note)
+    return made
+
+
+def _old_enough(db: Database) -> int:
+    return first_id_at(db.clock.now_ms() - _MARGIN_MS)
+
+
+def _before(transaction_id: int, milliseconds: int) -> int:
+    return first_id_at(made_at_ms(transaction_id) - milliseconds)
+
+
+async def _seal(
+    db: Database, end: SealedUpTo, after: int, through: int
+) -> tuple[SealedUpTo, int]:
+    """The new end of the chain, and how many seals were made."""
+    made = 0
     if end.head.number != end.counted:
         # To go on would cover up that the last ones were taken away.
         _log.error("journal_seals_missing", made=end.counted, last=end.head.number)
-        return 0
-    through = first_id_at(db.clock.now_ms() - _MARGIN_MS)
-    made, after = 0, _look_from(end, through, back_ms)
+        return end, made
     while ids := await _next_ids(db, after, through):
         after = ids[-1]
         if unsealed := await _unsealed(db, ids):
             link = Link.after(end.head, unsealed, now_ms=db.clock.now_ms())
             if not await db.write(partial(_append, link)):
-                return made
+                break
             end, made = replace(end, head=Head(link.number, link.digest())), made + 1
-    if back_ms > SHORT_MS and end.head.number:
-        _log.info("journal_sealed", seal=end.head.note)
-    return made
-
-
-def _look_from(end: SealedUpTo, through: int, back_ms: int) -> int:
-    """Also when the clock stepped back: then what is new has lower ids than the last."""
-    if end.last_id is None:
-        return LOWEST
-    return first_id_at(made_at_ms(min(end.last_id, through)) - back_ms)
+    return end, made
 
 
 async def _next_ids(db: Database, after: int, through: int) -> list[int]:
