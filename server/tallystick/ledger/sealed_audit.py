@@ -32,9 +32,7 @@ _COLUMNS = """
       FROM journal_seal"""
 _UP = f"{_COLUMNS} WHERE number > :number ORDER BY number LIMIT :limit"
 _ONE = "SELECT digest FROM journal_seal WHERE number = :number"
-_DOWN = f"""{_COLUMNS}
-     WHERE last_id < :last_id OR (last_id = :last_id AND number < :number)
-     ORDER BY last_id DESC, number DESC LIMIT :limit"""
+_DOWN = f"{_COLUMNS} WHERE last_id < :last_id ORDER BY last_id DESC LIMIT :limit"
 
 
 async def audit_seals(session: ReadSession | WriteSession) -> list[Finding]:
@@ -155,7 +153,7 @@ class _Journal:
     flaws: dict[str, tuple[int, str]] = field(default_factory=dict)
 
     async def walk_down(self, session: ReadSession | WriteSession) -> None:
-        seals = _seals(session, _DOWN, last_id=HIGHEST, number=HIGHEST)
+        seals = _seals(session, _DOWN, last_id=HIGHEST)
         waiting, last = await anext(seals, None), HIGHEST
         while found := await digests_down(session, last=last, most=_AT_ONCE):
             lowest = min(found)
