@@ -26,12 +26,12 @@ from tallystick.customers.wallets import ensure_customer_of_wallet
 from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.db import Database, WriteSession, open_database, query
 from tallystick.kernel.money import MicroCredits
-from tallystick.ledger.links import Head
 from tallystick.ledger.sealed_audit import audit_noted
-from tallystick.ledger.sealing import seal_due, sealed_up_to
+from tallystick.ledger.sealing import seal_due
 from tallystick.migrations import upgrade
 from tests.credits.calls import capture, hold
 from tests.ledger.bookings import audit, balance, book, buy, charge, give
+from tests.ledger.sealed import head_of
 from tests.postgres import PostgresServer
 
 MONEY = ClaimedMoney(84532, bytes(20), b"\2" * 20, b"\3" * 32, 2**40, 0, 9, bytes(16))
@@ -107,11 +107,6 @@ async def test_what_is_restored_is_what_was_there_on_either_database(
     assert await audit(empty) == []
     await empty.start()
     assert await balance(empty) == await balance(books)
-
-
-async def head_of(db: Database) -> Head:
-    async with db.read() as session:
-        return (await sealed_up_to(session)).head
 
 
 async def test_the_restored_books_go_on(

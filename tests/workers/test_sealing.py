@@ -8,16 +8,12 @@ from tallystick.chain.local import LocalChain
 from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.db import Database, open_database
 from tallystick.ledger.links import Head
-from tallystick.ledger.sealing import seal_due, sealed_up_to
+from tallystick.ledger.sealing import seal_due
 from tests.ledger.bookings import give
+from tests.ledger.sealed import head_of
 from tests.live import make_settings, start_server
 from tests.processes import run
 from tests.test_cli import all_of, require_refusal
-
-
-async def head_of(db: Database) -> Head:
-    async with db.read() as session:
-        return (await sealed_up_to(session)).head
 
 
 async def test_books_of_before_are_sealed_when_the_server_starts(
