@@ -107,8 +107,8 @@ class PostgresServer:
             else:
                 return
 
-    def url(self, name: str) -> str:
-        return f"postgresql+asyncpg://tallystick@127.0.0.1:{self._port}/{name}"
+    def url(self, name: str, role: str = "tallystick") -> str:
+        return f"postgresql+asyncpg://{role}@127.0.0.1:{self._port}/{name}"
 
     def pgbench(self, *arguments: str) -> str:
         """What pgbench says about a run against this server."""
@@ -120,7 +120,7 @@ class PostgresServer:
     async def make_template(
         self, migrate: Callable[[Database], Awaitable[None]]
     ) -> None:
-        await self._admin(f'CREATE DATABASE "{_TEMPLATE}"')
+        await self.administer(f'CREATE DATABASE "{_TEMPLATE}"')
         db = open_database(self.url(_TEMPLATE))
         await migrate(db)
         await db.close()
@@ -128,15 +128,16 @@ class PostgresServer:
     async def create_database(self, template: str = _TEMPLATE) -> str:
         name = f"test_{uuid.uuid4().hex}"
         # Not through the log, which takes four times as long.
-        await self._admin(
+        await self.administer(
             f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY'
         )
         return name
 
     async def drop_database(self, name: str) -> None:
-        await self._admin(f'DROP DATABASE "{name}" WITH (FORCE)')
+        await self.administer(f'DROP DATABASE "{name}" WITH (FORCE)')
 
-    async def _admin(self, statement: str) -> None:
+    async def administer(self, statement: str) -> None:
+        """Run a statement as a superuser, in no database of a test."""
         connection = await asyncpg.connect(
             host="127.0.0.1", port=self._port, user="tallystick", database="postgres"
         )

@@ -1,21 +1,31 @@
 """The whole audit: the books in themselves, and the books against the chain."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from tallystick.credits.audit import audit_credits
 from tallystick.kernel.db import Database
+from tallystick.kernel.ids import made_at_ms
 from tallystick.kernel.money import USDC_SCALE, to_decimal
-from tallystick.ledger.audit import Finding, audit_ledger
+from tallystick.ledger.audit import audit_ledger
+from tallystick.ledger.findings import Finding
+from tallystick.ledger.links import Head
+from tallystick.ledger.sealed_audit import audit_noted
+from tallystick.ledger.sealing import SealedUpTo, sealed_up_to
 from tallystick.payments.rail import Rail
 from tallystick.payments.reconcile import Reconciliation, audit_payments, reconcile
 
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
-    """What was found. ``chain`` is None when only the books were audited."""
+    """What was found, and how far the journal is sealed.
+
+    ``chain`` is None when only the books were audited.
+    """
 
     findings: list[Finding]
+    sealed: SealedUpTo
     chain: Reconciliation | None
 
     @property
@@ -30,7 +40,14 @@ class AuditReport:
                 {"invariant": one.invariant, "detail": one.detail}
                 for one in self.findings
             ],
+            "seal": None,
         }
+        if self.sealed.last_id is not None:
+            document["seal"] = {
+                "number": self.sealed.head.number,
+                "digest": self.sealed.head.digest.hex(),
+                "through_ms": made_at_ms(self.sealed.last_id),
+            }
         if self.chain is not None:
             document |= {
                 "block": self.chain.block_number,
@@ -40,19 +57,24 @@ class AuditReport:
         return document
 
 
-async def audit(db: Database, rail: Rail | None) -> AuditReport:
+async def audit(
+    db: Database, rail: Rail | None, *, noted: Iterable[Head] = ()
+) -> AuditReport:
     """Every invariant, and with a rail every Transfer; nothing is written.
 
+    ``noted`` are ends of the journal's hash chain that somebody wrote down elsewhere.
     Raises ``RpcUnavailable`` when the chain cannot be asked, ``BooksOfAnotherChain``
     when it is not the chain of these books.
     """
     async with db.read() as session:
         findings = [
             *await audit_ledger(session),
+            *await audit_noted(session, noted),
             *await audit_credits(session),
             *await audit_payments(session),
         ]
+        sealed = await sealed_up_to(session)
     compared = await reconcile(db, rail) if rail is not None else None
     if compared is not None:
         findings += compared.findings
-    return AuditReport(findings, compared)
+    return AuditReport(findings, sealed, compared)

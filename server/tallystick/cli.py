@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -32,6 +33,7 @@ from tallystick.kernel.errors import TallystickError
 from tallystick.kernel.interrupts import interrupt_normally
 from tallystick.kernel.log import configure_logging
 from tallystick.kernel.owner import AlreadyOwned
+from tallystick.ledger.links import Head
 from tallystick.running import own_file, preflight
 from tallystick.service_keys import service_key
 from tallystick.wiring import build_gate
@@ -131,6 +133,15 @@ async def _migrate(db: Database) -> None:
         await migrations.upgrade(db)
 
 
+def _noted_seal(note: str) -> Head:
+    try:
+        return Head.noted(note)
+    except ValueError as error:
+        raise typer.BadParameter(
+            "write it as an audit told it: the number, a colon, 64 hexadecimal digits"
+        ) from error
+
+
 @app.command()
 def audit(
     *,
@@ -138,9 +149,17 @@ def audit(
     books_only: Annotated[
         bool, typer.Option("--books-only", help="Do not ask the chain.")
     ] = False,
+    seal: Annotated[
+        list[Head] | None,
+        typer.Option(
+            parser=_noted_seal,
+            metavar="NUMBER:DIGEST",
+            help="A seal that an earlier audit told; it must still be there.",
+        ),
+    ] = None,
 ) -> None:
     """Prove the books, in themselves and against the chain; exit 1 if anything is off."""
-    report = asyncio.run(_audit(books_only=books_only))
+    report = asyncio.run(_audit(books_only=books_only, noted=seal or []))
     document = report.document()
     if as_json:
         sys.stdout.buffer.write(json.dumps(document) + b"\n")
@@ -149,7 +168,7 @@ def audit(
     raise typer.Exit(0 if report.ok else 1)
 
 
-async def _audit(*, books_only: bool) -> AuditReport:
+async def _audit(*, books_only: bool, noted: list[Head]) -> AuditReport:
     if books_only:
         url = read_settings().database_url
         check_database_url(url)
@@ -159,7 +178,7 @@ async def _audit(*, books_only: bool) -> AuditReport:
         db, rail = gate.db, gate.rail
     try:
         await check_database(db)
-        return await run_audit(db, rail)
+        return await run_audit(db, rail, noted=noted)
     finally:
         await db.close()
         if rail is not None:
@@ -170,6 +189,10 @@ def _print_report(document: dict[str, Any]) -> None:
     if "ledger_usdc" in document:
         typer.echo(f"ledger  ${document['ledger_usdc']:f}")
         typer.echo(f"chain   ${document['chain_usdc']:f} at block {document['block']}")
+    if (seal := document["seal"]) is not None:
+        through = datetime.fromtimestamp(seal["through_ms"] // 1000, UTC)
+        typer.echo(f"sealed  up to {through:%Y-%m-%d %H:%M:%S} UTC")
+        typer.echo(f"seal    {seal['number']}:{seal['digest']}")
     for one in document["findings"]:
         typer.echo(f"BROKEN  {one['invariant']}: {one['detail']}")
     typer.echo("Everything adds up." if document["ok"] else "The books are not right.")

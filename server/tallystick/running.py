@@ -23,6 +23,7 @@ from tallystick.kernel.db import Database
 from tallystick.kernel.errors import Unavailable
 from tallystick.kernel.log import get_logger
 from tallystick.kernel.owner import FileOwner
+from tallystick.ledger.sealing import seal_due, seal_late
 from tallystick.payments.confirm import confirm
 from tallystick.payments.errors import BooksOfAnotherChain
 from tallystick.payments.gas import check_gas
@@ -68,6 +69,7 @@ async def running(
     async with _opened(settings, clock, api_prefix) as gate:
         tasks = [asyncio.create_task(_run_chain_workers(gate))]
         tasks.append(asyncio.create_task(_sweep_for_ever(gate)))
+        tasks.append(asyncio.create_task(_seal_for_ever(gate.db)))
         try:
             # A short wait, so that a server which is ready can also take payments.
             await gate.rail.opening.wait(_RETRY_SECONDS)
@@ -181,6 +183,15 @@ def _chain_rounds(gate: Gate) -> list[Coroutine[Any, Any, None]]:
 
 async def _sweep_for_ever(gate: Gate) -> None:
     await repeat("sweeper", lambda: sweep(gate.db, gate.rail), every_seconds=10)
+
+
+async def _seal_for_ever(db: Database) -> None:
+    async with asyncio.TaskGroup() as group:
+        for work in (
+            repeat("sealer", lambda: seal_due(db), every_seconds=5),
+            repeat("late sealer", lambda: seal_late(db), every_seconds=600),
+        ):
+            group.create_task(work)
 
 
 async def _stop(tasks: list["asyncio.Task[None]"]) -> None:

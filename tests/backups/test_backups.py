@@ -22,25 +22,31 @@ from tallystick.backups.take import TABLES, take_backup
 from tallystick.claims.claim import ClaimedMoney, Use, claim
 from tallystick.claims.models import ClaimState
 from tallystick.customers.wallets import ensure_customer_of_wallet
+from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.db import Database, WriteSession, open_database, query
 from tallystick.kernel.money import MicroCredits
 from tallystick.kernel.new_file import FileExists
+from tallystick.ledger.sealed_audit import audit_noted
+from tallystick.ledger.sealing import seal_due
 from tallystick.migrations import upgrade
 from tests.credits.calls import capture, hold
 from tests.ledger.bookings import audit, balance, book, buy, charge, give
+from tests.ledger.sealed import head_of
 from tests.postgres import PostgresServer
 
 MONEY = ClaimedMoney(84532, bytes(20), b"\2" * 20, b"\3" * 32, 2**40, 0, 9, bytes(16))
 
 
 @pytest.fixture
-async def books(db: Database) -> Database:
+async def books(db: Database, clock: OffsetClock) -> Database:
     """Something of every kind of column: bytes, large numbers, NULL, text, flags."""
     await buy(db, 5_000_000, 50_000_000)
     await give(db, 1_000_000)
     await book(db, charge(250_000, "a"))
     await capture(db, await hold(db, 1_000_000), 500_000)
     await hold(db, 700_000)
+    clock.advance(60)
+    assert await seal_due(db) == 1
 
     async def claimed(session: WriteSession) -> None:
         owner = await ensure_customer_of_wallet(session, MONEY.payer)
@@ -64,8 +70,8 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-async def empty(empty_url: str) -> AsyncIterator[Database]:
-    db = open_database(empty_url)
+async def empty(empty_url: str, clock: OffsetClock) -> AsyncIterator[Database]:
+    db = open_database(empty_url, clock)
     yield db
     await db.close()
 
@@ -104,16 +110,21 @@ async def test_what_is_restored_is_what_was_there_on_either_database(
 
 
 async def test_the_restored_books_go_on(
-    books: Database, empty: Database, tmp_path: Path
+    books: Database, empty: Database, clock: OffsetClock, tmp_path: Path
 ) -> None:
-    """Keys are known, guards stand, new rows get ids of their own."""
+    """Keys are known, guards stand, new rows get ids, seals continue the chain."""
     await take(books, tmp_path / "b")
     await restore(empty, tmp_path / "b")
     await empty.start()
+    assert await head_of(empty) == await head_of(books)
     replayed = await book(empty, charge(250_000, "a"))
     assert replayed.replayed
     assert not (await book(empty, charge(250_000, "b"))).replayed
+    clock.advance(60)
+    assert await seal_due(empty) == 1
     assert await audit(empty) == []
+    async with empty.read() as session:
+        assert await audit_noted(session, [await head_of(books)]) == []
     with pytest.raises(Exception, match="append-only"):
         await empty.write(lambda one: query(one, "DELETE FROM transfer"))
 

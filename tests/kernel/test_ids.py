@@ -5,7 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tallystick.kernel.clock import OffsetClock
-from tallystick.kernel.ids import SLOTS, IdFactory, UnknownId, decode_id, encode_id
+from tallystick.kernel.ids import (
+    SLOTS,
+    IdFactory,
+    UnknownId,
+    decode_id,
+    encode_id,
+    first_id_at,
+    made_at_ms,
+)
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
@@ -31,6 +39,13 @@ def test_ids_rise_whatever_the_clock_does(steps: list[int], slot: int) -> None:
         made += [factory.new(), factory.new()]
     assert made == sorted(set(made))
     assert all(0 < one < 1 << 63 for one in made)
+
+
+@given(st.integers(1_735_689_600_000, 3_900_000_000_000), st.integers(0, SLOTS - 1))
+def test_an_id_tells_when_it_was_made(now_ms: int, slot: int) -> None:
+    made = IdFactory(_SetClock(now_ms), slot).new()
+    assert made_at_ms(made) == now_ms
+    assert first_id_at(now_ms) <= made < first_id_at(now_ms + 1)
 
 
 def test_a_clock_that_stands_still_gives_more_ids_than_a_millisecond_has() -> None:

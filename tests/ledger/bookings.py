@@ -18,8 +18,9 @@ from tallystick.kernel.db import Database, WriteSession, query
 from tallystick.kernel.money import CREDIT, USDC, Amount, MicroCredits
 from tallystick.kernel.seal import digest16
 from tallystick.ledger import chart
-from tallystick.ledger.audit import Finding, audit_ledger
+from tallystick.ledger.audit import audit_ledger
 from tallystick.ledger.balances import Balance, customer_balance
+from tallystick.ledger.findings import Finding
 from tallystick.ledger.journal import post
 from tallystick.ledger.lotted import LotTerms
 from tallystick.ledger.models import TransactionKind

@@ -1,11 +1,15 @@
 """Writing past every guard, as somebody with the database's password could."""
 
 import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel.ext.asyncio.session import AsyncSession
 
-from tallystick.kernel.db import Database
+from tallystick.kernel.db import Database, WriteSession
 
 
 async def tamper(db: Database, *statements: str) -> None:
@@ -16,17 +20,47 @@ async def tamper(db: Database, *statements: str) -> None:
         _tamper_sqlite(Path(path), statements)
         return
     async with db.writer.begin() as connection:
-        await connection.execute(text("SET LOCAL session_replication_role = replica"))
-        for table in ("account_balance", "transfer", "lot", "reversed"):
-            for name in await _checks(connection, table):
-                drop = f'ALTER TABLE {table} DROP CONSTRAINT "{name}"'
-                await connection.execute(text(drop))
+        await _unguard_postgres(connection)
         for one in statements:
             await connection.execute(text(one))
 
 
-async def _checks(connection: object, table: str) -> list[str]:
-    found = await connection.execute(  # type: ignore[attr-defined]
+@asynccontextmanager
+async def tampered(db: Database, *statements: str) -> AsyncIterator[WriteSession]:
+    """A session in which the statements were run; nothing of it stays."""
+    async with db.writer.connect() as connection:
+        if db.is_sqlite:
+            driver = (await connection.get_raw_connection()).driver_connection
+            assert driver is not None
+            await driver.execute("PRAGMA foreign_keys = OFF")
+            await driver.execute("PRAGMA ignore_check_constraints = ON")
+        async with connection.begin() as transaction:
+            unguard = _unguard_sqlite if db.is_sqlite else _unguard_postgres
+            await unguard(connection)
+            for one in statements:
+                await connection.execute(text(one))
+            info = {"clock": db.clock, "ids": db.ids}
+            async with AsyncSession(connection, info=info) as session:
+                yield WriteSession(session)
+            await transaction.rollback()
+
+
+async def _unguard_sqlite(connection: AsyncConnection) -> None:
+    found = "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+    for name in (await connection.execute(text(found))).scalars().all():
+        await connection.execute(text(f"DROP TRIGGER {name}"))
+
+
+async def _unguard_postgres(connection: AsyncConnection) -> None:
+    await connection.execute(text("SET LOCAL session_replication_role = replica"))
+    for table in ("account_balance", "transfer", "lot", "reversed"):
+        for name in await _checks(connection, table):
+            drop = f'ALTER TABLE {table} DROP CONSTRAINT "{name}"'
+            await connection.execute(text(drop))
+
+
+async def _checks(connection: AsyncConnection, table: str) -> list[str]:
+    found = await connection.execute(
         text(
             "SELECT conname FROM pg_constraint"
             f" WHERE contype = 'c' AND conrelid = '{table}'::regclass"

@@ -2,6 +2,7 @@
 
 import pytest
 from tests.credits.calls import capture, hold, release
+from tests.ledger import test_seals
 from tests.ledger.bookings import (
     ALICE,
     BOB,
@@ -167,8 +168,9 @@ async def _live_a_little(db: Database) -> None:
 
 def test_every_invariant_has_its_control() -> None:
     guards = "I2 the guards of the journal are in place"
+    rights = "I2 nobody has the right to change what is posted"
     checked = {*ledger_audit.INVARIANTS, *credits_audit.INVARIANTS}
-    assert checked == {*_CONTROLS, guards}
+    assert checked == {*_CONTROLS, guards, rights, *test_seals.CONTROLLED}
 
 
 async def test_sound_books_have_no_findings(unaudited_db: Database) -> None:

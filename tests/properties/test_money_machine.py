@@ -39,6 +39,7 @@ from tallystick.kernel.errors import TallystickError
 from tallystick.ledger import chart
 from tallystick.ledger.balances import net_debits
 from tallystick.ledger.errors import IdempotencyMismatch, InsufficientCredits
+from tallystick.ledger.sealing import seal_due
 
 # Mostly one, so that his lots are many and their order matters.
 _CUSTOMERS = st.sampled_from([1, 1, 1, 2])
@@ -238,6 +239,7 @@ class MoneyMachine(RuleBasedStateMachine):
     def sweep(self) -> None:
         self.runner.run(calls.settle_due(self.db))
         self.model.sweep()
+        self.runner.run(seal_due(self.db))
 
     @rule(seconds=_JUMPS)
     def jump(self, seconds: int) -> None:

@@ -1,6 +1,7 @@
 """A random history of many writers at once ends with books that add up."""
 
 import asyncio
+import contextlib
 import random
 from collections import Counter
 
@@ -27,11 +28,15 @@ from tallystick.credits.errors import HoldAlreadySettled, HoldTooSmall
 from tallystick.credits.holds import PlacedHold
 from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.db import Database, query
+from tallystick.ledger import sealing
 from tallystick.ledger.errors import (
     AlreadyReversed,
     InsufficientCredits,
     ReversalTooLarge,
 )
+from tallystick.ledger.links import unpacked
+from tallystick.ledger.sealing import seal_due
+from tallystick.workers.rounds import whole
 
 _CUSTOMERS = (1, 2, 3)
 _WRITERS = 12
@@ -143,14 +148,39 @@ class _History:
             pass
 
 
+async def _seal_for_ever(db: Database) -> None:
+    while True:
+        await whole(seal_due(db))
+        await asyncio.sleep(0.01)
+
+
+async def _require_sealed_once(db: Database, clock: OffsetClock) -> None:
+    clock.advance(5)
+    await seal_due(db)
+    async with db.read() as session:
+        seals = await query(session, "SELECT transaction_ids FROM journal_seal")
+        posted = await query(session, "SELECT id FROM ledger_transaction ORDER BY id")
+    sealed = [one for row in seals for one in unpacked(row["transaction_ids"])]
+    assert sorted(sealed) == [row["id"] for row in posted]
+    assert len(seals) > 5
+
+
 @pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_a_parallel_history_adds_up(
-    db: Database, clock: OffsetClock, seed: int
+    db: Database, clock: OffsetClock, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # So that many a transaction commits after one with a higher id was sealed.
+    monkeypatch.setattr(sealing, "_MARGIN_MS", 0)
     history = _History(db, clock)
+    sealers = [asyncio.create_task(_seal_for_ever(db)) for _ in "ab"]
     await asyncio.gather(*[history.run(seed * 1000 + n) for n in range(_WRITERS)])
+    for one in sealers:
+        one.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await one
     assert await audit(db) == []
+    await _require_sealed_once(db, clock)
     async with db.read() as session:
         rows = await query(
             session,

@@ -4,7 +4,7 @@ The numbers are those of docs/invariants.md.
 """
 
 from tallystick.kernel.db import ReadSession, WriteSession
-from tallystick.ledger.audit import Finding, run_checks
+from tallystick.ledger.findings import Finding, run_checks
 
 _CHECKS = {
     "I4 held equals the sum of open holds": """

@@ -34,6 +34,16 @@ class IdFactory:
         return (upper << _SEQUENCE_BITS) | sequence
 
 
+def first_id_at(now_ms: int) -> int:
+    """Every id that was made in that millisecond or later is at least this one."""
+    return (now_ms - _EPOCH_MS) << (_SLOT_BITS + _SEQUENCE_BITS)
+
+
+def made_at_ms(number: int) -> int:
+    """When the id was made, by the clock of its process."""
+    return (number >> (_SLOT_BITS + _SEQUENCE_BITS)) + _EPOCH_MS
+
+
 class UnknownId(NotFound):
     """Text that is no identifier of the kind asked for."""
 

@@ -3,18 +3,10 @@
 The numbers are those of docs/invariants.md.
 """
 
-from dataclasses import dataclass
-
-from tallystick.kernel.db import ReadSession, WriteSession, query
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A broken invariant and the first row that shows it."""
-
-    invariant: str
-    detail: str
-
+from tallystick.kernel.db import ReadSession, WriteSession
+from tallystick.ledger import sealed_audit
+from tallystick.ledger.findings import Finding, run_checks
+from tallystick.ledger.sealed_audit import audit_seals
 
 # Each query names the rows that break the invariant; an entry's amount is positive on
 # the credit side, so a customer's balance is the plain sum of his entries.
@@ -176,39 +168,45 @@ _CHECKS = {
             OR amount <> CAST(amount AS BIGINT)""",
 }
 _GUARDED = "I2 the guards of the journal are in place"
-_GUARDS = {
-    "sqlite": """
+_NO_RIGHTS = "I2 nobody has the right to change what is posted"
+_ON_SQLITE = {
+    _GUARDED: """
         SELECT wanted.name FROM (
             SELECT 'transfer_refuses_update' AS name
             UNION ALL SELECT 'transfer_refuses_delete'
             UNION ALL SELECT 'ledger_transaction_refuses_update'
-            UNION ALL SELECT 'ledger_transaction_refuses_delete') AS wanted
+            UNION ALL SELECT 'ledger_transaction_refuses_delete'
+            UNION ALL SELECT 'journal_seal_refuses_update'
+            UNION ALL SELECT 'journal_seal_refuses_delete') AS wanted
          WHERE NOT EXISTS (SELECT 1 FROM sqlite_master
                             WHERE type = 'trigger' AND name = wanted.name)""",
-    "postgresql": """
+}
+_ON_POSTGRESQL = {
+    _GUARDED: """
         SELECT wanted.name FROM (
             SELECT 'transfer_append_only' AS name
-            UNION ALL SELECT 'ledger_transaction_append_only') AS wanted
+            UNION ALL SELECT 'ledger_transaction_append_only'
+            UNION ALL SELECT 'journal_seal_append_only') AS wanted
          WHERE NOT EXISTS (SELECT 1 FROM pg_trigger
                             WHERE tgname = wanted.name AND tgenabled <> 'D')""",
+    # A table whose rights nobody touched has none written down: its owner has all.
+    _NO_RIGHTS: """
+        SELECT relname AS table, privilege_type AS right,
+               COALESCE(pg_get_userbyid(NULLIF(grantee, 0)), 'PUBLIC') AS holder
+          FROM pg_class, aclexplode(COALESCE(relacl, acldefault('r', relowner)))
+         WHERE pg_class.oid IN (to_regclass('transfer'), to_regclass('journal_seal'),
+                                to_regclass('ledger_transaction'))
+           AND privilege_type IN ('UPDATE', 'DELETE', 'TRUNCATE')
+         ORDER BY 1, 3, 2""",
 }
-INVARIANTS = (_GUARDED, *_CHECKS)
+_GUARDS = {"sqlite": _ON_SQLITE, "postgresql": _ON_POSTGRESQL}
+INVARIANTS = (*_ON_POSTGRESQL, *_CHECKS, *sealed_audit.INVARIANTS)
 
 
 async def audit_ledger(session: ReadSession | WriteSession) -> list[Finding]:
     """Every broken invariant of the ledger; empty when it is sound."""
-    guards = {_GUARDED: _GUARDS[session.get_bind().dialect.name]}
-    return await run_checks(session, guards | _CHECKS)
-
-
-async def run_checks(
-    session: ReadSession | WriteSession, checks: dict[str, str]
-) -> list[Finding]:
-    """A finding for each query that returns a row, naming the first one."""
-    findings: list[Finding] = []
-    for invariant, sql in checks.items():
-        rows = await query(session, sql + " LIMIT 1")
-        findings += [
-            Finding(invariant, f"first broken row: {dict(row)}") for row in rows
-        ]
-    return findings
+    guards = _GUARDS[session.get_bind().dialect.name]
+    return [
+        *await run_checks(session, guards | _CHECKS),
+        *await audit_seals(session),
+    ]

@@ -6,7 +6,14 @@ positive amount. Its two entries are the view ``entry`` (made in the migrations)
 
 from enum import StrEnum
 
-from sqlalchemy import CheckConstraint, Index, UniqueConstraint, text
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Index,
+    LargeBinary,
+    UniqueConstraint,
+    text,
+)
 from sqlmodel import Field, SQLModel
 
 from tallystick.kernel.money import AMOUNT_LIMIT, ASSETS
@@ -238,3 +245,25 @@ class TransferRow(SQLModel, table=True):
     # No foreign key, which every charge would pay for; the audit follows it (I3).
     lot_id: int | None = Field(default=None, sa_column=big_column(nullable=True))
     lots: str | None = None
+
+
+class JournalSeal(SQLModel, table=True):
+    """A link of the hash chain over the journal (``links.Link``).
+
+    It holds the ids of the transactions that it seals, ascending, eight bytes each, and
+    a digest of each, 16 bytes: 24 bytes for a transaction. ``first_id`` and ``last_id``
+    are the ends of the ids.
+    """
+
+    __tablename__ = "journal_seal"
+    # What was sealed lately is looked for by each round, and the audit goes this way.
+    __table_args__ = (Index("ix_journal_seal_last_id", "last_id"),)
+
+    number: int = Field(sa_column=id_column())
+    first_id: int = Field(sa_column=big_column())
+    last_id: int = Field(sa_column=big_column())
+    sealed_at_ms: int = Field(sa_column=big_column())
+    previous: bytes = Field(sa_column=bytes_column(size=32))
+    digest: bytes = Field(sa_column=bytes_column(size=32))
+    transaction_ids: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    digests: bytes = Field(sa_column=Column(LargeBinary, nullable=False))

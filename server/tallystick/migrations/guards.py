@@ -1,6 +1,7 @@
 """The entries as a view, and the triggers that keep the journal append-only.
 
-Part of the revisions that make and remake them (0002, 0004), and frozen with those.
+Part of the revisions that make and remake them (0002, 0004, 0005), and frozen with
+those.
 """
 
 from alembic import op
@@ -23,25 +24,33 @@ def guard() -> None:
     """PostgreSQL's triggers call a function that revision 0002 makes."""
     op.execute(_ENTRY)
     for table in _APPEND_ONLY:
-        if op.get_bind().dialect.name == "postgresql":
-            op.execute(
-                f"CREATE TRIGGER {table}_append_only"
-                f" BEFORE UPDATE OR DELETE OR TRUNCATE ON {table}"
-                " FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
-            )
-            continue
-        for verb in ("UPDATE", "DELETE"):
-            op.execute(
-                f"CREATE TRIGGER {table}_refuses_{verb.lower()} BEFORE {verb} ON {table}"
-                f" BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
-            )
+        refuse_changes(table)
 
 
 def unguard() -> None:
     for table in _APPEND_ONLY:
-        if op.get_bind().dialect.name == "postgresql":
-            op.execute(f"DROP TRIGGER {table}_append_only ON {table}")
-            continue
-        for verb in ("update", "delete"):
-            op.execute(f"DROP TRIGGER {table}_refuses_{verb}")
+        allow_changes(table)
     op.execute("DROP VIEW entry")
+
+
+def refuse_changes(table: str) -> None:
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute(
+            f"CREATE TRIGGER {table}_append_only"
+            f" BEFORE UPDATE OR DELETE OR TRUNCATE ON {table}"
+            " FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
+        )
+        return
+    for verb in ("UPDATE", "DELETE"):
+        op.execute(
+            f"CREATE TRIGGER {table}_refuses_{verb.lower()} BEFORE {verb} ON {table}"
+            f" BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+        )
+
+
+def allow_changes(table: str) -> None:
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute(f"DROP TRIGGER {table}_append_only ON {table}")
+        return
+    for verb in ("update", "delete"):
+        op.execute(f"DROP TRIGGER {table}_refuses_{verb}")

@@ -13,8 +13,8 @@ from tallystick.chain.evidence import transfers_from, transfers_to
 from tallystick.chain.token import balance_of
 from tallystick.kernel.db import Database, ReadSession, WriteSession
 from tallystick.ledger import chart
-from tallystick.ledger.audit import Finding, run_checks
 from tallystick.ledger.balances import net_debits
+from tallystick.ledger.findings import Finding, run_checks
 from tallystick.payments.errors import TopUpsUnavailable
 from tallystick.payments.models import ChainCursor, ChainTransfer
 from tallystick.payments.rail import Rail

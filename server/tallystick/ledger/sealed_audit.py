@@ -1,0 +1,203 @@
+"""The journal against its seals: the first row that is not as it was sealed.
+
+Two passes in little memory. Up the seals by their numbers: each continues the one
+before. Down the transactions from the newest, beside the seals in the order of the last
+transaction of each. Books without a seal cost one query.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, field
+
+from sqlalchemy import RowMapping
+
+from tallystick.kernel.db import ReadSession, WriteSession, now_ms, query
+from tallystick.kernel.ids import encode_id, first_id_at, made_at_ms
+from tallystick.ledger.digests import HIGHEST, LOWEST, digests_down
+from tallystick.ledger.findings import Finding
+from tallystick.ledger.links import BEFORE_THE_FIRST, Head, Link, unpacked
+from tallystick.ledger.sealing import REACH_MS, SealedUpTo, sealed_up_to
+
+_CHAINED = "I15 each seal continues the one before"
+_UNCHANGED = "I15 what was sealed is there and unchanged"
+_SEALED = "I15 what is old enough was sealed"
+_NOTED = "I15 a seal that was noted is in the chain"
+INVARIANTS = (_CHAINED, _UNCHANGED, _SEALED, _NOTED)
+
+_SEALS_AT_ONCE = 50
+_AT_ONCE = 1_000
+_COLUMNS = """
+    SELECT number, first_id, last_id, sealed_at_ms, previous, digest,
+           transaction_ids, digests
+      FROM journal_seal"""
+_UP = f"{_COLUMNS} WHERE number > :number ORDER BY number LIMIT :limit"
+_ONE = "SELECT digest FROM journal_seal WHERE number = :number"
+_DOWN = f"{_COLUMNS} WHERE last_id < :last_id ORDER BY last_id DESC LIMIT :limit"
+
+
+async def audit_seals(session: ReadSession | WriteSession) -> list[Finding]:
+    """What is wrong with the seals, and with what they seal; of each kind the first.
+
+    A transaction without a seal is wrong when no sealer will look so far back again.
+    """
+    end = await sealed_up_to(session)
+    if end.counted == end.head.number == 0:
+        return []
+    chain = await _walk_up(session, end)
+    journal = _Journal(chain.changed, _oldest_due(session, end))
+    await journal.walk_down(session)
+    flaws = {_CHAINED: chain.flaw} | {
+        name: words for name, (_, words) in journal.flaws.items()
+    }
+    return [Finding(name, flaw) for name, flaw in flaws.items() if flaw]
+
+
+async def audit_noted(
+    session: ReadSession | WriteSession, noted: Iterable[Head]
+) -> list[Finding]:
+    """What the chain has not kept of the ends that it had when they were noted."""
+    findings = []
+    for one in noted:
+        rows = await query(session, _ONE, number=one.number)
+        if not rows:
+            findings.append(Finding(_NOTED, f"seal {one.number} is not there"))
+        elif rows[0]["digest"] != one.digest:
+            words = f"seal {one.number} is another than the one that was noted"
+            findings.append(Finding(_NOTED, words))
+    return findings
+
+
+def _oldest_due(session: ReadSession | WriteSession, end: SealedUpTo) -> int:
+    """Younger ones may still be sealed: the sealer looks back as far as this."""
+    if end.last_id is None:
+        return first_id_at(0)
+    newest_ms = min(made_at_ms(end.last_id), now_ms(session))
+    return first_id_at(newest_ms - REACH_MS)
+
+
+@dataclass(slots=True)
+class _Chain:
+    """What was wrong first, and the numbers of seals that are not as they were made."""
+
+    flaw: str = ""
+    changed: set[int] = field(default_factory=set)
+
+    def blame(self, words: str) -> None:
+        self.flaw = self.flaw or words
+
+
+async def _walk_up(session: ReadSession | WriteSession, end: SealedUpTo) -> _Chain:
+    chain, head = _Chain(), BEFORE_THE_FIRST
+    async for row in _seals(session, _UP, number=0):
+        number = row["number"]
+        if number != head.number + 1:
+            chain.blame(f"seal {head.number + 1} was removed")
+        if not _is_itself(row):
+            chain.blame(f"seal {number} was changed")
+            chain.changed.add(number)
+        elif number == head.number + 1 and row["previous"] != head.digest:
+            chain.blame(
+                f"seal {number} does not continue seal {head.number}: one of them was"
+                " replaced"
+            )
+        head = Head(number, row["digest"])
+    if head.number != end.counted:
+        chain.blame(
+            f"seal {min(head.number, end.counted) + 1} was"
+            f" {'removed' if head.number < end.counted else 'added'}:"
+            f" {end.counted} were made"
+        )
+    return chain
+
+
+async def _seals(
+    session: ReadSession | WriteSession, sql: str, **start: int
+) -> AsyncIterator[RowMapping]:
+    more = True
+    while more:
+        rows = await query(session, sql, limit=_SEALS_AT_ONCE, **start)
+        for row in rows:
+            yield row
+        if more := len(rows) == _SEALS_AT_ONCE:
+            start = {name: rows[-1][name] for name in start}
+
+
+def _link(row: RowMapping) -> Link:
+    columns = ("number", "previous", "sealed_at_ms", "transaction_ids", "digests")
+    return Link(*[row[name] for name in columns])
+
+
+def _is_itself(row: RowMapping) -> bool:
+    link = _link(row)
+    if link.digest() != row["digest"]:
+        return False
+    try:
+        ids = list(link.sealed())
+    except ValueError:
+        return False
+    return [ids[0], ids[-1]] == [row["first_id"], row["last_id"]]
+
+
+@dataclass(slots=True)
+class _Journal:
+    """The way down, and what was found wrong on it.
+
+    ``expected`` are the sealed transactions that were not reached yet, each with its
+    digest (None if its seal was changed) and its seal's number. ``flaws`` has for an
+    invariant the oldest transaction that breaks it, and how.
+    """
+
+    changed_seals: set[int]
+    oldest_due: int
+    expected: dict[int, tuple[bytes | None, int]] = field(default_factory=dict)
+    flaws: dict[str, tuple[int, str]] = field(default_factory=dict)
+
+    async def walk_down(self, session: ReadSession | WriteSession) -> None:
+        seals = _seals(session, _DOWN, last_id=HIGHEST)
+        waiting, last = await anext(seals, None), HIGHEST
+        while found := await digests_down(session, last=last, most=_AT_ONCE):
+            lowest = min(found)
+            while waiting is not None and waiting["last_id"] >= lowest:
+                self._expect(waiting)
+                waiting = await anext(seals, None)
+            self._compare(found)
+            self._miss(lowest)
+            last = lowest - 1
+        # What is sealed besides is older than the oldest that is there.
+        while waiting is not None:
+            self._expect(waiting)
+            self._miss(LOWEST)
+            waiting = await anext(seals, None)
+        self._miss(LOWEST)
+
+    def _expect(self, row: RowMapping) -> None:
+        number = row["number"]
+        if number not in self.changed_seals:
+            for one, digest in _link(row).sealed().items():
+                self.expected[one] = (digest, number)
+            return
+        # Its word is worth nothing; but what it lists shall not be blamed as well.
+        with contextlib.suppress(ValueError, TypeError):
+            for one in unpacked(row["transaction_ids"]):
+                self.expected.setdefault(one, (None, number))
+
+    def _compare(self, found: dict[int, bytes]) -> None:
+        for one, digest in found.items():
+            sealed, number = self.expected.pop(one, (None, 0))
+            if number == 0 and one < self.oldest_due:
+                self._blame(_SEALED, one, "was slipped in: no seal has it")
+            if sealed not in {digest, None}:
+                self._blame(_UNCHANGED, one, f"was changed after seal {number}")
+
+    def _miss(self, lowest: int) -> None:
+        """What was sealed from ``lowest`` on and was not met is not there."""
+        for one in [one for one in self.expected if one >= lowest]:
+            sealed, number = self.expected.pop(one)
+            if sealed is not None:
+                self._blame(_UNCHANGED, one, f"was removed after seal {number}")
+
+    def _blame(self, invariant: str, transaction_id: int, how: str) -> None:
+        if transaction_id < self.flaws.get(invariant, (HIGHEST,))[0]:
+            named = f"transaction {encode_id('ltx', transaction_id)}"
+            words = f"{named} (id {transaction_id}) {how}"
+            self.flaws[invariant] = transaction_id, words

@@ -1,0 +1,395 @@
+"""Whatever is done to sealed books, the audit names the first row that was changed."""
+
+import re
+from dataclasses import dataclass
+
+import pytest
+from tests.credits.calls import capture, hold
+from tests.ledger.bookings import audit, book, buy, charge, give
+from tests.ledger.sealed import head_of, ids_of, sealed_ids
+from tests.ledger.tampering import tamper, tampered
+
+from tallystick.kernel.clock import OffsetClock
+from tallystick.kernel.db import Database, query
+from tallystick.kernel.ids import encode_id
+from tallystick.kernel.seal import digest16
+from tallystick.ledger import sealed_audit, sealing
+from tallystick.ledger.audit import audit_ledger
+from tallystick.ledger.links import Head, Link
+from tallystick.ledger.sealed_audit import audit_noted
+from tallystick.ledger.sealing import seal_due, seal_late
+
+_HOUR = 3600
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """Five transactions in three seals, and one that no seal has yet."""
+
+    ids: list[int]
+    noted: list[Head]
+
+
+async def a_life(db: Database, clock: OffsetClock) -> Sealed:
+    clock.advance(-9 * _HOUR)
+    noted = []
+    for work in (
+        lambda: buy(db, 1_000_000, 10_000_000),
+        lambda: capture_some(db),
+        lambda: give(db, 5),
+    ):
+        await work()
+        await book(db, charge(3, f"a call {len(noted)}"))
+        clock.advance(3 * _HOUR)
+        assert await seal_due(db) == 1
+        noted.append(await head_of(db))
+    await book(db, charge(3, "the last"))
+    return Sealed(await ids_of(db), noted)
+
+
+async def capture_some(db: Database) -> None:
+    await capture(db, await hold(db, 7))
+
+
+def a_transaction(db: Database, id_: int) -> str:
+    """A forged copy of an older one, with a key of its own."""
+    key = digest16(b"forged").hex()
+    blob = f"X'{key}'" if db.is_sqlite else f"'\\x{key}'::bytea"
+    return (
+        "INSERT INTO ledger_transaction (id, kind, idempotency_key, input_hash,"
+        " reference, memo, occurred_at_ms, posted_at_ms) SELECT"
+        f" {id_}, kind, {blob}, {blob}, reference, memo, occurred_at_ms,"
+        " posted_at_ms FROM ledger_transaction ORDER BY id LIMIT 1"
+    )
+
+
+CHAINED, UNCHANGED, SEALED, NOTED = CONTROLLED = sealed_audit.INVARIANTS
+_OF_A_CALL = "ledger_transaction_id = {call}"
+# Tampering, the invariant, and what the finding says; {call} is in the second seal.
+_TAMPERING: dict[str, tuple[list[str], str, str]] = {
+    **{
+        f"a transfer's {column}": (
+            [f"UPDATE transfer SET {column} = {value} WHERE {_OF_A_CALL}"],
+            UNCHANGED,
+            "transaction {call} was changed after seal 2",
+        )
+        for column, value in {
+            "amount": "amount + 1",
+            "lot_id": "lot_id + 1",
+            "lots": "'[[1,1]]'",
+            "position": "position + 1",
+            "debit_balance_after": "7",
+            "debit_version": "debit_version + 99",
+            "id": "1",
+            "credit_account_id": "(SELECT id FROM ledger_account"
+            " WHERE code = 'expense:promotions')",
+        }.items()
+    },
+    **{
+        f"a transaction's {column}": (
+            [f"UPDATE ledger_transaction SET {column} = {value} WHERE id = {{call}}"],
+            UNCHANGED,
+            "transaction {call} was changed after seal 2",
+        )
+        for column, value in {
+            "kind": "'grant'",
+            "memo": "'Another call'",
+            "reference": "''",
+            "reverses_id": "{first}",
+            "occurred_at_ms": "occurred_at_ms + 1",
+            "posted_at_ms": "posted_at_ms - 1",
+            "input_hash": "idempotency_key",
+        }.items()
+    },
+    "an account's code": (
+        ["UPDATE ledger_account SET code = code || 'y' WHERE code LIKE '%feature:x'"],
+        UNCHANGED,
+        "transaction {charge} was changed after seal 1",
+    ),
+    "whose account it is": (
+        ["UPDATE ledger_account SET customer_id = 99 WHERE customer_id IS NOT NULL"],
+        UNCHANGED,
+        "transaction {first} was changed after seal 1",
+    ),
+    "a transaction, removed": (
+        [
+            f"DELETE FROM transfer WHERE {_OF_A_CALL}",
+            "DELETE FROM ledger_transaction WHERE id = {call}",
+        ],
+        UNCHANGED,
+        "transaction {call} was removed after seal 2",
+    ),
+    "the oldest transaction, removed": (
+        ["DELETE FROM ledger_transaction WHERE id = {first}"],
+        UNCHANGED,
+        "transaction {first} was removed after seal 1",
+    ),
+    "the last that was sealed, removed": (
+        ["DELETE FROM ledger_transaction WHERE id = {last}"],
+        UNCHANGED,
+        "transaction {last} was removed after seal 3",
+    ),
+    "a transfer, removed": (
+        [f"DELETE FROM transfer WHERE {_OF_A_CALL}"],
+        UNCHANGED,
+        "transaction {call} was changed after seal 2",
+    ),
+    "everything, removed": (
+        ["DELETE FROM transfer", "DELETE FROM ledger_transaction"],
+        UNCHANGED,
+        "transaction {first} was removed after seal 1",
+    ),
+    "several, of which the oldest is named": (
+        ["UPDATE transfer SET amount = amount + 1"],
+        UNCHANGED,
+        "transaction {first} was changed after seal 1",
+    ),
+    "a seal's time": (
+        ["UPDATE journal_seal SET sealed_at_ms = 1 WHERE number = 2"],
+        CHAINED,
+        "seal 2 was changed",
+    ),
+    "a seal's digest": (
+        ["UPDATE journal_seal SET digest = previous WHERE number = 2"],
+        CHAINED,
+        "seal 2 was changed",
+    ),
+    "a seal's digests": (
+        ["UPDATE journal_seal SET digests = digest WHERE number = 3"],
+        CHAINED,
+        "seal 3 was changed",
+    ),
+    "a seal's ids": (
+        ["UPDATE journal_seal SET transaction_ids = digest WHERE number = 1"],
+        CHAINED,
+        "seal 1 was changed",
+    ),
+    "where a seal ends": (
+        ["UPDATE journal_seal SET last_id = last_id + 1 WHERE number = 3"],
+        CHAINED,
+        "seal 3 was changed",
+    ),
+    "the first seal, removed": (
+        ["DELETE FROM journal_seal WHERE number = 1"],
+        CHAINED,
+        "seal 1 was removed",
+    ),
+    "a seal in the middle, removed": (
+        ["DELETE FROM journal_seal WHERE number = 2"],
+        CHAINED,
+        "seal 2 was removed",
+    ),
+    "a seal in the middle, removed and the gap closed": (
+        [
+            "DELETE FROM journal_seal WHERE number = 2",
+            "UPDATE journal_seal SET number = 2 WHERE number = 3",
+        ],
+        CHAINED,
+        "seal 2 was changed",
+    ),
+    "the last seal, removed": (
+        ["DELETE FROM journal_seal WHERE number = 3"],
+        CHAINED,
+        "seal 3 was removed: 3 were made",
+    ),
+    "all seals, removed": (
+        ["DELETE FROM journal_seal"],
+        CHAINED,
+        "seal 1 was removed: 3 were made",
+    ),
+    "the count of seals": (
+        ["UPDATE installation SET seals = 2"],
+        CHAINED,
+        "seal 3 was added: 2 were made",
+    ),
+    "two seals that were swapped": (
+        [
+            "UPDATE journal_seal SET number = 99 WHERE number = 2",
+            "UPDATE journal_seal SET number = 2 WHERE number = 3",
+            "UPDATE journal_seal SET number = 3 WHERE number = 99",
+        ],
+        CHAINED,
+        "seal 2 was changed",
+    ),
+}
+
+
+def named(words: str, sealed: Sealed) -> str:
+    ids = {
+        "first": sealed.ids[0],
+        "charge": sealed.ids[1],
+        "call": sealed.ids[2],
+        "last": sealed.ids[-2],
+    }
+    told = {name: f"{encode_id('ltx', one)} (id {one})" for name, one in ids.items()}
+    return words.format(**told)
+
+
+def with_ids(sql: str, sealed: Sealed) -> str:
+    return sql.format(first=sealed.ids[0], call=sealed.ids[2], last=sealed.ids[-2])
+
+
+async def test_the_first_row_that_was_tampered_with_is_named(
+    unaudited_db: Database, clock: OffsetClock
+) -> None:
+    db = unaudited_db
+    sealed = await a_life(db, clock)
+    assert await audit(db) == []
+    wrong = {}
+    for tampering, (statements, invariant, words) in _TAMPERING.items():
+        forged = [with_ids(one, sealed) for one in statements]
+        async with tampered(db, *forged) as session:
+            found = {one.invariant: one.detail for one in await audit_ledger(session)}
+        about_seals = {name: found[name] for name in CONTROLLED if name in found}
+        about_seals.pop(SEALED, None)
+        if about_seals != {invariant: named(words, sealed)}:
+            wrong[tampering] = found
+    assert wrong == {}
+    assert await audit(db) == []
+
+
+@pytest.mark.parametrize("place", [0, 2, -1])
+async def test_a_transaction_that_was_slipped_in_is_named(
+    unaudited_db: Database, clock: OffsetClock, place: int
+) -> None:
+    """Between old ones, before the oldest, and right after the last but two."""
+    db = unaudited_db
+    sealed = await a_life(db, clock)
+    forged = sealed.ids[place] - 1 if place >= 0 else sealed.ids[3] + 1
+    await tamper(db, a_transaction(db, forged))
+    found = {one.invariant: one.detail for one in await audit(db)}
+    name = f"transaction {encode_id('ltx', forged)} (id {forged})"
+    assert found[SEALED] == f"{name} was slipped in: no seal has it"
+    assert not {CHAINED, UNCHANGED} & found.keys()
+    clock.advance(60)
+    await seal_late(db)
+    assert found[SEALED] in [one.detail for one in await audit(db)], "and never sealed"
+
+
+async def test_a_seal_that_was_made_anew_does_not_fit_the_next(
+    unaudited_db: Database, clock: OffsetClock
+) -> None:
+    """A forger who knows the format makes a whole seal, but must make all that follow."""
+    db = unaudited_db
+    sealed = await a_life(db, clock)
+    call = sealed.ids[2]
+    await tamper(
+        db,
+        f"UPDATE transfer SET amount = amount + 1 WHERE ledger_transaction_id = {call}",
+    )
+    await forge_seals(db, [2])
+    findings = [one.detail for one in await audit(db)]
+    assert "seal 3 does not continue seal 2: one of them was replaced" in findings
+    assert not any("was changed after" in one for one in findings)
+
+
+async def test_books_that_were_rewritten_as_a_whole_are_told_by_a_note(
+    unaudited_db: Database, clock: OffsetClock
+) -> None:
+    db = unaudited_db
+    sealed = await a_life(db, clock)
+    memo = f"UPDATE ledger_transaction SET memo = 'x' WHERE id = {sealed.ids[2]}"
+    await tamper(db, memo)
+    await forge_seals(db, [2, 3])
+    assert await audit(db) == [], "in themselves they are right"
+    async with db.read() as session:
+        findings = await audit_noted(session, sealed.noted)
+        assert await audit_noted(session, sealed.noted[:1]) == []
+    assert [one.detail for one in findings] == [
+        "seal 2 is another than the one that was noted",
+        "seal 3 is another than the one that was noted",
+    ]
+    assert {one.invariant for one in findings} == {NOTED}
+
+
+async def test_a_noted_seal_that_was_cut_off_is_missed(
+    unaudited_db: Database, clock: OffsetClock
+) -> None:
+    db = unaudited_db
+    sealed = await a_life(db, clock)
+    await tamper(
+        db,
+        "DELETE FROM journal_seal WHERE number = 3",
+        "UPDATE installation SET seals = 2",
+    )
+    assert await audit(db) == []
+    async with db.read() as session:
+        findings = await audit_noted(session, sealed.noted)
+    assert [one.detail for one in findings] == ["seal 3 is not there"]
+
+
+async def forge_seals(db: Database, numbers: list[int]) -> None:
+    """Make these seals anew from what the tables say now."""
+    seals = await sealed_ids(db)
+    for number in numbers:
+        ids = seals[number - 1]
+        async with db.read() as session:
+            digests = await sealing.digests_down(session, first=ids[0], last=ids[-1])
+            end = await query(
+                session,
+                "SELECT number, digest FROM journal_seal WHERE number = :number",
+                number=number - 1,
+            )
+            now = await query(
+                session,
+                "SELECT sealed_at_ms FROM journal_seal WHERE number = :number",
+                number=number,
+            )
+        link = Link.after(
+            Head(end[0]["number"], end[0]["digest"]),
+            digests,
+            now_ms=now[0]["sealed_at_ms"],
+        )
+        values = {
+            "previous": link.previous,
+            "digest": link.digest(),
+            "digests": link.digests,
+        }
+        await tamper(
+            db,
+            *[
+                f"UPDATE journal_seal SET {name} = {literal(db, value)}"
+                f" WHERE number = {number}"
+                for name, value in values.items()
+            ],
+        )
+
+
+def literal(db: Database, value: bytes) -> str:
+    return f"X'{value.hex()}'" if db.is_sqlite else f"'\\x{value.hex()}'::bytea"
+
+
+async def test_large_books_are_walked_page_by_page(
+    unaudited_db: Database, clock: OffsetClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = unaudited_db
+    await a_life(db, clock)
+    for module, name in (
+        (sealed_audit, "_AT_ONCE"),
+        (sealed_audit, "_SEALS_AT_ONCE"),
+        (sealing, "_AT_ONCE"),
+    ):
+        monkeypatch.setattr(module, name, 3)
+    for _ in range(8):
+        await give(db, 50)
+        clock.advance(60)
+        await seal_due(db)
+    ids = await ids_of(db)
+    assert sum(map(len, await sealed_ids(db))) == len(ids)
+    assert await audit(db) == []
+    for one in (ids[-1], ids[4]):
+        await tamper(db, f"UPDATE ledger_transaction SET memo = '' WHERE id = {one}")
+        (finding,) = await audit(db)
+        assert re.search(rf"\(id {one}\) was changed after seal \d+", finding.detail)
+
+
+async def test_a_sealer_goes_no_further_when_seals_are_missing(
+    unaudited_db: Database, clock: OffsetClock
+) -> None:
+    """It would make the missing ones again, from whatever the tables say now."""
+    db = unaudited_db
+    await a_life(db, clock)
+    clock.advance(60)
+    await tamper(db, "DELETE FROM journal_seal WHERE number = 3")
+    assert await seal_late(db) == 0
+    assert len(await sealed_ids(db)) == 2
