@@ -21,11 +21,17 @@ from tallystick.credits.grants import grant_promotional
 from tallystick.customers.wallets import create_customer
 from tallystick.kernel.db import Database, WriteSession, open_database
 from tallystick.kernel.money import MicroCredits
-from tallystick.metering.charges import Usage, charge
+from tallystick.metering.charges import Charge, Usage
 from tallystick.migrations import upgrade
+from tallystick.paywall.answers import Answer, idempotency_answer
+from tallystick.paywall.deduct import deduct_alone
+from tallystick.paywall.deductions import Deduction, deduction_lane
 
 _CALLERS = 64
 _HOT, _MANY = 1, 10_000
+_DAY_MS = 24 * 3600 * 1000
+_LEASE_SECONDS = 60
+_ASKED = "00" * 16
 
 
 async def run(plan: Plan) -> list[Figure]:
@@ -80,14 +86,24 @@ async def _fund(customers: int, session: WriteSession) -> list[int]:
     return made
 
 
+def _told(charged: Charge) -> Answer:
+    words = b'{"success": true, "credits": %d}' % charged.balance_after
+    return Answer(200, [("content-type", "application/json")], words)
+
+
 async def _charges(books: _Books, plan: Plan) -> float:
+    """Through the lane, each with an Idempotency-Key and the answer that it keeps."""
     db, customers = books.db, books.customers
+    lane = deduction_lane(db)
+    until_ms = db.clock.now_ms() + _DAY_MS
 
     async def one(_number: int) -> None:
         customer = secrets.choice(customers)
         usage = Usage(customer, "bench", 1_000_000, MicroCredits(1), "bench")
-        key = secrets.token_bytes(16)
-        await db.write(lambda session: charge(session, usage, idempotency_key=key))
+        key = idempotency_answer(customer, secrets.token_hex(16), _ASKED, until_ms)
+        wanted = Deduction(usage, key, _told)
+        alone = partial(deduct_alone, wanted, _LEASE_SECONDS)
+        await lane.do(wanted, lambda: db.write(alone))
 
     return await calls_per_second(one, callers=_CALLERS, seconds=plan.seconds)
 

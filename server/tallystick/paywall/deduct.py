@@ -16,15 +16,16 @@ async def deduct(gate: Gate, wanted: Deduction) -> Deducted:
     Raises ``InsufficientCredits``, ``LaneFull`` and as ``once.begin_once`` does; then
     nothing is charged.
     """
-    alone = partial(_deduct_alone, wanted, gate.hold_seconds)
+    alone = partial(deduct_alone, wanted, gate.hold_seconds)
     if wanted.usage.price == 0:
         return await gate.db.write(alone)
     return await gate.lane.do(wanted, lambda: gate.db.write(alone))
 
 
-async def _deduct_alone(
+async def deduct_alone(
     wanted: Deduction, lease_seconds: int, session: WriteSession
 ) -> Deducted:
+    """The long way, which knows every case; raises as ``deduct`` does."""
     begun = wanted.key and await begin_once(
         session, wanted.key, lease_seconds=lease_seconds
     )
