@@ -25,7 +25,7 @@ from tallystick.metering.charges import Charge, Usage
 from tallystick.migrations import upgrade
 from tallystick.paywall.answers import Answer, idempotency_answer
 from tallystick.paywall.deduct import deduct_alone
-from tallystick.paywall.deductions import Deduction, deduction_lane
+from tallystick.paywall.deductions import Deduction, deductions_of
 
 _CALLERS = 64
 _HOT, _MANY = 1, 10_000
@@ -92,9 +92,9 @@ def _told(charged: Charge) -> Answer:
 
 
 async def _charges(books: _Books, plan: Plan) -> float:
-    """Through the lane, each with an Idempotency-Key and the answer that it keeps."""
+    """As they come through the door, each with an Idempotency-Key and the answer that it keeps."""
     db, customers = books.db, books.customers
-    lane = deduction_lane(db)
+    group = deductions_of(db)
     until_ms = db.clock.now_ms() + _DAY_MS
 
     async def one(_number: int) -> None:
@@ -103,7 +103,7 @@ async def _charges(books: _Books, plan: Plan) -> float:
         key = idempotency_answer(customer, secrets.token_hex(16), _ASKED, until_ms)
         wanted = Deduction(usage, key, _told)
         alone = partial(deduct_alone, wanted, _LEASE_SECONDS)
-        await lane.do(wanted, lambda: db.write(alone))
+        await group.do(wanted, lambda: db.write(alone))
 
     return await calls_per_second(one, callers=_CALLERS, seconds=plan.seconds)
 

@@ -16,7 +16,7 @@ from tallystick.ledger.errors import IdempotencyMismatch, InsufficientCredits
 from tallystick.metering.charges import Charge, Usage
 from tallystick.paywall.answers import Answer, idempotency_answer
 from tallystick.paywall.deduct import deduct_alone
-from tallystick.paywall.deductions import Deducted, Deduction, deduction_lane
+from tallystick.paywall.deductions import Deducted, Deduction, deductions_of
 from tests.ledger.bookings import audit, balance, give, give_lot
 
 _CROWD = 64
@@ -43,14 +43,14 @@ def wanted(
 
 
 class Door:
-    """The lane of one process."""
+    """The door of one process."""
 
     def __init__(self, db: Database) -> None:
         self.db = db
-        self.lane = deduction_lane(db)
+        self.group = deductions_of(db)
 
     async def deduct(self, one: Deduction) -> Deducted:
-        return await self.lane.do(
+        return await self.group.do(
             one, lambda: self.db.write(lambda session: self._alone(one, session))
         )
 

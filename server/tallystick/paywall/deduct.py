@@ -1,4 +1,4 @@
-"""A deduction, once under its key, by the lane or alone."""
+"""A deduction, once under its key, together with others or alone."""
 
 from functools import partial
 
@@ -13,13 +13,13 @@ from tallystick.paywall.once import begin_once
 async def deduct(gate: Gate, wanted: Deduction) -> Deducted:
     """Charge, and keep the answer if there is a key.
 
-    Raises ``InsufficientCredits``, ``LaneFull`` and as ``once.begin_once`` does; then
+    Raises ``InsufficientCredits``, ``TooManyWaiting`` and as ``once.begin_once`` does; then
     nothing is charged.
     """
     alone = partial(deduct_alone, wanted, gate.hold_seconds)
     if wanted.usage.price == 0:
         return await gate.db.write(alone)
-    return await gate.lane.do(wanted, lambda: gate.db.write(alone))
+    return await gate.deductions.do(wanted, lambda: gate.db.write(alone))
 
 
 async def deduct_alone(

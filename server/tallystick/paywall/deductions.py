@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from tallystick.kernel.db import Database, WriteSession
-from tallystick.kernel.lane import Lane
+from tallystick.kernel.group_commit import GroupCommit
 from tallystick.metering.charges import Charge, Usage, charge_plain
 from tallystick.paywall.answers import Answer, AnswerKey, keep_new, known
 
@@ -30,16 +30,16 @@ class Deducted:
     replayed: bool = False
 
 
-DeductionLane = Lane[Deduction, Deducted]
+Deductions = GroupCommit[Deduction, Deducted]
 
 
-def deduction_lane(db: Database) -> DeductionLane:
+def deductions_of(db: Database) -> Deductions:
     """What queues while another is written is written together."""
 
     async def together(batch: Sequence[Deduction]) -> Sequence[Deducted | None]:
         return await db.write(partial(_deduct_together, batch))
 
-    return Lane(together)
+    return GroupCommit(together)
 
 
 async def _deduct_together(

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from tallystick.kernel.lane import Lane, LaneFull
+from tallystick.kernel.group_commit import GroupCommit, TooManyWaiting
 
 
 @dataclass
 class Road:
-    """A lane whose every write waits until the test lets it through."""
+    """A group whose every write waits until the test lets it through."""
 
     most: int = 256
     room: int = 4096
@@ -20,11 +20,13 @@ class Road:
     batches: list[Sequence[int]] = field(default_factory=list)
     breaks: Exception | None = None
     leaving: Callable[[], object] | None = None
-    """Called in the moment before the lane is handed on."""
+    """Called in the moment before the next may go."""
 
     def __post_init__(self) -> None:
         self.green = asyncio.Event()
-        self.lane: Lane[int, str] = Lane(self._write, most=self.most, room=self.room)
+        self.group: GroupCommit[int, str] = GroupCommit(
+            self._write, most=self.most, room=self.room
+        )
 
     async def _write(self, items: Sequence[int]) -> list[str | None]:
         self.batches.append(items)
@@ -35,7 +37,7 @@ class Road:
         return [f"together {one}" if one >= 0 else None for one in items]
 
     def enter(self, item: int) -> "asyncio.Task[str]":
-        return asyncio.create_task(self.lane.do(item, self._alone(item)))
+        return asyncio.create_task(self.group.do(item, self._alone(item)))
 
     def _alone(self, item: int) -> Callable[[], Awaitable[str]]:
         async def work() -> str:
@@ -57,7 +59,7 @@ class Road:
             await asyncio.sleep(0)
 
 
-async def test_who_finds_the_lane_free_waits_for_nobody() -> None:
+async def test_who_finds_nobody_writing_waits_for_nobody() -> None:
     road = Road()
     road.green.set()
     assert [await road.enter(one) for one in (1, 2)] == ["alone 1", "alone 2"]
@@ -72,7 +74,7 @@ async def test_what_queues_meanwhile_goes_together() -> None:
     told = await asyncio.gather(*entered)
     assert told == ["alone 1", "together 2", "together 3", "together 4"]
     assert road.batches == [[2, 3, 4]]
-    assert await road.enter(5) == "alone 5", "the lane is free again"
+    assert await road.enter(5) == "alone 5", "nobody is writing any more"
 
 
 async def test_a_batch_is_bounded_and_what_is_left_over_alone_works_alone() -> None:
@@ -130,7 +132,7 @@ async def test_who_leaves_while_he_is_written_holds_nobody_up() -> None:
     entered = await road.enter_all(1, 2, 3)
     entered[0].cancel()
     await road.settle()
-    assert road.batches == [[2, 3]], "the cancelled one has handed the lane on"
+    assert road.batches == [[2, 3]], "the cancelled one has let them go"
     entered[1].cancel()
     later = await road.enter_all(4)
     road.green.set()
@@ -138,7 +140,7 @@ async def test_who_leaves_while_he_is_written_holds_nobody_up() -> None:
     assert await later[0] == "alone 4"
 
 
-async def test_who_leaves_in_his_own_turn_hands_the_lane_on() -> None:
+async def test_who_leaves_in_his_own_turn_lets_the_next_go() -> None:
     """The turn was given to him, and he left before he could take it."""
     road = Road()
     first, second = await road.enter_all(1, 2)
@@ -151,11 +153,11 @@ async def test_who_leaves_in_his_own_turn_hands_the_lane_on() -> None:
     assert await asyncio.wait_for(road.enter(3), 5) == "alone 3"
 
 
-async def test_a_full_lane_refuses_before_anything_is_written() -> None:
+async def test_one_too_many_is_refused_before_anything_is_written() -> None:
     road = Road(room=2)
     entered = await road.enter_all(1, 2, 3)
-    with pytest.raises(LaneFull):
-        await road.lane.do(4, lambda: pytest.fail("it was let in"))
+    with pytest.raises(TooManyWaiting):
+        await road.group.do(4, lambda: pytest.fail("it was let in"))
     road.green.set()
     assert len(await asyncio.gather(*entered)) == 3
     assert (road.alone, road.batches) == ([1], [[2, 3]])

@@ -1,7 +1,7 @@
 """Work that queues while the last commit is under way is done in one transaction.
 
 No timer and no fixed size: a batch is what came while its predecessor was written. Who
-finds the lane free does not wait for anybody and works alone, so that at low load
+finds nobody writing does not wait for anybody and works alone, so that at low load
 nothing is gained and nothing is lost.
 """
 
@@ -19,7 +19,7 @@ Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
 
-class LaneFull(Unavailable):
+class TooManyWaiting(Unavailable):
     """So many wait already that one more would wait too long; nothing was written."""
 
     title = "Too many charges are waiting"
@@ -32,10 +32,10 @@ class LaneFull(Unavailable):
 
 class _Turn(Enum):
     YOURS = auto()
-    """Nobody else waits: work alone, and hand the lane on."""
+    """Nobody else waits: work alone, and let the next go."""
 
 
-class Lane(Generic[Item, Outcome]):
+class GroupCommit(Generic[Item, Outcome]):
     """Does items together: each gets its own outcome, and only once it is durable.
 
     ``together`` writes a batch in one transaction and commits it; what it gives
@@ -61,17 +61,17 @@ class Lane(Generic[Item, Outcome]):
     async def do(self, item: Item, alone: Callable[[], Awaitable[Outcome]]) -> Outcome:
         """The item's outcome, by a batch or by ``alone``.
 
-        Raises what ``together`` or ``alone`` raises, and ``LaneFull``.
+        Raises what ``together`` or ``alone`` raises, and ``TooManyWaiting``.
         """
         if not self._is_busy:
             self._is_busy = True
             return await self._alone(alone)
         if len(self._waiting) >= self._room:
-            raise LaneFull
+            raise TooManyWaiting
         outcome = await self._wait(item)
         if outcome is _Turn.YOURS:
             return await self._alone(alone)
-        # Not plain: it finds its own way, and the lane does not wait for it.
+        # Not plain: it finds its own way, and nobody waits for it.
         return await alone() if outcome is None else outcome
 
     async def _wait(self, item: Item) -> Outcome | _Turn | None:
@@ -92,7 +92,7 @@ class Lane(Generic[Item, Outcome]):
             self._hand_on()
 
     def _hand_on(self) -> None:
-        """Let those go who have queued meanwhile; with nobody there the lane is free."""
+        """Let those go who have queued meanwhile; with nobody there it is free again."""
         batch: list[tuple[Item, asyncio.Future[Outcome | _Turn | None]]] = []
         while self._waiting and len(batch) < self._most:
             item, turn = self._waiting.popleft()
