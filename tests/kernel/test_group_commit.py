@@ -32,6 +32,8 @@ class Road:
         self.batches.append(items)
         await self.green.wait()
         if self.breaks is not None:
+            if self.leaving is not None:
+                asyncio.get_running_loop().call_soon(self.leaving)
             raise self.breaks
         # Negative ones are not plain.
         return [f"together {one}" if one >= 0 else None for one in items]
@@ -151,6 +153,18 @@ async def test_who_leaves_in_his_own_turn_lets_the_next_go() -> None:
     assert (second.cancelled(), road.alone) == (True, [1])
     road.leaving = None
     assert await asyncio.wait_for(road.enter(3), 5) == "alone 3"
+
+
+async def test_who_leaves_as_his_batch_breaks_has_left() -> None:
+    road = Road()
+    first, second, third = await road.enter_all(1, 2, 3)
+    road.breaks = RuntimeError("the disk is gone")
+    road.green.set()
+    await first
+    road.leaving = second.cancel
+    told = await asyncio.gather(second, third, return_exceptions=True)
+    assert isinstance(told[0], asyncio.CancelledError)
+    assert told[1] is road.breaks
 
 
 async def test_one_too_many_is_refused_before_anything_is_written() -> None:

@@ -81,7 +81,7 @@ class GroupCommit(Generic[Item, Outcome]):
         try:
             return await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled() and turn.result() is _Turn.YOURS:
+            if _is_told(turn) and turn.result() is _Turn.YOURS:
                 self._hand_on()
             raise
 
@@ -125,6 +125,10 @@ class GroupCommit(Generic[Item, Outcome]):
             _tell(turns, outcomes)
         finally:
             self._hand_on()
+
+
+def _is_told(turn: "asyncio.Future[Outcome | _Turn | None]") -> bool:
+    return turn.done() and not turn.cancelled() and turn.exception() is None
 
 
 def _tell(
