@@ -21,6 +21,8 @@ class Road:
     breaks: Exception | None = None
     leaving: Callable[[], object] | None = None
     """Called in the moment before the next may go."""
+    breaking: Callable[[], object] | None = None
+    """Called in the moment before a batch is told that it broke."""
 
     def __post_init__(self) -> None:
         self.green = asyncio.Event()
@@ -32,8 +34,8 @@ class Road:
         self.batches.append(items)
         await self.green.wait()
         if self.breaks is not None:
-            if self.leaving is not None:
-                asyncio.get_running_loop().call_soon(self.leaving)
+            if self.breaking is not None:
+                asyncio.get_running_loop().call_soon(self.breaking)
             raise self.breaks
         # Negative ones are not plain.
         return [f"together {one}" if one >= 0 else None for one in items]
@@ -159,9 +161,9 @@ async def test_who_leaves_as_his_batch_breaks_has_left() -> None:
     road = Road()
     first, second, third = await road.enter_all(1, 2, 3)
     road.breaks = RuntimeError("the disk is gone")
+    road.breaking = second.cancel
     road.green.set()
-    await first
-    road.leaving = second.cancel
+    assert await first == "alone 1"
     told = await asyncio.gather(second, third, return_exceptions=True)
     assert isinstance(told[0], asyncio.CancelledError)
     assert told[1] is road.breaks
