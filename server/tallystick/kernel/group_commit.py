@@ -123,6 +123,8 @@ class GroupCommit(Generic[Item, Outcome]):
                     turn.set_exception(error)
         else:
             _tell(turns, outcomes)
+            # Who asks again at once belongs to the next batch.
+            await asyncio.sleep(0)
         finally:
             self._hand_on()
 
