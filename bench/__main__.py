@@ -33,12 +33,21 @@ async def _measure(names: list[str], plan: Plan) -> list[Figure]:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench",
+        description=__doc__,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    usual = Plan()
     parser.add_argument("names", nargs="+", choices=BENCHMARKS, metavar="NAME")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--rounds", type=int, default=Plan.rounds)
-    parser.add_argument("--seconds", type=float, default=Plan.seconds)
-    parser.add_argument("--customers", type=int, default=Plan.customers)
+    parser.add_argument("--rounds", type=int, default=usual.rounds, help="of each side")
+    parser.add_argument(
+        "--seconds", type=float, default=usual.seconds, help="of each round"
+    )
+    parser.add_argument(
+        "--customers", type=int, default=usual.customers, help="at the most"
+    )
     return parser.parse_args()
 
 

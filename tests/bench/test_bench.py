@@ -56,6 +56,12 @@ def test_the_ledgers_benchmark_runs_on_both_databases() -> None:
     assert "round 1" in ran.stderr
 
 
+def test_a_benchmark_needs_only_its_name() -> None:
+    said = " ".join(bench("--help").stdout.split())
+    for default in ("(default: 5)", "(default: 3.0)", "(default: 10000)"):
+        assert default in said
+
+
 def test_a_benchmark_that_there_is_not_is_named() -> None:
     ran = bench("nonsense")
     assert ran.returncode == 2
