@@ -1,8 +1,8 @@
 """What a connection may cost before an app sees a whole request.
 
 A head is bounded in bytes and in seconds, a body in seconds, and the connections in
-their number; what an app does with a request, and its answer, may last.
-
+their number; so are the requests that wait for their turn on one, and the time in which
+a client reads nothing of its answer. What an app does with a request may last.
 
 Uvicorn hands the parser whatever arrives and keeps every header, so a head of 50 MB
 costs 50 MB. Here the parser gets small slices. Inside a head a slice ends with the
@@ -20,6 +20,7 @@ from tallystick.http_refusals import (
     BodyTooSlow,
     HeadersTooLarge,
     TooManyConnections,
+    TooManyInARow,
     refusal,
 )
 from tallystick.kernel.errors import TallystickError
@@ -55,7 +56,8 @@ class BoundedProtocol(HttpToolsProtocol):
     not complete in time ends the connection without one. A body that is not complete in
     time is answered 408, and who waits for it is told that the client has gone.
 
-    A connection too many is answered 503, unless it asks whether the server lives.
+    A connection too many is answered 503, unless it asks whether the server lives. A
+    request too many of those sent ahead is answered 429, after those before it.
     """
 
     head_limit_bytes: ClassVar[int] = 16 * 1024
@@ -65,6 +67,10 @@ class BoundedProtocol(HttpToolsProtocol):
     body_seconds: ClassVar[float] = 30.0
     """From the head's end to the body's, and a second more for each 64 KiB of it."""
     body_bytes_a_second: ClassVar[int] = 64 * 1024
+    stall_seconds: ClassVar[float] = 30.0
+    """How long a client may take nothing at all of what waits for it."""
+    sent_ahead_limit: ClassVar[int] = 8
+    """Requests that wait for the answer to an earlier one of their connection."""
     connection_limit: ClassVar[int] = _MOST_CONNECTIONS
     told_at: ClassVar[float] = float("-inf")
     """When the log was last told of a connection too many, by the loop's clock."""
@@ -83,6 +89,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._tail = b""
         self._timer: asyncio.TimerHandle | None = None
         self._body_timer: asyncio.TimerHandle | None = None
+        self._stall_timer: asyncio.TimerHandle | None = None
+        self._unread_bytes = 0
         self._body_began = 0.0
         self._body_bytes = 0
         self._is_one_too_many = False
@@ -108,6 +116,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Forget the connection."""
         self._stop_timer()
         self._stop_body_timer()
+        self._stop_stall_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -147,6 +156,10 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._is_one_too_many and not is_liveness:
             self._refuse_for(TooManyConnections("the server has no place for another"))
             return
+        if len(self.pipeline) >= self.sent_ahead_limit:
+            waiting = f"{self.sent_ahead_limit} requests wait for their turn already"
+            self._refuse_for(TooManyInARow(waiting))
+            return
         super().on_headers_complete()
         if self._is_one_too_many:
             self.cycle.keep_alive = False
@@ -175,6 +188,34 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if self._is_refused and not self._is_answering():
             self._answer_refusal()
+
+    def pause_writing(self) -> None:
+        """Let the app wait, and a client that reads nothing not for ever."""
+        super().pause_writing()
+        self._unread_bytes = self.transport.get_write_buffer_size()
+        self._stall_timer = self.loop.call_later(
+            self.stall_seconds, self._look_at_stall
+        )
+
+    def resume_writing(self) -> None:
+        """Let the app go on."""
+        self._stop_stall_timer()
+        super().resume_writing()
+
+    def _look_at_stall(self) -> None:
+        unread = self.transport.get_write_buffer_size()
+        if unread >= self._unread_bytes:
+            self.transport.abort()
+            return
+        self._unread_bytes = unread
+        self._stall_timer = self.loop.call_later(
+            self.stall_seconds, self._look_at_stall
+        )
+
+    def _stop_stall_timer(self) -> None:
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+            self._stall_timer = None
 
     def _is_over(self) -> bool:
         is_handed_on = self.transport.get_protocol() is not self

@@ -29,6 +29,15 @@ class TooManyConnections(Unavailable):
     next_step = "Try again in a few seconds, and keep fewer connections open."
 
 
+class TooManyInARow(TallystickError):
+    """More requests were sent ahead on one connection than wait for their turn."""
+
+    status = 429
+    title = "Too many requests in a row"
+    next_step = "Send the next request when the last one is answered."
+    retry_after_seconds = 1
+
+
 def refusal(error: TallystickError, more_headers: list[tuple[bytes, bytes]]) -> bytes:
     """The whole answer for an error, after which the connection ends."""
     document = {

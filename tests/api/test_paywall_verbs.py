@@ -162,6 +162,23 @@ async def test_an_anonymous_request_gets_a_402_to_relay(seller: Seller) -> None:
     assert b"sign-in-with-x" not in offer
 
 
+@pytest.mark.parametrize("url", ["/x#y", "/a:b?c#d", "https://shop.test/x?a=1#y"])
+async def test_a_target_with_a_fragment_is_refused(seller: Seller, url: str) -> None:
+    """What follows it would not be bound to the payment."""
+    request = {"feature": "report", "method": "GET", "url": url}
+    answer = await seller.ask("authorize", **request)
+    assert answer.status_code == 422
+    assert answer.json()["detail"] == "url has a fragment"
+
+
+async def test_a_path_that_begins_with_two_slashes_names_no_host(
+    seller: Seller,
+) -> None:
+    verdict = await seller.authorize(url="//evil.test/x?a=1")
+    terms = json.loads(base64.b64decode(verdict["headers"]["payment-required"]))
+    assert terms["resource"]["url"] == f"{seller.live.url}//evil.test/x"
+
+
 @pytest.mark.parametrize("url", ["/reports/7", "{ours}/reports/7"])
 async def test_a_sign_in_is_offered_at_our_own_origin(seller: Seller, url: str) -> None:
     url = url.format(ours=seller.live.url)

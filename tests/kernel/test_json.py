@@ -103,3 +103,32 @@ def test_a_strangers_json_names_each_member_once() -> None:
     assert loads_strictly('[{"a": 0.1}, {"a": 2}]', deepest=4)[1] == {"a": 2}
     with pytest.raises(AmbiguousJson, match="'a' twice"):
         loads_strictly('[{"a": 1, "\\u0061": 1}]', deepest=4)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"owner": [' + "[]," * 10_000 + "1]}",
+        '{"a": "[[", "b": [' + "{}," * 10_000 + "1]}",
+        "[" * 20_000,
+    ],
+)
+def test_a_strangers_json_has_not_so_many_containers_that_it_takes_long(
+    text: str,
+) -> None:
+    with pytest.raises(AmbiguousJson, match="lists and objects"):
+        loads_strictly(text, deepest=4)
+
+
+@pytest.mark.parametrize("words", ["[{" * 10_000, '\\"[' * 10_000, "\\\\"])
+def test_brackets_in_a_text_are_no_containers(words: str) -> None:
+    text = f'{{"code": "{words}", "more": [1]}}'
+    assert loads_strictly(text, deepest=4)["more"] == [1]
+
+
+@pytest.mark.parametrize(
+    "text", ['"' + '\\"[' * 200_000, '"' + '\\"[' * 200_000 + "\\"]
+)
+def test_a_text_that_does_not_end_is_refused_at_once(text: str) -> None:
+    with pytest.raises(ValueError, match="Unterminated"):
+        loads_strictly(text, deepest=4)

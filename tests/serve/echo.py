@@ -35,6 +35,8 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     words = f"{scope['path']} {length} {len(scope['headers'])} {calls}".encode()
     if scope["path"] == "/gone":
         words = str(gone).encode()
+    if scope["path"] == "/large":
+        words = bytes(20_000_000)
     if scope["path"] == "/stream":
         await stream(send)
         return

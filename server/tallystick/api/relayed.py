@@ -95,12 +95,18 @@ def header_list(headers: HeaderValues) -> list[tuple[str, str]]:
 
 
 def _url_parts(url: str) -> SplitResult:
+    if "#" in url:
+        # No client sends one, and what follows it would not be bound (RFC 9112, 3.2).
+        raise InvalidRequest("url has a fragment", field="url")
+    if url.startswith("/"):
+        # By itself ``//name`` would be read as a host (RFC 9112, 3.2.1).
+        path, _, query = url.partition("?")
+        return SplitResult("", "", path, query, "")
     try:
         parts = urlsplit(url)
     except ValueError:
         raise InvalidRequest("url is no address", field="url") from None
-    is_address = parts.scheme in {"http", "https"} and parts.netloc
-    if not is_address and not url.startswith("/"):
+    if parts.scheme not in {"http", "https"} or not parts.netloc:
         raise InvalidRequest("url is neither an address nor a path", field="url")
     return parts
 

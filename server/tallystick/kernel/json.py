@@ -5,11 +5,15 @@ are JSON numbers with at most six decimals, so the edge prints with this.
 """
 
 import json
+import re
 from decimal import Decimal
 from json.encoder import encode_basestring
 from math import isfinite
 from typing import Any
 
+_MOST_CONTAINERS = 10_000
+# One that does not end goes to the end, or the search would begin anew in its middle.
+_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
 _SHOWN = 40
 """Characters of a stranger's name that a message repeats."""
 
@@ -39,8 +43,11 @@ def loads_strictly(text: str, *, deepest: int) -> Any:
     """As ``loads``, for a text of a stranger's.
 
     Raises ``AmbiguousJson`` for a name that stands twice in one object, at any depth,
-    and for more than so many lists and objects inside of each other.
+    for more than so many lists and objects inside of each other, and for more than
+    10,000 of them in all.
     """
+    if _has_too_many(text):
+        raise AmbiguousJson(f"has more than {_MOST_CONTAINERS} lists and objects")
     try:
         value = json.loads(
             text,
@@ -53,6 +60,14 @@ def loads_strictly(text: str, *, deepest: int) -> Any:
     if _is_deeper(value, deepest):
         raise AmbiguousJson(f"is nested more than {deepest} deep")
     return value
+
+
+def _has_too_many(text: str) -> bool:
+    """Whether it would take long: an empty list is two bytes there and 56 in memory."""
+    if text.count("[") + text.count("{") <= _MOST_CONTAINERS:
+        return False
+    bare = _STRING.sub("", text)
+    return bare.count("[") + bare.count("{") > _MOST_CONTAINERS
 
 
 def _is_deeper(value: Any, deepest: int) -> bool:
