@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from eth_account import Account
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from tests.credits.calls import capture, hold, release
@@ -27,6 +28,7 @@ from tallystick.backups.take import take_backup
 from tallystick.chain.local import LocalChain
 from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.db import Database, open_database
+from tallystick.kernel.money import UsdcAtomic
 from tallystick.ledger.breakage import settle_due
 from tallystick.ledger.sealing import seal_due
 from tallystick.migrations import downgrade, upgrade
@@ -105,20 +107,16 @@ async def test_a_role_that_owns_nothing_does_all_that_the_books_need(
 
 
 async def test_a_whole_server_runs_as_a_role_that_owns_nothing(
-    served: Database, local: LocalChain
+    served: Database, punctual: LocalChain
 ) -> None:
-    from eth_account import Account
-
-    from tallystick.kernel.money import UsdcAtomic
-
     buyer = Buyer(Account.create())
-    await local.mint(buyer.address, UsdcAtomic(5_000_000))
+    await punctual.mint(buyer.address, UsdcAtomic(5_000_000))
     url = served.writer.url.render_as_string(hide_password=False)
-    live = await start_server(make_settings(url, local.url, 0))
+    live = await start_server(make_settings(url, punctual.url, 0))
     try:
         client = buyer.client(live)
         answer = await client.get(
-            "/features/ai_analyst", params={"address": f"0x{local.token.hex()}"}
+            "/features/ai_analyst", params={"address": f"0x{punctual.token.hex()}"}
         )
         assert answer.status_code == 200, answer.text
         assert answer.headers["credits-remaining"] == "9"

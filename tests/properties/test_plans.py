@@ -49,7 +49,7 @@ from tallystick.kernel.db import Database, WriteSession
 from tallystick.kernel.money import MicroCredits
 from tallystick.ledger.balances import balance_at
 from tallystick.ledger.statement import statement
-from tallystick.payments.topups import prune_rejected
+from tallystick.payments.topups import prune_unsent
 
 _GROWING = (
     "transfer|ledger_transaction|ledger_account|account_balance|hold|claim|lot|reversed"
@@ -117,7 +117,7 @@ async def _claims(db: Database, _clock: OffsetClock) -> None:
         await abandon(session, made.id)
         await read_claim(session, made.id)
         await prune_unsettled(session, before_seconds=9)
-        await prune_rejected(session, before_seconds=9)
+        await prune_unsent(session, before_seconds=9)
 
     await db.write(work)
 

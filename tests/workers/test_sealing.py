@@ -17,12 +17,12 @@ from tests.test_cli import all_of, require_refusal
 
 
 async def test_books_of_before_are_sealed_when_the_server_starts(
-    db: Database, clock: OffsetClock, local: LocalChain, database_url: str
+    db: Database, clock: OffsetClock, punctual: LocalChain, database_url: str
 ) -> None:
     clock.advance(-60)
     await give(db, 50)
     assert (await head_of(db)).number == 0
-    live = await start_server(make_settings(database_url, local.url, 0))
+    live = await start_server(make_settings(database_url, punctual.url, 0))
     try:
         for _ in range(400):
             if (await head_of(db)).number:

@@ -78,10 +78,10 @@ class TopUp(SQLModel, table=True):
             postgresql_where=text("state IN ('claimed', 'signed', 'watch')"),
         ),
         Index(
-            "ix_topup_rejected_valid_before",
+            "ix_topup_failed_valid_before",
             "valid_before",
-            sqlite_where=text("state = 'rejected'"),
-            postgresql_where=text("state = 'rejected'"),
+            sqlite_where=text("state IN ('rejected', 'expired', 'canceled')"),
+            postgresql_where=text("state IN ('rejected', 'expired', 'canceled')"),
         ),
     )
 

@@ -13,7 +13,12 @@ from tallystick.kernel.ids import encode_id
 from tallystick.kernel.money import MicroCredits, to_decimal
 from tallystick.ledger.references import number_in
 from tallystick.payments.errors import UnknownTopUp
-from tallystick.payments.models import PAID_STATES, TopUp, TopUpState
+from tallystick.payments.models import (
+    PAID_STATES,
+    RelayedTransaction,
+    TopUp,
+    TopUpState,
+)
 from tallystick.payments.presented import Presented
 from tallystick.x402.keccak import checksum_address
 
@@ -130,17 +135,22 @@ async def adopt_claim(
     return topup
 
 
-async def prune_rejected(
+async def prune_unsent(
     session: WriteSession, *, before_seconds: int, limit: int = 1000
 ) -> int:
-    """Forget rejected top-ups whose window closed before that time, with their claims.
+    """Forget top-ups that came to nothing and that we never signed, with their claims.
 
-    How many. Nothing was signed for them, and every block in which somebody else could
-    have submitted them is read: the caller sees to that.
+    How many, of those whose window closed before that time. Every block in which
+    somebody else could have submitted them is read: the caller sees to that.
     """
-    rejected = text("topup.state = 'rejected'")  # as its index has it
-    old = (rejected, col(TopUp.valid_before) < before_seconds)
-    query = select(TopUp.id, TopUp.claim_id).where(*old)
+    # As the index has it.
+    came_to_nothing = text("topup.state IN ('rejected', 'expired', 'canceled')")
+    sent = select(RelayedTransaction.tx_hash).where(
+        col(RelayedTransaction.topup_id) == col(TopUp.id)
+    )
+    query = select(TopUp.id, TopUp.claim_id).where(
+        came_to_nothing, col(TopUp.valid_before) < before_seconds, ~sent.exists()
+    )
     oldest_first = query.order_by(col(TopUp.valid_before)).limit(limit)
     # Whoever credits one of them meanwhile keeps it.
     rows = (await session.exec(oldest_first.with_for_update(skip_locked=True))).all()

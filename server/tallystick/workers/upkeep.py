@@ -9,7 +9,7 @@ from tallystick.payments.gas import check_gas
 from tallystick.payments.observer import observed_seconds
 from tallystick.payments.rail import Rail
 from tallystick.payments.sending import send_stranded
-from tallystick.payments.topups import prune_rejected
+from tallystick.payments.topups import prune_unsent
 from tallystick.paywall.answers import forget_expired
 
 _CLAIM_MARGIN_SECONDS = 3600
@@ -49,4 +49,4 @@ async def _prune(db: Database, rail: Rail) -> None:
     await db.write(lambda session: prune_unsettled(session, before_seconds=before))
     # Longer, because their payers were given an address to look at.
     week_ago = now - _REJECTED_SECONDS
-    await db.write(lambda session: prune_rejected(session, before_seconds=week_ago))
+    await db.write(lambda session: prune_unsent(session, before_seconds=week_ago))
