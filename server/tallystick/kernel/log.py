@@ -23,8 +23,8 @@ def _redact_event(
     return clean
 
 
-class _RedactingFormatter(logging.Formatter):
-    """Libraries log through the standard module; their lines are masked as well.
+class _RedactingFormatter(structlog.stdlib.ProcessorFormatter):
+    """Libraries log through the standard module; their lines look and hide as ours do.
 
     The finished text is masked and not the record, so that tracebacks are included.
     """
@@ -44,24 +44,31 @@ def configure_logging(level: str = "INFO", *, as_json: bool = True) -> None:
         if as_json
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
+    told: list[structlog.typing.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+        structlog.processors.format_exc_info,
+        _redact_event,
+    ]
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.StackInfoRenderer(),
-            structlog.processors.format_exc_info,
-            _redact_event,
-            renderer,
-        ],
+        processors=[structlog.contextvars.merge_contextvars, *told, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_RedactingFormatter())
+    handler.setFormatter(
+        _RedactingFormatter(
+            foreign_pre_chain=told,
+            processors=[_RedactingFormatter.remove_processors_meta, renderer],
+        )
+    )
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    for noisy in ("httpx", "httpcore", "web3", "aiosqlite", "uvicorn.access"):
+    for noisy in (
+        *("httpx", "httpcore", "web3", "aiosqlite"),
+        *("uvicorn.access", "alembic.runtime.migration"),
+    ):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
