@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from multiprocessing import connection
 from pathlib import Path
 
 import httpx
@@ -101,7 +102,9 @@ class Program:
             assert self.process.pid is not None
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.process.pid, number)
-        await asyncio.to_thread(self.process.join, _SECONDS)
+        # Only one thread may take the exit code: ``start`` looks after all processes,
+        # and of two who look at once the second takes what is left for a code of 255.
+        await asyncio.to_thread(connection.wait, [self.process.sentinel], _SECONDS)
         code = self.process.exitcode
         if code is None:
             self.process.kill()
