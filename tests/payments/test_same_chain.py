@@ -63,6 +63,8 @@ async def test_serve_and_audit_say_that_the_books_are_another_chains(
             # The books are open, so they know their chain, even unread.
             await server.end(signal.SIGTERM)
     async with LocalChain() as after:
+        # First of all: two that begin in the same second would have the same blocks.
+        await Wallet(after).fund()
         await after.mine(1 + mined)
         settings["RPC_URLS"] = after.url
         for command in ("serve", "audit"):
@@ -103,6 +105,19 @@ async def test_a_chain_that_is_replaced_under_a_running_server_is_not_read(
     )
     await process.observe()
     assert process.rail.obstacle is None, "the right chain is back"
+
+
+async def test_new_books_know_their_chain_before_a_block_of_it_is_read(
+    shop: House, chain: LocalChain
+) -> None:
+    process = await shop.start()
+    async with LocalChain() as other:
+        await Wallet(other).fund()
+        await other.mine(100)
+        moved = await move(process, other)
+        with pytest.raises(BooksOfAnotherChain):
+            await moved.observe()
+        await moved.rail.chain.close()
 
 
 async def test_an_ordinary_reorganisation_is_no_other_chain(

@@ -25,10 +25,10 @@ from tallystick.kernel.money import (
 )
 from tallystick.ledger.errors import InsufficientCredits
 from tallystick.metering.charges import Charge, Usage, shortage
+from tallystick.paywall import deductions
 from tallystick.paywall.admit import admit, challenge_for
 from tallystick.paywall.answers import Answer
 from tallystick.paywall.deduct import deduct as deduct_once
-from tallystick.paywall.deductions import Deduction as Wanted
 from tallystick.paywall.facts import Facts
 from tallystick.paywall.finish import finish_served
 from tallystick.paywall.gate import Gate
@@ -87,9 +87,9 @@ async def _by_customer(gate: Gate, facts: Facts, caller: Caller) -> Response:
     # What costs nothing cannot be charged twice, and its stored answers would fill
     # the books for nothing.
     key = key_of(gate, facts, customer_id) if facts.price > 0 else None
-    item = Wanted(usage, key, lambda charged: answer_of(_receipt(charged)))
+    wanted = deductions.Deduction(usage, key, _told)
     try:
-        done = await deduct_once(gate, item)
+        done = await deduct_once(gate, wanted)
     except InsufficientCredits as error:
         async with gate.db.read() as session:
             raise await shortage(session, customer_id, usage.price) from error
@@ -123,6 +123,10 @@ async def _by_payment(gate: Gate, facts: Facts) -> Response:
 
     charged = await finish_served(gate, verdict, answer)
     return _receipt(charged, verdict.paid_by)
+
+
+def _told(charged: Charge) -> Answer:
+    return answer_of(_receipt(charged))
 
 
 def _receipt(charged: Charge, paid_by: PaidBy | None = None) -> Response:
