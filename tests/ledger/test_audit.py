@@ -70,6 +70,15 @@ _CONTROLS = {
     "I3 next_change_ms is when a lot begins to count or expires": (
         "UPDATE account_balance SET next_change_ms = next_change_ms + 1"
     ),
+    "I3 a transfer stands between accounts, in a transaction": (
+        f"UPDATE transfer SET credit_account_id = 7 WHERE ledger_transaction_id = {_A_CHARGE}"
+    ),
+    "I3 the burning lot is an open one of its own account": (
+        "UPDATE account_balance SET burning_left = burning_left + 99"
+    ),
+    "I3 the burning lot comes first in burn order": (
+        "UPDATE account_balance SET burning_lot_id = (SELECT id FROM lot WHERE bought)"
+    ),
     "I4 a hold holds what it drew": ("UPDATE hold SET lots = NULL, lot_id = NULL"),
     "I4 a hold draws its own customer's lots": (
         "UPDATE hold SET customer_id = 12345 WHERE state = 'open'"

@@ -150,7 +150,7 @@ async def test_neither_the_owner_nor_the_server_may_change_what_is_posted(
     assert await audit(served) == []
 
 
-async def test_the_owner_cannot_change_an_id_that_he_may_lock(
+async def test_an_id_that_the_owner_may_lock_is_not_changed_unseen(
     owner: Database, served: Database, clock: OffsetClock
 ) -> None:
     """The one right that is left, which PostgreSQL needs to check references."""
@@ -160,7 +160,10 @@ async def test_the_owner_cannot_change_an_id_that_he_may_lock(
     await say(
         owner, "DROP TRIGGER ledger_transaction_append_only ON ledger_transaction"
     )
-    assert "permission denied for table transfer" in await refusal(owner, change)
+    assert "violates foreign key constraint" in await refusal(owner, change)
+    await say(owner, f"{change} WHERE kind = 'charge'")
+    found = {one.invariant for one in await audit(served)}
+    assert "I3 a transfer stands between accounts, in a transaction" in found
 
 
 async def test_the_audit_finds_a_right_that_was_given_back(

@@ -37,16 +37,16 @@ _CHECKS = {
           LEFT JOIN ledger_account ON ledger_account.id = lot.ledger_account_id
          WHERE COALESCE(ledger_account.customer_id, -1) <> hold.customer_id""",
     "I5 a lot's remainder is what was booked on it less what is held": """
-        SELECT lot.id, lot.remaining, COALESCE(booked.amount, 0) AS booked,
+        SELECT lot_left.id, lot_left.remaining, COALESCE(booked.amount, 0) AS booked,
                COALESCE(held.amount, 0) AS held
-          FROM lot
+          FROM lot_left
           LEFT JOIN (SELECT lot_entry.lot_id, SUM(lot_entry.amount) AS amount
-                       FROM lot_entry GROUP BY lot_entry.lot_id) AS booked ON booked.lot_id = lot.id
+                       FROM lot_entry GROUP BY lot_entry.lot_id) AS booked ON booked.lot_id = lot_left.id
           LEFT JOIN (SELECT hold_draw.lot_id, SUM(hold_draw.amount) AS amount
                        FROM hold_draw JOIN hold ON hold.id = hold_draw.hold_id
                       WHERE hold.state = 'open'
-                      GROUP BY hold_draw.lot_id) AS held ON held.lot_id = lot.id
-         WHERE lot.remaining <> COALESCE(booked.amount, 0) - COALESCE(held.amount, 0)""",
+                      GROUP BY hold_draw.lot_id) AS held ON held.lot_id = lot_left.id
+         WHERE lot_left.remaining <> COALESCE(booked.amount, 0) - COALESCE(held.amount, 0)""",
     "I5 a grant is a lot, and what was paid for is bought": """
         SELECT credit_grant.id, credit_grant.category, lot.bought, lot.amount
           FROM credit_grant

@@ -3,15 +3,14 @@
 from dataclasses import dataclass
 
 from sqlalchemy import insert
-from sqlmodel import col, select
 
 from tallystick.credits.models import Grant, GrantCategory
-from tallystick.kernel.db import ReadSession, WriteSession, new_id, now_ms
+from tallystick.kernel.db import ReadSession, WriteSession, new_id, now_ms, query
 from tallystick.kernel.money import CREDIT, Amount, MicroCredits
 from tallystick.ledger import chart
 from tallystick.ledger.journal import post
 from tallystick.ledger.lotted import PLAIN, LotTerms
-from tallystick.ledger.models import LotRow, TransactionKind
+from tallystick.ledger.models import TransactionKind
 from tallystick.ledger.posting import Posted, Posting, ToNewLot, Transfer
 
 
@@ -163,25 +162,27 @@ async def grants_of(
     session: ReadSession | WriteSession, customer_id: int, *, limit: int
 ) -> list[GrantView]:
     """The customer's grants, newest first, by the session's clock."""
-    query = (
-        select(Grant, LotRow)
-        .join(LotRow, col(LotRow.id) == col(Grant.id))
-        .where(col(Grant.customer_id) == customer_id)
-        .order_by(col(Grant.id).desc())
-        .limit(limit)
+    found = await query(
+        session, _GRANTS, customer_id=customer_id, now=now_ms(session), limit=limit
     )
-    now = now_ms(session)
-    return [_view(grant, lot, now) for grant, lot in (await session.exec(query)).all()]
+    return [
+        GrantView(
+            row["id"],
+            row["category"],
+            MicroCredits(row["amount"]),
+            MicroCredits(row["left"]),
+            row["granted_at_ms"],
+            row["effective_at_ms"],
+            row["expires_at_ms"],
+        )
+        for row in found
+    ]
 
 
-def _view(grant: Grant, lot: LotRow, now: int) -> GrantView:
-    expired = lot.expires_at_ms is not None and lot.expires_at_ms <= now
-    return GrantView(
-        grant.id,
-        grant.category,
-        MicroCredits(grant.amount),
-        MicroCredits(0 if expired else lot.remaining),
-        grant.granted_at_ms,
-        lot.effective_at_ms,
-        lot.expires_at_ms,
-    )
+_GRANTS = """
+    SELECT credit_grant.id, category, credit_grant.amount, granted_at_ms,
+           effective_at_ms, expires_at_ms,
+           CASE WHEN expires_at_ms <= :now THEN 0 ELSE remaining END AS "left"
+      FROM credit_grant JOIN lot_left ON lot_left.id = credit_grant.id
+     WHERE customer_id = :customer_id
+     ORDER BY credit_grant.id DESC LIMIT :limit"""

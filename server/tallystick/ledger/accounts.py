@@ -9,6 +9,8 @@ from tallystick.kernel.db import WriteSession, insert_once, new_id
 from tallystick.ledger.chart import AccountName
 from tallystick.ledger.models import AccountBalance, LedgerAccount
 
+_FIGURES = ("balance", "held", "deferred", "version", "revision", "burning_left")
+
 
 async def ensure_accounts(
     session: WriteSession, names: Iterable[AccountName]
@@ -40,7 +42,5 @@ async def _open(session: WriteSession, name: AccountName) -> None:
     if not await insert_once(session, LedgerAccount, account):
         return  # another process opened it meanwhile, and its balance row with it
     if name.customer_id is not None:
-        empty = dict.fromkeys(("balance", "held", "deferred", "version", "revision"), 0)
-        await session.exec(
-            insert(AccountBalance).values(ledger_account_id=account_id, **empty)
-        )
+        empty = dict.fromkeys(_FIGURES, 0) | {"ledger_account_id": account_id}
+        await session.exec(insert(AccountBalance).values(empty))

@@ -22,6 +22,14 @@ _CHECKS = {
           JOIN ledger_account AS debit ON debit.id = transfer.debit_account_id
           JOIN ledger_account AS credit ON credit.id = transfer.credit_account_id
          WHERE debit.asset <> credit.asset""",
+    "I3 a transfer stands between accounts, in a transaction": """
+        SELECT transfer.id, debit_account_id, credit_account_id,
+               ledger_transaction_id
+          FROM transfer
+         WHERE NOT EXISTS (SELECT 1 FROM ledger_account WHERE id = debit_account_id)
+            OR NOT EXISTS (SELECT 1 FROM ledger_account WHERE id = credit_account_id)
+            OR NOT EXISTS (SELECT 1 FROM ledger_transaction
+                            WHERE id = ledger_transaction_id)""",
     "I1 every transaction has transfers": """
         SELECT id FROM ledger_transaction
          WHERE NOT EXISTS (SELECT 1 FROM transfer
@@ -58,11 +66,33 @@ _CHECKS = {
            OR version_before + 1 <> version""",
     "I3 balance equals what remains in the lots plus what is held": """
         SELECT account_balance.ledger_account_id, balance, held,
-               COALESCE(SUM(lot.remaining), 0) AS remaining
+               COALESCE(SUM(lot_left.remaining), 0) AS remaining
           FROM account_balance
-          LEFT JOIN lot ON lot.ledger_account_id = account_balance.ledger_account_id
+          LEFT JOIN lot_left
+            ON lot_left.ledger_account_id = account_balance.ledger_account_id
          GROUP BY account_balance.ledger_account_id, balance, held
-        HAVING balance <> COALESCE(SUM(lot.remaining), 0) + held""",
+        HAVING balance <> COALESCE(SUM(lot_left.remaining), 0) + held""",
+    "I3 the burning lot is an open one of its own account": """
+        SELECT account_balance.ledger_account_id, burning_lot_id, burning_left
+          FROM account_balance LEFT JOIN lot ON lot.id = burning_lot_id
+         WHERE (burning_lot_id IS NULL AND burning_left <> 0)
+            OR (burning_lot_id IS NOT NULL
+                AND (lot.id IS NULL OR NOT lot.is_open
+                     OR burning_left < 0 OR burning_left > lot.remaining
+                     OR lot.effective_at_ms >= next_change_ms
+                     OR lot.ledger_account_id <> account_balance.ledger_account_id))""",
+    "I3 the burning lot comes first in burn order": """
+        SELECT account_balance.ledger_account_id, burning_lot_id, other.id
+          FROM account_balance
+          JOIN lot ON lot.id = burning_lot_id
+          JOIN lot AS other
+            ON other.ledger_account_id = account_balance.ledger_account_id
+         WHERE other.is_open AND other.id <> lot.id
+           AND (next_change_ms IS NULL OR other.effective_at_ms < next_change_ms)
+           AND (other.priority, COALESCE(other.expires_at_ms, 9223372036854775807),
+                other.bought, other.id)
+             < (lot.priority, COALESCE(lot.expires_at_ms, 9223372036854775807),
+                lot.bought, lot.id)""",
     "I3 each line of a customer names its lots exactly": """
         SELECT transfer_id, ledger_account_id, SUM(amount) AS unexplained FROM (
             SELECT transfer_id, ledger_account_id, amount FROM entry
@@ -88,12 +118,13 @@ _CHECKS = {
          WHERE remaining < 0 OR remaining > amount OR is_open <> (remaining > 0)""",
     "I3 deferred is what remains in lots that count later": """
         SELECT account_balance.ledger_account_id, deferred,
-               COALESCE(SUM(lot.remaining), 0) AS remaining
+               COALESCE(SUM(lot_left.remaining), 0) AS remaining
           FROM account_balance
-          LEFT JOIN lot ON lot.ledger_account_id = account_balance.ledger_account_id
-                       AND lot.effective_at_ms >= next_change_ms
+          LEFT JOIN lot_left
+            ON lot_left.ledger_account_id = account_balance.ledger_account_id
+           AND lot_left.effective_at_ms >= next_change_ms
          GROUP BY account_balance.ledger_account_id, deferred
-        HAVING deferred <> COALESCE(SUM(lot.remaining), 0)""",
+        HAVING deferred <> COALESCE(SUM(lot_left.remaining), 0)""",
     "I3 next_change_ms is when a lot begins to count or expires": """
         SELECT ledger_account_id, next_change_ms FROM account_balance
          WHERE EXISTS (SELECT 1 FROM lot

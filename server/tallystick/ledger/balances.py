@@ -54,7 +54,7 @@ _BY_THE_LOTS = """
                              THEN remaining ELSE 0 END), 0) AS deferred,
            COALESCE(SUM(CASE WHEN expires_at_ms <= :now
                              THEN remaining ELSE 0 END), 0) AS expired
-      FROM lot WHERE ledger_account_id = :account_id AND is_open"""
+      FROM lot_left WHERE ledger_account_id = :account_id AND is_open"""
 
 
 async def _by_the_lots(

@@ -27,10 +27,14 @@ from tallystick.ledger.models import (
 from tallystick.ledger.page import Page, balance_row, changed_lots, opened_lots
 
 T = TypeVar("T")
-_LOT = "lot.id, remaining, priority, bought, effective_at_ms, expires_at_ms"
-_ACCOUNT = "customer_id, account_balance.ledger_account_id, balance, held, version"
+_LOT = """
+           lot.id, CASE WHEN burning_lot_id = lot.id THEN burning_left ELSE remaining END,
+           priority, bought, effective_at_ms, expires_at_ms, burning_lot_id"""
+_ACCOUNT = """
+           customer_id, account_balance.ledger_account_id, balance, held, version,
+           revision"""
 _OPEN_LOTS = f"""
-    SELECT {_ACCOUNT}, revision, {_LOT}
+    SELECT {_ACCOUNT}, {_LOT}
       FROM ledger_account
       JOIN account_balance ON account_balance.ledger_account_id = ledger_account.id
       LEFT JOIN lot
@@ -39,7 +43,7 @@ _OPEN_LOTS = f"""
 # Lots that get something back may have been spent to nothing.
 _SPENT_LOTS = f"""
     UNION ALL
-    SELECT {_ACCOUNT}, revision, {_LOT}
+    SELECT {_ACCOUNT}, {_LOT}
       FROM lot
       JOIN ledger_account ON ledger_account.id = lot.ledger_account_id
       JOIN account_balance ON account_balance.ledger_account_id = ledger_account.id
@@ -52,17 +56,21 @@ _COLUMNS = (
     "deferred",
     "version",
     "next_change_ms",
+    "burning_lot_id",
+    "burning_left",
 )
 _SAVE_BALANCE = text("""
     UPDATE account_balance
        SET balance = :balance, held = :held, deferred = :deferred, version = :version,
-           next_change_ms = :next_change_ms, revision = :read_revision + 1
+           next_change_ms = :next_change_ms, revision = :read_revision + 1,
+           burning_lot_id = :burning_lot_id, burning_left = :burning_left
      WHERE ledger_account_id = :id AND revision = :read_revision""")
 _SAVE_BALANCES = text(f"""
     UPDATE account_balance
        SET balance = new.balance, held = new.held, deferred = new.deferred,
            version = new.version, next_change_ms = new.next_change_ms,
-           revision = new.read_revision + 1
+           revision = new.read_revision + 1,
+           burning_lot_id = new.burning_lot_id, burning_left = new.burning_left
       FROM unnest({", ".join(f"CAST(:{name} AS BIGINT[])" for name in _COLUMNS)})
            AS new({", ".join(_COLUMNS)})
      WHERE ledger_account_id = new.id AND revision = new.read_revision""")  # noqa: S608  # constants
@@ -137,12 +145,15 @@ async def _load(
     connection = await session.connection()
     rows = await connection.execute(text(sql).bindparams(*lists), values)
     found: dict[int, LottedAccount] = {}
-    for customer, account_id, balance, held, version, revision, *lot in rows.all():
+    for customer, account_id, balance, held, version, revision, *lot, burning in rows:
         if customer not in found:
             amounts = balance, held, version, revision
             found[customer] = LottedAccount.of(account_id, customer, amounts, ())
         if lot[0] is not None:
             found[customer].lots[lot[0]] = Lot(*lot)
+        if burning is not None and lot[0] == burning:
+            # Its own row lags behind, and must not once it burns no longer.
+            found[customer].touched.add(burning)
     return found
 
 

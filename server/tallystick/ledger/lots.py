@@ -78,6 +78,12 @@ def next_change_ms(lots: Iterable[Lot], now: int) -> int | None:
     return min(times, default=None)
 
 
+def burning(lots: Iterable[Lot], now: int) -> Lot | None:
+    """The lot that is spent from next; until time or a new lot changes that."""
+    spendable = [one for one in lots if one.remaining and one.is_spendable(now)]
+    return min(spendable, key=lambda one: one.burn_order, default=None)
+
+
 def choose(lots: Iterable[Lot], amount: int, now: int) -> tuple[Draw, ...] | None:
     """The draws that a spending of ``amount`` takes, in burn order; ``None`` if short."""
     draws = []

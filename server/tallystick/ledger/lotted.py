@@ -74,6 +74,9 @@ class LottedAccount:
     def next_change_ms(self, now: int) -> int | None:
         return lots.next_change_ms(self.lots.values(), now)
 
+    def burning(self, now: int) -> Lot | None:
+        return lots.burning(self.lots.values(), now)
+
     def due(self, now: int) -> list[Draw]:
         """What has expired and must be booked as breakage, in burn order."""
         lapsed = [

@@ -111,6 +111,7 @@ class Page:
 
 def balance_row(account: LottedAccount, now: int) -> Row:
     """What to write over the revision that was read."""
+    burning = account.burning(now)
     return {
         "id": account.id,
         "read_revision": account.revision,
@@ -119,6 +120,8 @@ def balance_row(account: LottedAccount, now: int) -> Row:
         "deferred": account.deferred(now),
         "version": account.version,
         "next_change_ms": account.next_change_ms(now),
+        "burning_lot_id": None if burning is None else burning.id,
+        "burning_left": 0 if burning is None else burning.remaining,
     }
 
 

@@ -144,7 +144,7 @@ async def use_behind(
 ) -> UsageEvent | None:
     """What the customer used for a booked charge."""
     query = select(UsageEvent).where(
-        col(UsageEvent.ledger_transaction_id) == ledger_transaction_id,
+        col(UsageEvent.id) == ledger_transaction_id,
         col(UsageEvent.customer_id) == customer_id,
     )
     return (await session.exec(query)).one_or_none()
@@ -160,13 +160,12 @@ async def _finish(session: WriteSession, usage: Usage, posted: Posted) -> Charge
 
 def _event(session: WriteSession, usage: Usage, charged: Charge) -> dict[str, object]:
     return {
-        "id": new_id(session),
+        "id": charged.id,
         "customer_id": usage.customer_id,
         "feature": usage.feature,
         "quantity": usage.quantity,
         "credits": charged.deducted,
         "catalog_version": usage.catalog_version,
-        "ledger_transaction_id": charged.id,
         "occurred_at_ms": now_ms(session),
     }
 

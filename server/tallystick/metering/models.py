@@ -2,24 +2,23 @@
 
 from sqlmodel import Field, SQLModel
 
-from tallystick.kernel.tables import big_column, id_column, reference_column
+from tallystick.kernel.tables import big_column, id_column
 
 
 class UsageEvent(SQLModel, table=True):
-    """One charged use of a feature.
+    """One charged use of a feature; ``id`` is that of the transaction that charged it.
 
     ``quantity`` counts the feature's unit in millionths, ``credits`` is micro-credits.
+    A customer's uses are found through the lines of his statement: an index by customer
+    would cost every charge a page.
     """
 
     __tablename__ = "usage_event"
 
     id: int = Field(sa_column=id_column())
-    customer_id: int = Field(sa_column=reference_column("customer.id", index=True))
+    customer_id: int = Field(sa_column=big_column())
     feature: str
     quantity: int = Field(sa_column=big_column())
     credits: int = Field(sa_column=big_column())
     catalog_version: str
-    ledger_transaction_id: int = Field(
-        sa_column=reference_column("ledger_transaction.id", unique=True)
-    )
     occurred_at_ms: int = Field(sa_column=big_column())

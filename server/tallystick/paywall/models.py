@@ -14,6 +14,8 @@ class AnswerState(StrEnum):
     DONE = "done"
     NOT_KEPT = "not_kept"
     """Finished and charged, but streamed or larger than what is kept."""
+    CHARGED = "charged"
+    """The answer is the receipt of a charge, and is told from the books."""
     TOPUP = "topup"
     """The answer is what became of the claim's top-up."""
 
@@ -23,7 +25,8 @@ class StoredAnswer(SQLModel, table=True):
 
     ``key`` stands for who asked with which nonce or key, ``fingerprint`` for what was
     asked. ``claim_id`` is the claim of the payment that the first request brought, if
-    that was to be settled.
+    that was to be settled, and ``ledger_transaction_id`` the charge of which the answer
+    tells, if it tells of nothing else.
     """
 
     __tablename__ = "stored_answer"
@@ -38,5 +41,8 @@ class StoredAnswer(SQLModel, table=True):
     headers: str | None = None
     body: bytes | None = Field(
         default=None, sa_column=bytes_column(size=65536, nullable=True)
+    )
+    ledger_transaction_id: int | None = Field(
+        default=None, sa_column=big_column(nullable=True)
     )
     expires_at_ms: int = Field(sa_column=big_column(index=True))
