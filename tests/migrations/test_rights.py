@@ -161,7 +161,7 @@ async def test_an_id_that_the_owner_may_lock_is_not_changed_unseen(
         owner, "DROP TRIGGER ledger_transaction_append_only ON ledger_transaction"
     )
     assert "violates foreign key constraint" in await refusal(owner, change)
-    await say(owner, f"{change} WHERE kind = 'charge'")
+    await say(owner, f"{change} WHERE kind = 'expiry'")
     found = {one.invariant for one in await audit(served)}
     assert "I3 a transfer stands between accounts, in a transaction" in found
 
