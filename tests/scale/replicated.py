@@ -3,6 +3,8 @@
 import asyncio
 from dataclasses import dataclass
 
+from sqlalchemy import text
+
 from tallystick.kernel.clock import Clock
 from tallystick.kernel.db import Database
 from tallystick.kernel.engines import postgresql_engine
@@ -45,3 +47,17 @@ class Replicated:
                 return
             await asyncio.sleep(0.01)
         raise AssertionError(f"the standby never says yes: {question}")
+
+    async def set_patience(self, delay: str) -> None:
+        """How long the log waits for a read that is in its way."""
+        setting = "max_standby_streaming_delay"
+        await self.standby.administer(f"ALTER SYSTEM SET {setting} = '{delay}'")
+        await self.standby.administer("SELECT pg_reload_conf()")
+
+    async def vacuum(self, table: str) -> None:
+        """Clear away what no transaction of the primary sees any more."""
+        engine = postgresql_engine(self.primary_url, writes=True)
+        async with engine.connect() as connection:
+            alone = await connection.execution_options(isolation_level="AUTOCOMMIT")
+            await alone.execute(text(f"VACUUM {table}"))
+        await engine.dispose()

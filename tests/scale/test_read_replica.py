@@ -122,3 +122,28 @@ async def test_what_a_standby_does_not_show_yet_can_be_spent(
     await split.write(hold_and_capture)
     assert (await balance(split)).posted == 0
     assert (await balance(primary)).available == 50
+
+
+async def test_a_read_in_the_way_of_the_log_is_ended_and_the_next_one_is_served(
+    replicated: Replicated, primary: Database, split: Database
+) -> None:
+    """It sees what the primary has cleared away, and the standby will not wait."""
+    await give(primary, 100)
+    await replicated.catch_up()
+    await replicated.set_patience("0")
+    with pytest.raises(DBAPIError):
+        await _read_beside(replicated, primary, split)
+    await replicated.set_patience("30s")
+    assert (await balance(split)).available == 90
+
+
+async def _read_beside(
+    replicated: Replicated, primary: Database, split: Database
+) -> None:
+    async with split.read() as session:
+        await customer_balance(session, ALICE)
+        await book(primary, charge(10, "one"))
+        await replicated.vacuum("account_balance")
+        for _ in range(500):
+            await customer_balance(session, ALICE)
+            await asyncio.sleep(0.01)
