@@ -5,6 +5,7 @@ The list of both is in docs/scaling.md.
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from sqlalchemy.exc import DBAPIError
@@ -23,7 +24,9 @@ from tallystick.ledger.explain import explain
 from tallystick.ledger.posting import Posted
 from tallystick.ledger.statement import statement
 from tests.ledger.bookings import ALICE, balance, book, charge, give
+from tests.processes import run
 from tests.scale.replicated import Replicated
+from tests.test_cli import all_of
 
 
 @pytest.fixture
@@ -74,6 +77,28 @@ async def test_a_standby_shows_what_the_primary_shows(
     wanted = charged.ledger_transaction_id
     assert await shown(split, wanted) == await shown(primary, wanted)
     assert (await audit(split, None)).findings == []
+
+
+async def test_the_programs_that_only_read_run_on_a_standby(
+    replicated: Replicated, primary: Database, tmp_path: Path
+) -> None:
+    await give(primary, 100)
+    await replicated.catch_up()
+    settings = {"DATABASE_URL": replicated.standby.url(replicated.name)}
+
+    async def program(*arguments: str) -> str:
+        ended = await run(*arguments, cwd=tmp_path, **settings)
+        assert ended.code == 0, ended.said
+        return ended.out
+
+    journal, audited, _ = await all_of(
+        program("export", "journal"),
+        program("audit", "--books-only"),
+        program("backup", "books.backup"),
+    )
+    assert "expense:promotions" in journal
+    assert "Everything adds up." in audited
+    assert (tmp_path / "books.backup").stat().st_size > 0
 
 
 async def test_nothing_can_be_written_to_a_standby(replicated: Replicated) -> None:
