@@ -1,6 +1,6 @@
 """Why docs/scaling.md lets only some reads lag.
 
-A whole server is made to read from a standby that lags. It loses no money; but what it
+A whole server is made to read from a standby that lags. Its books stay right; but what it
 says of what it has just written is wrong, and a revoked key goes on spending.
 """
 
