@@ -66,6 +66,16 @@ class PostgresServer:
             "-E",
             "UTF8",
         )
+        self._start_on_some_port()
+
+    def start_as_standby(self, primary: "PostgresServer") -> None:
+        """Start as a copy of another cluster that follows it by streaming its log."""
+        where = ("-h", "127.0.0.1", "-p", primary._port, "-U", "tallystick")
+        copy = ("-D", self._data, "-X", "stream", "-c", "fast", "--no-sync")
+        self._run("pg_basebackup", *where, *copy, "--write-recovery-conf")
+        self._start_on_some_port()
+
+    def _start_on_some_port(self) -> None:
         for attempt in range(1, _TRIES + 1):
             self._port = self._find_port()
             try:
@@ -138,11 +148,15 @@ class PostgresServer:
 
     async def administer(self, statement: str) -> None:
         """Run a statement as a superuser, in no database of a test."""
+        await self.ask(statement)
+
+    async def ask(self, question: str) -> object:
+        """The one value that a superuser is told."""
         connection = await asyncpg.connect(
             host="127.0.0.1", port=self._port, user="tallystick", database="postgres"
         )
         try:
-            await connection.execute(statement)
+            return await connection.fetchval(question)
         finally:
             await connection.close()
 
