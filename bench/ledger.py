@@ -21,9 +21,9 @@ from tallystick.credits.grants import grant_promotional
 from tallystick.customers.wallets import create_customer
 from tallystick.kernel.db import Database, WriteSession, open_database
 from tallystick.kernel.money import MicroCredits
-from tallystick.metering.charges import Charge, Usage
+from tallystick.metering.charges import Usage
 from tallystick.migrations import upgrade
-from tallystick.paywall.answers import Answer, idempotency_answer
+from tallystick.paywall.answers import idempotency_answer
 from tallystick.paywall.deduct import deduct_alone
 from tallystick.paywall.deductions import Deduction, deductions_of
 
@@ -86,11 +86,6 @@ async def _fund(customers: int, session: WriteSession) -> list[int]:
     return made
 
 
-def _told(charged: Charge) -> Answer:
-    words = b'{"success": true, "credits": %d}' % charged.balance_after
-    return Answer(200, [("content-type", "application/json")], words)
-
-
 async def _charges(books: _Books, plan: Plan) -> float:
     """As they come through the door, each with an Idempotency-Key and the answer that it keeps."""
     db, customers = books.db, books.customers
@@ -101,7 +96,7 @@ async def _charges(books: _Books, plan: Plan) -> float:
         customer = secrets.choice(customers)
         usage = Usage(customer, "bench", 1_000_000, MicroCredits(1), "bench")
         key = idempotency_answer(customer, secrets.token_hex(16), _ASKED, until_ms)
-        wanted = Deduction(usage, key, _told)
+        wanted = Deduction(usage, key)
         alone = partial(deduct_alone, wanted, _LEASE_SECONDS)
         await group.do(wanted, lambda: db.write(alone))
 

@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
-from sqlalchemy.exc import IntegrityError
 
 from tallystick.kernel.group_commit import GroupCommit, TooManyWaiting
+from tallystick.kernel.lane import GroupRefused
 
 
 @dataclass
@@ -17,12 +17,10 @@ class Road:
     most: int = 256
     room: int = 4096
     alone: list[int] = field(default_factory=list)
-    batches: list[Sequence[int]] = field(default_factory=list)
+    groups: list[Sequence[int]] = field(default_factory=list)
     breaks: Exception | None = None
-    leaving: Callable[[], object] | None = None
-    """Called in the moment before the next may go."""
     breaking: Callable[[], object] | None = None
-    """Called in the moment before a batch is told that it broke."""
+    """Called in the moment before a group is told that it broke."""
 
     def __post_init__(self) -> None:
         self.green = asyncio.Event()
@@ -31,7 +29,7 @@ class Road:
         )
 
     async def _write(self, items: Sequence[int]) -> list[str | None]:
-        self.batches.append(items)
+        self.groups.append(items)
         await self.green.wait()
         if self.breaks is not None:
             if self.breaking is not None:
@@ -46,9 +44,6 @@ class Road:
     def _alone(self, item: int) -> Callable[[], Awaitable[str]]:
         async def work() -> str:
             self.alone.append(item)
-            await self.green.wait()
-            if self.leaving is not None:
-                asyncio.get_running_loop().call_soon(self.leaving)
             return f"alone {item}"
 
         return work
@@ -66,114 +61,107 @@ class Road:
 async def test_who_finds_nobody_writing_waits_for_nobody() -> None:
     road = Road()
     road.green.set()
-    assert [await road.enter(one) for one in (1, 2)] == ["alone 1", "alone 2"]
-    assert road.batches == []
+    assert [await road.enter(one) for one in (1, 2)] == ["together 1", "together 2"]
+    assert road.groups == [[1], [2]]
 
 
 async def test_what_queues_meanwhile_goes_together() -> None:
     road = Road()
-    entered = await road.enter_all(1, 2, 3, 4)
-    assert (road.alone, road.batches) == ([1], [])
+    entered = [*await road.enter_all(1), *await road.enter_all(2, 3, 4)]
+    assert road.groups == [[1]]
     road.green.set()
     told = await asyncio.gather(*entered)
-    assert told == ["alone 1", "together 2", "together 3", "together 4"]
-    assert road.batches == [[2, 3, 4]]
-    assert await road.enter(5) == "alone 5", "nobody is writing any more"
+    assert told == ["together 1", "together 2", "together 3", "together 4"]
+    assert road.groups == [[1], [2, 3, 4]]
+    await road.enter(5)
+    assert road.groups[-1] == [5], "nobody is writing any more"
 
 
-async def test_a_batch_is_bounded_and_what_is_left_over_alone_works_alone() -> None:
+async def test_a_group_is_bounded() -> None:
     road = Road(most=2)
-    entered = await road.enter_all(1, 2, 3, 4, 5, 6)
+    entered = await road.enter_all(1, 2, 3, 4, 5)
     road.green.set()
-    told = await asyncio.gather(*entered)
-    assert road.batches == [[2, 3], [4, 5]]
-    assert told[-1] == "alone 6"
+    await asyncio.gather(*entered)
+    assert road.groups == [[1, 2], [3, 4], [5]]
 
 
 async def test_what_is_not_plain_finds_its_own_way_and_spoils_nothing() -> None:
     road = Road()
-    entered = await road.enter_all(1, 2, -3, 4)
+    entered = await road.enter_all(1, -2, 3)
     road.green.set()
     told = await asyncio.gather(*entered)
-    assert told == ["alone 1", "together 2", "alone -3", "together 4"]
+    assert told == ["together 1", "alone -2", "together 3"]
+    assert road.alone == [-2]
 
 
-async def test_an_error_is_told_to_all_of_its_batch_and_to_no_other() -> None:
+async def test_an_error_is_told_to_all_of_its_group_and_to_no_other() -> None:
     road = Road()
     road.breaks = RuntimeError("the disk is gone")
-    entered = await road.enter_all(1, 2, 3)
+    entered = await road.enter_all(1, 2)
     road.green.set()
     told = await asyncio.gather(*entered, return_exceptions=True)
-    assert told == ["alone 1", road.breaks, road.breaks]
+    assert told == [road.breaks, road.breaks]
     road.breaks = None
-    assert await road.enter(4) == "alone 4"
+    assert await road.enter(3) == "together 3"
 
 
-async def test_a_key_that_somebody_used_at_the_same_moment_sends_all_alone() -> None:
+async def test_a_group_that_somebody_was_in_the_way_of_goes_alone() -> None:
     road = Road()
-    road.breaks = IntegrityError("INSERT", None, Exception("not unique"))
-    entered = await road.enter_all(1, 2, 3)
+    road.breaks = GroupRefused()
+    entered = await road.enter_all(1, 2)
     road.green.set()
-    assert await asyncio.gather(*entered) == ["alone 1", "alone 2", "alone 3"]
+    assert await asyncio.gather(*entered) == ["alone 1", "alone 2"]
 
 
-async def test_who_leaves_while_he_waits_holds_nobody_up() -> None:
+async def test_who_leaves_while_he_waits_holds_nobody_up_and_is_not_served() -> None:
     road = Road()
-    first, second, third, fourth = await road.enter_all(1, 2, 3, 4)
+    (first,) = await road.enter_all(1)
+    second, third = await road.enter_all(2, 3)
     second.cancel()
     await road.settle()
     road.green.set()
-    assert await asyncio.gather(first, third, fourth) == [
-        "alone 1",
-        "together 3",
-        "together 4",
-    ]
-    assert road.batches == [[3, 4]]
+    assert await asyncio.gather(first, third) == ["together 1", "together 3"]
+    assert road.groups == [[1], [3]]
 
 
 async def test_who_leaves_while_he_is_written_holds_nobody_up() -> None:
     road = Road()
-    entered = await road.enter_all(1, 2, 3)
-    entered[0].cancel()
-    await road.settle()
-    assert road.batches == [[2, 3]], "the cancelled one has let them go"
-    entered[1].cancel()
-    later = await road.enter_all(4)
+    first, second = await road.enter_all(1, 2)
+    first.cancel()
+    later = await road.enter_all(3)
+    assert road.groups == [[1, 2]]
     road.green.set()
-    assert await entered[2] == "together 3"
-    assert await later[0] == "alone 4"
+    assert await asyncio.gather(second, *later) == ["together 2", "together 3"]
 
 
-async def test_who_leaves_in_his_own_turn_lets_the_next_go() -> None:
-    """The turn was given to him, and he left before he could take it."""
+async def test_all_may_leave_and_the_next_is_served() -> None:
+    road = Road()
+    (first,) = await road.enter_all(1)
+    (second,) = await road.enter_all(2)
+    second.cancel()
+    await road.settle()
+    road.green.set()
+    await first
+    assert await asyncio.wait_for(road.enter(3), 5) == "together 3"
+    assert [] not in road.groups, "nothing is written for nobody"
+
+
+async def test_who_leaves_as_his_group_breaks_has_left() -> None:
     road = Road()
     first, second = await road.enter_all(1, 2)
-    road.leaving = second.cancel
-    road.green.set()
-    assert await first == "alone 1"
-    await road.settle()
-    assert (second.cancelled(), road.alone) == (True, [1])
-    road.leaving = None
-    assert await asyncio.wait_for(road.enter(3), 5) == "alone 3"
-
-
-async def test_who_leaves_as_his_batch_breaks_has_left() -> None:
-    road = Road()
-    first, second, third = await road.enter_all(1, 2, 3)
     road.breaks = RuntimeError("the disk is gone")
-    road.breaking = second.cancel
+    road.breaking = first.cancel
     road.green.set()
-    assert await first == "alone 1"
-    told = await asyncio.gather(second, third, return_exceptions=True)
+    told = await asyncio.gather(first, second, return_exceptions=True)
     assert isinstance(told[0], asyncio.CancelledError)
     assert told[1] is road.breaks
 
 
 async def test_one_too_many_is_refused_before_anything_is_written() -> None:
     road = Road(room=2)
-    entered = await road.enter_all(1, 2, 3)
+    entered = [*await road.enter_all(1), *await road.enter_all(2, 3)]
     with pytest.raises(TooManyWaiting):
         await road.group.do(4, lambda: pytest.fail("it was let in"))
     road.green.set()
     assert len(await asyncio.gather(*entered)) == 3
-    assert (road.alone, road.batches) == ([1], [[2, 3]])
+    assert road.groups == [[1], [2, 3]]

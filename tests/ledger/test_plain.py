@@ -3,29 +3,65 @@
 import asyncio
 from collections.abc import Sequence
 
-from sqlalchemy.exc import IntegrityError
+import pytest
 from tests.ledger.bookings import (
     ALICE,
     BOB,
+    audit,
     balance,
     book,
     charge,
-    fresh_key,
     give,
     give_lot,
 )
 
 from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.db import Database, query
-from tallystick.ledger.plain import Booked, post_plain
+from tallystick.kernel.lane import GroupRefused
+from tallystick.ledger.plain import Beside, PlainCharge, Table, book_plain
 from tallystick.ledger.posting import Posting
 from tallystick.ledger.statement import statement
 
 STRANGER = 99
+# Any table that has a UNIQUE column will do.
+_ONCE = Table(
+    "stored_answer",
+    (
+        ("id", "bigint"),
+        ("key", "bytea"),
+        ("fingerprint", "bytea"),
+        ("state", "text"),
+        ("expires_at_ms", "bigint"),
+    ),
+    once="key",
+)
 
 
-async def book_all(db: Database, postings: Sequence[Posting]) -> list[Booked | None]:
-    return await db.write(lambda session: post_plain(session, postings))
+@pytest.fixture(autouse=True)
+async def revenue(db: Database) -> None:
+    """The first charge for a feature opens its account, alone."""
+    await give(db, 1, BOB)
+    await book(db, charge(1, "the first", BOB))
+
+
+def plain(db: Database, amount: int, customer_id: int = ALICE) -> PlainCharge:
+    return PlainCharge(
+        db.ids.new(), db.ids.new(), customer_id, "x", amount, "x:1000000", "x"
+    )
+
+
+async def book_all(
+    db: Database,
+    wanted: Sequence[tuple[int, int]],
+    keys: Sequence[str | None] = (),
+) -> list[int | None]:
+    charges = [plain(db, amount, who) for who, amount in wanted]
+    rows = [
+        key and (db.ids.new(), key.encode().ljust(16), bytes(16), "running", 1 << 60)
+        for key in keys
+    ]
+    beside = [Beside(_ONCE, [row or None for row in rows])] if keys else []
+    return await book_plain(db, charges, beside)
 
 
 async def rows(db: Database, table: str) -> int:
@@ -37,12 +73,8 @@ async def rows(db: Database, table: str) -> int:
 async def test_each_of_many_is_a_line_with_the_balance_after_it(db: Database) -> None:
     await give(db, 10, ALICE)
     await give(db, 10, BOB)
-    amounts = [(ALICE, 1), (BOB, 2), (ALICE, 3), (BOB, 4), (ALICE, 5)]
-    booked = await book_all(
-        db, [charge(amount, fresh_key().hex(), who) for who, amount in amounts]
-    )
-    left = [one and one.balance_after for one in booked]
-    assert left == [9, 8, 6, 4, 1]
+    wanted = [(ALICE, 1), (BOB, 2), (ALICE, 3), (BOB, 4), (ALICE, 5)]
+    assert await book_all(db, wanted) == [9, 8, 6, 4, 1]
     async with db.read() as session:
         lines = await statement(session, ALICE, before=None, limit=10)
     assert [(one.amount, one.balance_after) for one in lines] == [
@@ -51,92 +83,144 @@ async def test_each_of_many_is_a_line_with_the_balance_after_it(db: Database) ->
         (-1, 9),
         (10, 10),
     ]
-    found = [one.ledger_transaction_id for one in lines[:3]]
-    assert found == [one.ledger_transaction_id for one in reversed(booked[::2]) if one]
+
+
+async def test_it_writes_what_posting_would_have_written(db: Database) -> None:
+    """All but the ids and the key, which a plain charge takes from its id."""
+    await give(db, 10)
+    await book_all(db, [(ALICE, 3)])
+    posting = charge(3, "the long way")
+    alike = Posting(
+        posting.kind, posting.idempotency_key, posting.transfers, "x:1000000", "x"
+    )
+    await book(db, alike)
+    async with db.read() as session:
+        found = await query(session, _BOTH)
+    quick, slow = [dict(row) for row in found]
+    assert quick.pop("balance_after") == 7
+    assert slow.pop("balance_after") == 4
+    assert quick.pop("version") + 1 == slow.pop("version")
+    assert quick == slow
+
+
+_BOTH = """
+    SELECT kind, input_hash, reference, memo, reverses_id, position, debit_account_id,
+           credit_account_id, amount, debit_balance_after AS balance_after,
+           debit_version AS version, credit_balance_after, credit_version, lot_id, lots
+      FROM ledger_transaction JOIN transfer
+        ON ledger_transaction_id = ledger_transaction.id
+     WHERE reference = 'x:1000000' ORDER BY ledger_transaction.id"""
 
 
 async def test_who_has_not_enough_is_left_alone_and_the_others_are_served(
     db: Database,
 ) -> None:
     await give(db, 5)
-    before = await rows(db, "ledger_account")
-    booked = await book_all(
-        db,
-        [
-            charge(4, "a"),
-            charge(2, "b"),
-            charge(1, "c"),
-            charge(1, "d"),
-            charge(1, "e", STRANGER),
-        ],
-    )
-    assert [one is not None for one in booked] == [True, False, True, False, False]
-    assert (await balance(db)).available == 0
-    assert await rows(db, "ledger_transaction") == 3
-    assert await rows(db, "ledger_account") == before + 1, "revenue, and no stranger's"
+    await give(db, 9, BOB)
+    before = await rows(db, "ledger_transaction"), await rows(db, "ledger_account")
+    booked = await book_all(db, [(ALICE, 4), (ALICE, 2), (BOB, 9), (STRANGER, 1)])
+    assert booked == [1, None, 0, None]
+    assert (await balance(db)).available == 1
+    after = await rows(db, "ledger_transaction"), await rows(db, "ledger_account")
+    assert after == (before[0] + 2, before[1])
 
 
-async def test_a_key_that_is_known_or_comes_twice_is_not_booked_again(
+async def test_a_feature_that_never_earned_anything_goes_the_long_way(
     db: Database,
 ) -> None:
+    await give(db, 5)
+    new = plain(db, 1)._replace(feature="new")
+    assert await book_plain(db, [new, plain(db, 1)], []) == [None, 4]
+
+
+async def test_what_stands_beside_a_charge_once_is_booked_once(db: Database) -> None:
     await give(db, 10)
-    first = await book(db, charge(1, "known"))
-    booked = await book_all(
-        db, [charge(1, "known"), charge(1, "new"), charge(1, "new")]
-    )
-    assert [one is not None for one in booked] == [False, True, False]
-    assert (await book(db, charge(1, "known"))).replayed
-    again = await book(db, charge(1, "new"))
-    assert booked[1] is not None
-    assert again.ledger_transaction_id == booked[1].ledger_transaction_id
-    assert first.ledger_transaction_id != again.ledger_transaction_id
-    assert (await balance(db)).available == 8
+    first = await book_all(db, [(ALICE, 1), (ALICE, 1)], ["a", None])
+    assert first == [9, 8]
+    again = await book_all(db, [(ALICE, 1)] * 4, ["a", "b", "b", None])
+    assert [one is not None for one in again] == [False, True, False, True]
+    assert await rows(db, "stored_answer") == 2
+    assert (await balance(db)).available == 6
 
 
-async def test_what_has_expired_is_booked_off_and_never_spent(
+async def test_a_row_beside_a_charge_that_is_not_booked_is_not_written(
+    db: Database,
+) -> None:
+    await give(db, 1)
+    assert await book_all(db, [(ALICE, 1), (ALICE, 1)], ["a", "b"]) == [0, None]
+    assert await rows(db, "stored_answer") == 1
+
+
+async def test_what_has_expired_or_does_not_count_yet_is_never_spent(
     db: Database, clock: OffsetClock
 ) -> None:
     now = clock.now_ms()
     await give_lot(db, 7, expires_at_ms=now + 60_000)
-    await give(db, 3)
+    await give_lot(db, 7, effective_at_ms=now + 120_000)
+    assert await book_all(db, [(ALICE, 2)]) == [12]
     clock.advance(61)
-    booked = await book_all(db, [charge(2, "a"), charge(2, "b")])
-    assert [one and one.balance_after for one in booked] == [1, None]
-    assert (await balance(db)).posted == 1
+    assert await book_all(db, [(ALICE, 2)]) == [None], "time has changed the lots"
+    clock.advance(61)
+    assert await book_all(db, [(ALICE, 2)]) == [None]
+    await book(db, charge(1, "the long way books what expired"))
+    assert await book_all(db, [(ALICE, 2)]) == [4]
 
 
-async def test_draws_follow_the_burn_order_through_the_whole_batch(
+async def test_the_lot_that_burns_is_the_one_that_is_first_in_order(
     db: Database, clock: OffsetClock
 ) -> None:
     await give(db, 4)
+    assert await book_all(db, [(ALICE, 1)]) == [3]
     await give_lot(db, 4, expires_at_ms=clock.now_ms() + 60_000)
-    await book_all(db, [charge(3, "a"), charge(3, "b")])
+    assert await book_all(db, [(ALICE, 3), (ALICE, 2)]) == [4, None], "1 is left of it"
+    await book(db, charge(2, "spends both"))
     async with db.read() as session:
-        left = await query(session, "SELECT remaining FROM lot ORDER BY id")
+        left = await query(
+            session,
+            "SELECT remaining FROM lot_left JOIN ledger_account"
+            " ON ledger_account.id = ledger_account_id"
+            f" WHERE customer_id = {ALICE} ORDER BY lot_left.id",
+        )
     assert [row["remaining"] for row in left] == [2, 0]
 
 
-async def test_nothing_to_book_books_nothing(db: Database) -> None:
-    assert await book_all(db, []) == []
-    assert await book_all(db, [charge(1, "a", STRANGER)]) == [None]
-    assert await rows(db, "ledger_transaction") == 0
+async def test_what_burns_at_both_doors_is_counted_once(db: Database) -> None:
+    """The long way and the short one take turns at the same customer."""
+    await give(db, 100)
 
+    async def short() -> list[int | None]:
+        return await book_all(db, [(ALICE, 1)] * 3)
 
-async def test_batches_that_race_for_a_key_book_it_once(db: Database) -> None:
-    """Who loses has written nothing, and may post each of his charges alone."""
-    await give(db, 1_000)
-    shared = [charge(1, f"raced {number}") for number in range(5)]
-    batches = [
-        [*shared, charge(1, f"own {writer}", ALICE if writer % 2 else BOB)]
-        for writer in range(8)
-    ]
-    told = await asyncio.gather(
-        *[book_all(db, one) for one in batches], return_exceptions=True
+    async def long(number: int) -> None:
+        await book(db, charge(1, f"long {number}"))
+
+    told = await asyncio.gather(*[short() for _ in range(8)], return_exceptions=True)
+    tasks = [short() if number % 2 else long(number) for number in range(16)]
+    told += await asyncio.gather(*tasks, return_exceptions=True)
+    served = sum(
+        one is not None for some in told if isinstance(some, list) for one in some
     )
-    for one in told:
-        assert isinstance(one, list | IntegrityError), one
-    booked = [row for one in told if isinstance(one, list) for row in one if row]
-    assert len({one.ledger_transaction_id for one in booked}) == len(booked)
-    assert (await balance(db)).available == 1_000 - len(booked)
-    replays = [await book(db, one) for one in shared]
-    assert all(one.replayed for one in replays), "the winner booked them"
+    assert all(isinstance(one, list | GroupRefused | None) for one in told), told
+    assert (await balance(db)).available == 100 - served - 8
+    assert await audit(db) == []
+
+
+async def test_nothing_to_book_books_nothing(db: Database) -> None:
+    before = await rows(db, "ledger_transaction")
+    assert await book_all(db, []) == []
+    assert await book_all(db, [(STRANGER, 1)]) == [None]
+    assert await rows(db, "ledger_transaction") == before
+
+
+async def test_groups_that_race_for_a_key_book_it_once(db: Database) -> None:
+    """Who loses has written nothing, and may ask for each of his charges alone."""
+    await give(db, 1_000)
+    keys = [f"raced {number}" for number in range(5)]
+    told = await asyncio.gather(
+        *[book_all(db, [(ALICE, 1)] * 5, keys) for _ in range(8)],
+        return_exceptions=True,
+    )
+    assert all(isinstance(one, list | GroupRefused) for one in told), told
+    served = [row for one in told if isinstance(one, list) for row in one if row]
+    assert len(served) == len(set(served)) == 5
+    assert (await balance(db)).available == 995

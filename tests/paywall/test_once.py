@@ -11,7 +11,8 @@ from tallystick.credits.errors import HoldAlreadySettled
 from tallystick.payments.errors import PaymentInProgress, SettlementPending
 from tallystick.payments.models import TopUpState
 from tallystick.paywall.admit import admit
-from tallystick.paywall.answers import Answer, RequestInProgress
+from tallystick.paywall.answer import Answer
+from tallystick.paywall.answers import RequestInProgress
 from tallystick.paywall.facts import Facts
 from tallystick.paywall.finish import finish_failed, finish_served
 from tallystick.paywall.verdicts import Replay, Serve

@@ -16,7 +16,8 @@ from tallystick.payments.crediting import Place, credit
 from tallystick.payments.errors import PaymentAlreadySettled, PaymentInProgress
 from tallystick.payments.models import TopUpState
 from tallystick.paywall.admit import admit
-from tallystick.paywall.answers import Answer, RequestInProgress
+from tallystick.paywall.answer import Answer
+from tallystick.paywall.answers import RequestInProgress
 from tallystick.paywall.finish import finish_failed, finish_served, heartbeat
 from tallystick.paywall.verdicts import Replay, Serve, Verdict
 from tallystick.workers.upkeep import sweep

@@ -8,9 +8,8 @@ from starlette.types import Scope
 
 from tallystick.kernel import json
 from tallystick.kernel.errors import TallystickError
-from tallystick.paywall.answers import Answer
+from tallystick.paywall.answer import NO_STORE, Answer
 from tallystick.paywall.challenges import Challenge
-from tallystick.paywall.receipt import NO_STORE
 
 PROBLEM = "application/problem+json"
 ROOT = "tallystick.root"

@@ -20,8 +20,8 @@ from tallystick.payments.topups import (
     public_facts,
     read_topup,
 )
+from tallystick.paywall.answer import NO_STORE
 from tallystick.paywall.gate import Gate
-from tallystick.paywall.receipt import NO_STORE
 
 router = APIRouter(prefix="/api/credits", tags=["credits"])
 

@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
-from tallystick.api.answers import ExactJson, answer_of, replayed, response_of
+from tallystick.api.answers import replayed, response_of
 from tallystick.api.asked import asked_of
 from tallystick.api.bodies import Body, Number, body_schema, json_body
 from tallystick.api.errors import Answered, InvalidRequest, PriceChanged
@@ -15,7 +15,6 @@ from tallystick.api.identify import Caller, GateDep
 from tallystick.api.passage import running_of
 from tallystick.api.priced import facts_of, prove
 from tallystick.identity.keys import Scope
-from tallystick.kernel.ids import encode_id
 from tallystick.kernel.money import (
     InvalidAmount,
     MicroCredits,
@@ -27,14 +26,13 @@ from tallystick.ledger.errors import InsufficientCredits
 from tallystick.metering.charges import Charge, Usage, shortage
 from tallystick.paywall import deductions
 from tallystick.paywall.admit import admit, challenge_for
-from tallystick.paywall.answers import Answer
+from tallystick.paywall.answer import Answer, charge_answer
 from tallystick.paywall.deduct import deduct as deduct_once
 from tallystick.paywall.facts import Facts
 from tallystick.paywall.finish import finish_served
 from tallystick.paywall.gate import Gate
 from tallystick.paywall.once import key_of
-from tallystick.paywall.receipt import NO_STORE
-from tallystick.paywall.verdicts import PaidBy, Serve
+from tallystick.paywall.verdicts import Serve
 from tallystick.x402.errors import PaymentRejected
 
 router = APIRouter(prefix="/api/credits", tags=["credits"])
@@ -87,7 +85,7 @@ async def _by_customer(gate: Gate, facts: Facts, caller: Caller) -> Response:
     # What costs nothing cannot be charged twice, and its stored answers would fill
     # the books for nothing.
     key = key_of(gate, facts, customer_id) if facts.price > 0 else None
-    wanted = deductions.Deduction(usage, key, _told)
+    wanted = deductions.Deduction(usage, key)
     try:
         done = await deduct_once(gate, wanted)
     except InsufficientCredits as error:
@@ -119,29 +117,7 @@ async def _by_payment(gate: Gate, facts: Facts) -> Response:
         raise Answered(verdict)
 
     def answer(charged: Charge) -> Answer:
-        return answer_of(_receipt(charged, verdict.paid_by))
+        paid = verdict.paid_by and verdict.paid_by.response_header(charged)
+        return charge_answer(charged, *([paid] if paid else []))
 
-    charged = await finish_served(gate, verdict, answer)
-    return _receipt(charged, verdict.paid_by)
-
-
-def _told(charged: Charge) -> Answer:
-    return answer_of(_receipt(charged))
-
-
-def _receipt(charged: Charge, paid_by: PaidBy | None = None) -> Response:
-    document: dict[str, Any] = {
-        "success": True,
-        "credits": to_decimal(charged.balance_after),
-        "deducted": to_decimal(charged.deducted),
-        "charge": encode_id("chg", charged.id) if charged.id else None,
-    }
-    headers = {
-        **NO_STORE,
-        "Credits-Charged": format_credits(charged.deducted),
-        "Credits-Remaining": format_credits(charged.balance_after),
-    }
-    if paid_by is not None:
-        name, value = paid_by.response_header(charged)
-        headers[name] = value
-    return ExactJson(document, headers=headers)
+    return response_of(answer(await finish_served(gate, verdict, answer)))

@@ -28,8 +28,8 @@ from tallystick.kernel.errors import (
     Unavailable,
 )
 from tallystick.kernel.log import get_logger
+from tallystick.paywall.answer import NO_STORE
 from tallystick.paywall.challenges import Challenge
-from tallystick.paywall.receipt import NO_STORE
 from tallystick.paywall.verdicts import Replay
 
 _log = get_logger(__name__)

@@ -15,7 +15,7 @@ from tallystick.api.plain_words import told
 from tallystick.identity.keys import ProvenKey, Scope, issue_key, list_keys, revoke_key
 from tallystick.identity.models import ApiKey, KeyKind
 from tallystick.kernel.ids import decode_id, encode_id
-from tallystick.paywall.receipt import NO_STORE
+from tallystick.paywall.answer import NO_STORE
 
 router = APIRouter(prefix="/api/keys", tags=["keys"])
 

@@ -48,7 +48,7 @@ from tallystick.kernel.ids import encode_id
 from tallystick.kernel.money import MicroCredits, parse_credits, to_decimal
 from tallystick.metering.charges import Charge
 from tallystick.paywall.admissions import open_admission, seal_admission
-from tallystick.paywall.answers import Answer
+from tallystick.paywall.answer import NO_STORE, Answer
 from tallystick.paywall.finish import (
     finish_again,
     finish_failed,
@@ -57,7 +57,7 @@ from tallystick.paywall.finish import (
     is_answered,
 )
 from tallystick.paywall.gate import Gate
-from tallystick.paywall.receipt import NO_STORE, receipt_headers
+from tallystick.paywall.receipt import receipt_headers
 from tallystick.paywall.verdicts import Replay, Serve
 
 _LARGEST_BYTES = 2 * LARGEST_PRICED_BODY_BYTES

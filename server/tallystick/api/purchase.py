@@ -15,11 +15,11 @@ from tallystick.catalog.pricing import topup_for_usd
 from tallystick.kernel.money import UsdcAtomic, to_decimal
 from tallystick.payments.models import PAID_STATES
 from tallystick.payments.topups import public_facts
+from tallystick.paywall.answer import NO_STORE
 from tallystick.paywall.buy import Bought, Order, buy
 from tallystick.paywall.challenges import PaymentRequired, challenge
 from tallystick.paywall.gate import Gate
 from tallystick.paywall.offers import Offers, offers_for_purchase
-from tallystick.paywall.receipt import NO_STORE
 from tallystick.x402.challenge import render_payment_response
 from tallystick.x402.errors import PaymentRejected
 from tallystick.x402.networks import NETWORKS

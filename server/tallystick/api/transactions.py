@@ -16,7 +16,7 @@ from tallystick.identity.keys import Scope
 from tallystick.kernel.ids import UnknownId, decode_id, encode_id
 from tallystick.ledger.errors import UnknownTransaction
 from tallystick.ledger.statement import line_document, statement
-from tallystick.paywall.receipt import NO_STORE
+from tallystick.paywall.answer import NO_STORE
 
 router = APIRouter(prefix="/api/credits/transactions", tags=["credits"])
 

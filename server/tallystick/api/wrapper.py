@@ -20,7 +20,8 @@ from tallystick.api.answers import ROOT, header_pairs, problem, raw_headers, roo
 from tallystick.api.errors import CaptureFailed
 from tallystick.api.passage import PASSAGE, Admission, BodyDigest, Passage
 from tallystick.kernel.log import get_logger
-from tallystick.paywall.answers import LARGEST_BODY_BYTES, Answer
+from tallystick.paywall.answer import Answer
+from tallystick.paywall.answers import LARGEST_BODY_BYTES
 from tallystick.paywall.finish import finish_failed, finish_served, is_answered
 from tallystick.paywall.receipt import receipt_headers
 

@@ -24,15 +24,22 @@ from sqlmodel import SQLModel
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from tallystick.kernel.clock import Clock, SharedClock, SystemClock
-from tallystick.kernel.engines import postgresql_engine, sqlite_engine
+from tallystick.kernel.engines import (
+    postgresql_engine,
+    postgresql_lane,
+    sqlite_engine,
+    sqlite_lane,
+)
 from tallystick.kernel.errors import Unavailable
 from tallystick.kernel.ids import IdFactory
+from tallystick.kernel.lane import PostgresqlLane, SqliteLane
 
 ReadSession = NewType("ReadSession", AsyncSession)
 WriteSession = NewType("WriteSession", AsyncSession)
 T = TypeVar("T")
 
 _TRIES = 6
+_TURN_SECONDS = 30
 _CONFLICTS = {
     "40001",  # serialization failure
     "40P01",  # deadlock
@@ -67,6 +74,12 @@ class Database:
         self.reader = reader
         self.clock = SharedClock(clock or SystemClock())
         self.ids = IdFactory(self.clock, slot=0)
+        self._turn = asyncio.Lock()
+        self.lane: SqliteLane | PostgresqlLane = (
+            SqliteLane(sqlite_lane(writer.url), self._turn)
+            if self.is_sqlite
+            else PostgresqlLane(postgresql_lane(writer))
+        )
 
     @property
     def is_sqlite(self) -> bool:
@@ -101,6 +114,7 @@ class Database:
             )
 
     async def close(self) -> None:
+        await self.lane.close()
         await self.writer.dispose()
         await self.reader.dispose()
 
@@ -123,8 +137,28 @@ class Database:
             await asyncio.sleep(random.uniform(0, 0.005 * 2**attempt))
         raise AssertionError("unreachable")
 
+    @asynccontextmanager
+    async def _its_turn(self) -> AsyncIterator[None]:
+        """On SQLite one writes at a time, whether by the engine or by the lane."""
+        if not self.is_sqlite:
+            yield
+            return
+        try:
+            async with asyncio.timeout(_TURN_SECONDS):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise DatabaseBusy("the database is busy") from None
+        try:
+            yield
+        finally:
+            self._turn.release()
+
     async def _write_once(self, work: Callable[[WriteSession], Awaitable[T]]) -> T:
-        async with self._session(self.writer) as session, session.begin():
+        async with (
+            self._its_turn(),
+            self._session(self.writer) as session,
+            session.begin(),
+        ):
             await _connect(session)
             result = await work(WriteSession(session))
             if _MUST_ROLL_BACK in session.info:

@@ -1,19 +1,17 @@
 """Work that queues while the last commit is under way is done in one transaction.
 
-No timer and no fixed size: a batch is what came while its predecessor was written. Who
-finds nobody writing does not wait for anybody and works alone, so that at low load
-nothing is gained and nothing is lost.
+No timer and no fixed size: a group is what came while its predecessor was written. Who
+finds nobody writing is a group of one and goes at once, so that at low load nothing is
+gained and nothing is lost.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from enum import Enum, auto
 from typing import Generic, TypeVar
 
-from sqlalchemy.exc import IntegrityError
-
 from tallystick.kernel.errors import Unavailable
+from tallystick.kernel.lane import GroupRefused
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
@@ -30,17 +28,12 @@ class TooManyWaiting(Unavailable):
         super().__init__("the server is writing as fast as it can")
 
 
-class _Turn(Enum):
-    YOURS = auto()
-    """Nobody else waits: work alone, and let the next go."""
-
-
 class GroupCommit(Generic[Item, Outcome]):
     """Does items together: each gets its own outcome, and only once it is durable.
 
-    ``together`` writes a batch in one transaction and commits it; what it gives
-    ``None`` for is left to be done alone, as is the whole batch when it meets a key
-    that somebody used at the same moment. Any other error is every item's.
+    ``together`` writes a group in one transaction and commits it; what it gives
+    ``None`` for is left to be done alone, as is a whole group that somebody was in the
+    way of (``GroupRefused``). Any other error is every item's.
     """
 
     def __init__(
@@ -53,91 +46,63 @@ class GroupCommit(Generic[Item, Outcome]):
         self._together = together
         self._most = most
         self._room = room
-        self._waiting: deque[tuple[Item, asyncio.Future[Outcome | _Turn | None]]]
-        self._waiting = deque()
-        self._is_busy = False
+        self._waiting: deque[tuple[Item, asyncio.Future[Outcome | None]]] = deque()
         self._writing: asyncio.Task[None] | None = None
 
     async def do(self, item: Item, alone: Callable[[], Awaitable[Outcome]]) -> Outcome:
-        """The item's outcome, by a batch or by ``alone``.
+        """The item's outcome, by a group or by ``alone``.
 
         Raises what ``together`` or ``alone`` raises, and ``TooManyWaiting``.
         """
-        if not self._is_busy:
-            self._is_busy = True
-            return await self._alone(alone)
         if len(self._waiting) >= self._room:
             raise TooManyWaiting
-        outcome = await self._wait(item)
-        if outcome is _Turn.YOURS:
-            return await self._alone(alone)
+        loop = asyncio.get_running_loop()
+        told: asyncio.Future[Outcome | None] = loop.create_future()
+        self._waiting.append((item, told))
+        if self._writing is None:
+            self._writing = loop.create_task(self._write_all())
+        outcome = await told
         # Not plain: it finds its own way, and nobody waits for it.
         return await alone() if outcome is None else outcome
 
-    async def _wait(self, item: Item) -> Outcome | _Turn | None:
-        turn: asyncio.Future[Outcome | _Turn | None]
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, turn))
+    async def _write_all(self) -> None:
         try:
-            return await turn
-        except asyncio.CancelledError:
-            if _is_told(turn) and turn.result() is _Turn.YOURS:
-                self._hand_on()
-            raise
-
-    async def _alone(self, alone: Callable[[], Awaitable[Outcome]]) -> Outcome:
-        try:
-            return await alone()
+            while self._waiting:
+                await self._write_next()
         finally:
-            self._hand_on()
+            self._writing = None
 
-    def _hand_on(self) -> None:
-        """Let those go who have queued meanwhile; with nobody there it is free again."""
-        batch: list[tuple[Item, asyncio.Future[Outcome | _Turn | None]]] = []
-        while self._waiting and len(batch) < self._most:
-            item, turn = self._waiting.popleft()
-            if not turn.cancelled():
-                batch.append((item, turn))
-        if not batch:
-            self._is_busy = False
-        elif len(batch) == 1:
-            batch[0][1].set_result(_Turn.YOURS)
-        else:
-            self._writing = asyncio.get_running_loop().create_task(self._write(batch))
-
-    async def _write(
-        self, batch: Sequence[tuple[Item, "asyncio.Future[Outcome | _Turn | None]"]]
-    ) -> None:
-        turns = [turn for _, turn in batch]
+    async def _write_next(self) -> None:
+        some = min(len(self._waiting), self._most)
+        group = [self._waiting.popleft() for _ in range(some)]
+        # Whoever has gone before his turn is not served any more.
+        group = [(item, told) for item, told in group if not told.done()]
+        if not group:
+            return
         try:
-            outcomes = await self._together([item for item, _ in batch])
-        except IntegrityError:
-            _tell(turns, [None] * len(turns))
+            outcomes = await self._together([item for item, _ in group])
+        except GroupRefused:
+            _tell(group, [None] * len(group))
         except asyncio.CancelledError:
-            for turn in turns:
-                turn.cancel()
+            for _, told in (*group, *self._waiting):
+                told.cancel()
+            self._waiting.clear()
             raise
         except Exception as error:  # noqa: BLE001  # it is those who wait that raise it
-            for turn in turns:
-                if not turn.done():
-                    turn.set_exception(error)
+            for _, told in group:
+                if not told.done():
+                    told.set_exception(error)
         else:
-            _tell(turns, outcomes)
-            # Who asks again at once belongs to the next batch.
-            await asyncio.sleep(0)
-        finally:
-            self._hand_on()
-
-
-def _is_told(turn: "asyncio.Future[Outcome | _Turn | None]") -> bool:
-    return turn.done() and not turn.cancelled() and turn.exception() is None
+            _tell(group, outcomes)
+        # Who asks again at once belongs to the next group.
+        await asyncio.sleep(0)
 
 
 def _tell(
-    turns: "Sequence[asyncio.Future[Outcome | _Turn | None]]",
+    group: Sequence[tuple[Item, "asyncio.Future[Outcome | None]"]],
     outcomes: Sequence[Outcome | None],
 ) -> None:
-    for turn, outcome in zip(turns, outcomes, strict=True):
+    for (_, told), outcome in zip(group, outcomes, strict=True):
         # Who has gone meanwhile was served all the same.
-        if not turn.done():
-            turn.set_result(outcome)
+        if not told.done():
+            told.set_result(outcome)

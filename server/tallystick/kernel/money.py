@@ -111,7 +111,9 @@ def parse_credits(text: str | int | Decimal) -> MicroCredits:
 
 def format_credits(micro: int) -> str:
     """Credits for people and headers: ``4.5``."""
-    return f"{to_decimal(micro):f}"
+    whole, part = divmod(abs(micro), 10**CREDIT_SCALE)
+    digits = f".{part:0{CREDIT_SCALE}}".rstrip("0").rstrip(".")
+    return f"{'-' if micro < 0 else ''}{whole}{digits}"
 
 
 def format_usdc(atomic: int) -> str:

@@ -1,6 +1,5 @@
 """Credits going out: a charge at once, or a hold that becomes a charge."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import insert
@@ -16,7 +15,6 @@ from tallystick.ledger.balances import customer_balance
 from tallystick.ledger.errors import InsufficientCredits
 from tallystick.ledger.journal import post
 from tallystick.ledger.models import LedgerTransaction, TransactionKind, TransferRow
-from tallystick.ledger.plain import Booked, post_plain
 from tallystick.ledger.posting import Posted, Posting, Transfer
 from tallystick.metering.models import UsageEvent
 
@@ -30,6 +28,11 @@ class Usage:
     quantity: int
     price: MicroCredits
     catalog_version: str
+
+    @property
+    def reference(self) -> str:
+        """What the transaction belongs to: ``portfolio_audit:10000000``."""
+        return f"{self.feature}:{self.quantity}"
 
     @property
     def memo(self) -> str:
@@ -83,37 +86,7 @@ def _posting(
         chart.feature_revenue(usage.feature),
         Amount(usage.price, CREDIT),
     )
-    reference = f"{usage.feature}:{usage.quantity}"
-    return Posting(TransactionKind.CHARGE, key, [spent], reference, usage.memo)
-
-
-async def charge_plain(
-    session: WriteSession, usages: Sequence[Usage]
-) -> list[Charge | None]:
-    """Charge many at once, each for itself; ``None`` for those to be charged alone.
-
-    That is who has not enough, unless lapsed holds are his, and nothing is written of
-    it. None of the usages is free. Raises as ``ledger.plain.post_plain`` does.
-    """
-    postings = [_posting(session, one, None) for one in usages]
-    booked = await post_plain(session, postings)
-    charged = [
-        None if found is None else _plain(one, found)
-        for one, found in zip(usages, booked, strict=True)
-    ]
-    events = [
-        _event(session, usage, one)
-        for usage, one in zip(usages, charged, strict=True)
-        if one is not None
-    ]
-    if events:
-        await session.exec(insert(UsageEvent), params=events)
-    return charged
-
-
-def _plain(usage: Usage, booked: Booked) -> Charge:
-    left = MicroCredits(booked.balance_after)
-    return Charge(booked.ledger_transaction_id, usage.price, left)
+    return Posting(TransactionKind.CHARGE, key, [spent], usage.reference, usage.memo)
 
 
 async def capture(
@@ -137,6 +110,14 @@ async def captured(session: ReadSession, hold_id: int) -> Charge:
         raise UnknownHold(hold_id)
     taken, left = await _line(session, found)
     return Charge(found, taken, left, replayed=True)
+
+
+async def charge_behind(
+    session: ReadSession | WriteSession, ledger_transaction_id: int
+) -> Charge:
+    """A charge that was booked before, as it was told then."""
+    taken, left = await _line(session, ledger_transaction_id)
+    return Charge(ledger_transaction_id, taken, left, replayed=True)
 
 
 async def use_behind(

@@ -10,7 +10,8 @@ from tallystick.kernel.money import MicroCredits
 from tallystick.ledger.balances import customer_balance
 from tallystick.ledger.errors import InsufficientCredits
 from tallystick.metering.charges import Usage, shortage
-from tallystick.paywall.answers import Answer, AnswerKey
+from tallystick.paywall.answer import Answer
+from tallystick.paywall.answers import AnswerKey
 from tallystick.paywall.challenges import (
     Challenge,
     PaymentRequired,

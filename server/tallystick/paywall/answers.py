@@ -9,18 +9,20 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import ColumnElement, delete, insert, update
+from sqlalchemy import ColumnElement, delete, update
 from sqlmodel import col, select
 
 from tallystick.kernel.db import ReadSession, WriteSession, insert_once, new_id, now_ms
 from tallystick.kernel.errors import Conflict
 from tallystick.kernel.seal import digest16
 from tallystick.ledger.errors import IdempotencyMismatch
+from tallystick.ledger.plain import Beside, Table
+from tallystick.metering.charges import charge_behind
+from tallystick.paywall.answer import Answer, charge_answer
 from tallystick.paywall.models import AnswerState, StoredAnswer
 
 LARGEST_BODY_BYTES = 64 * 1024
 _SLACK_MS = 5_000
-_NOTHING_KEPT = dict.fromkeys(("http_status", "headers", "body"))
 
 
 class RequestInProgress(Conflict):
@@ -42,15 +44,6 @@ class AnswerNotKept(Conflict):
 
     def __init__(self) -> None:
         super().__init__("the answer was given once and could not be kept")
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An answer as it was given."""
-
-    http_status: int
-    headers: Sequence[tuple[str, str]]
-    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +150,8 @@ async def given(session: ReadSession | WriteSession, key: AnswerKey) -> Answer |
         raise IdempotencyMismatch
     if row.state == AnswerState.RUNNING:
         raise RequestInProgress
+    if row.ledger_transaction_id is not None:
+        return charge_answer(await charge_behind(session, row.ledger_transaction_id))
     if row.http_status is None or row.headers is None or row.body is None:
         raise AnswerNotKept
     headers = [(name, value) for name, value in json.loads(row.headers)]
@@ -181,35 +176,42 @@ def _kept(key: AnswerKey, answer: Answer | None) -> dict[str, object]:
     }
 
 
-async def known(
-    session: ReadSession | WriteSession, keys: Sequence[AnswerKey]
-) -> set[bytes]:
-    """Those of the keys under which something was begun or answered."""
-    key = col(StoredAnswer.key)
-    wanted = select(key).where(key.in_([one.key for one in keys]))
-    return set((await session.exec(wanted)).all())
-
-
-async def keep_new(
-    session: WriteSession, given_: Sequence[tuple[AnswerKey, Answer]]
+async def keep_charge(
+    session: WriteSession, key: AnswerKey, ledger_transaction_id: int
 ) -> None:
-    """Keep answers under keys that are new, all in one statement.
+    """The answer is the receipt of this charge."""
+    values = {
+        "state": AnswerState.CHARGED,
+        "ledger_transaction_id": ledger_transaction_id,
+        "expires_at_ms": key.until_ms,
+    }
+    await session.exec(update(StoredAnswer).where(_own(key)).values(**values))
 
-    Raises ``sqlalchemy.exc.IntegrityError`` when one of the keys is not new any more.
-    """
+
+def beside_charges(
+    keys: Sequence[AnswerKey | None], ledger_transaction_ids: Sequence[int]
+) -> Beside:
+    """The same for charges of the plain kind, whose keys must be new."""
     rows = [
-        {
-            "id": new_id(session),
-            "key": key.key,
-            "fingerprint": key.fingerprint,
-            "claim_id": None,
-            **_NOTHING_KEPT,
-            **_kept(key, answer),
-        }
-        for key, answer in given_
+        (one, key.key, key.fingerprint, _TOLD, one, key.until_ms) if key else None
+        for key, one in zip(keys, ledger_transaction_ids, strict=True)
     ]
-    if rows:
-        await session.exec(insert(StoredAnswer), params=rows)
+    return Beside(_CHARGED, rows)
+
+
+_TOLD = AnswerState.CHARGED.value
+_CHARGED = Table(
+    "stored_answer",
+    (
+        ("id", "bigint"),
+        ("key", "bytea"),
+        ("fingerprint", "bytea"),
+        ("state", "text"),
+        ("ledger_transaction_id", "bigint"),
+        ("expires_at_ms", "bigint"),
+    ),
+    once="key",
+)
 
 
 async def forget(session: WriteSession, key: AnswerKey) -> None:

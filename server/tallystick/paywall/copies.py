@@ -14,6 +14,7 @@ from tallystick.payments.presented import require_signer
 from tallystick.payments.purchase import not_taken
 from tallystick.payments.topups import public_facts, topup_of_claim
 from tallystick.paywall import answers
+from tallystick.paywall.answer import Answer
 from tallystick.paywall.gate import Gate
 from tallystick.paywall.paid_call import waived_key
 from tallystick.paywall.verdicts import Replay
@@ -60,7 +61,7 @@ def already_settled(topup: TopUp) -> PaymentAlreadySettled:
     )
 
 
-async def _wait_for_answer(gate: Gate, known: Claim) -> answers.Answer:
+async def _wait_for_answer(gate: Gate, known: Claim) -> Answer:
     key = waived_key(known)
     now = asyncio.get_running_loop().time
     deadline = now() + _WAIT_SECONDS

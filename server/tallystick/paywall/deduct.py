@@ -4,7 +4,8 @@ from functools import partial
 
 from tallystick.kernel.db import WriteSession
 from tallystick.metering.charges import charge
-from tallystick.paywall.answers import Answer, keep
+from tallystick.paywall.answer import Answer, charge_answer
+from tallystick.paywall.answers import keep_charge
 from tallystick.paywall.deductions import Deducted, Deduction
 from tallystick.paywall.gate import Gate
 from tallystick.paywall.once import begin_once
@@ -31,7 +32,7 @@ async def deduct_alone(
     )
     if isinstance(begun, Answer):
         return Deducted(begun, replayed=True)
-    answer = wanted.answer(await charge(session, wanted.usage, idempotency_key=None))
+    charged = await charge(session, wanted.usage, idempotency_key=None)
     if begun is not None:
-        await keep(session, begun, answer)
-    return Deducted(answer)
+        await keep_charge(session, begun, charged.id)
+    return Deducted(charge_answer(charged))

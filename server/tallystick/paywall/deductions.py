@@ -1,25 +1,22 @@
-"""Deductions: charges whose answers are kept, many of them in one transaction."""
+"""Deductions: charges whose answers are kept, many of them in one write."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
-from tallystick.kernel.db import Database, WriteSession
+from tallystick.kernel.db import Database
 from tallystick.kernel.group_commit import GroupCommit
-from tallystick.metering.charges import Charge, Usage, charge_plain
-from tallystick.paywall.answers import Answer, AnswerKey, keep_new, known
+from tallystick.metering.charges import Charge, Usage
+from tallystick.metering.plain import charge_plain, plain_charge
+from tallystick.paywall.answer import Answer, charge_answer
+from tallystick.paywall.answers import AnswerKey, beside_charges
 
 
 @dataclass(frozen=True, slots=True)
 class Deduction:
-    """What to charge, and how the answer to it reads.
-
-    ``key`` is where that answer is kept; without one it is not.
-    """
+    """What to charge; ``key`` is where the answer is kept, without one it is not."""
 
     usage: Usage
     key: AnswerKey | None
-    answer: Callable[[Charge], Answer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,38 +33,15 @@ Deductions = GroupCommit[Deduction, Deducted]
 def deductions_of(db: Database) -> Deductions:
     """What queues while another is written is written together."""
 
-    async def together(batch: Sequence[Deduction]) -> Sequence[Deducted | None]:
-        return await db.write(partial(_deduct_together, batch))
+    async def together(group: Sequence[Deduction]) -> Sequence[Deducted | None]:
+        charges = [plain_charge(db, one.usage) for one in group]
+        ids = [one.transaction_id for one in charges]
+        answers = beside_charges([one.key for one in group], ids)
+        usages = [one.usage for one in group]
+        return list(map(_told, await charge_plain(db, usages, charges, [answers])))
 
     return GroupCommit(together)
 
 
-async def _deduct_together(
-    batch: Sequence[Deduction], session: WriteSession
-) -> Sequence[Deducted | None]:
-    """Charge those whose keys are new; the first of each key, and none for the rest."""
-    fresh = await _fresh(session, batch)
-    charged = await charge_plain(session, [batch[index].usage for index in fresh])
-    outcomes: list[Deducted | None] = [None] * len(batch)
-    given = []
-    for index, one in zip(fresh, charged, strict=True):
-        if one is None:
-            continue
-        answer = batch[index].answer(one)
-        outcomes[index] = Deducted(answer)
-        if (key := batch[index].key) is not None:
-            given.append((key, answer))
-    await keep_new(session, given)
-    return outcomes
-
-
-async def _fresh(session: WriteSession, batch: Sequence[Deduction]) -> list[int]:
-    keys = [one.key for one in batch if one.key is not None]
-    seen = await known(session, keys) if keys else set()
-    fresh = []
-    for index, one in enumerate(batch):
-        if one.key is None or one.key.key not in seen:
-            fresh.append(index)
-        if one.key is not None:
-            seen.add(one.key.key)
-    return fresh
+def _told(charged: Charge | None) -> Deducted | None:
+    return None if charged is None else Deducted(charge_answer(charged))

@@ -16,7 +16,7 @@ from tallystick.ledger.balances import customer_balance
 from tallystick.ledger.errors import IdempotencyMismatch
 from tallystick.metering.charges import Charge, Usage, capture, captured
 from tallystick.paywall import answers
-from tallystick.paywall.answers import Answer
+from tallystick.paywall.answer import Answer
 from tallystick.paywall.gate import Gate
 from tallystick.paywall.receipt import receipt_headers, stamped
 from tallystick.paywall.verdicts import Serve

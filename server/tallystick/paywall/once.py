@@ -23,7 +23,8 @@ from tallystick.payments.errors import SettlementPending
 from tallystick.payments.models import OPEN_STATES, TopUp, TopUpState
 from tallystick.payments.topups import topup_of_claim
 from tallystick.paywall import answers
-from tallystick.paywall.answers import Answer, AnswerKey, RequestInProgress
+from tallystick.paywall.answer import Answer
+from tallystick.paywall.answers import AnswerKey, RequestInProgress
 from tallystick.paywall.facts import Facts
 from tallystick.paywall.gate import Gate
 from tallystick.paywall.models import AnswerState, StoredAnswer

@@ -26,7 +26,7 @@ from tallystick.payments.purchase import (
     require_payer,
     wait_for,
 )
-from tallystick.paywall.answers import Answer
+from tallystick.paywall.answer import Answer
 from tallystick.paywall.copies import admit_copy
 from tallystick.paywall.facts import Facts
 from tallystick.paywall.gate import Gate

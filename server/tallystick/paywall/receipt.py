@@ -5,11 +5,8 @@ from dataclasses import replace
 
 from tallystick.kernel.money import format_credits
 from tallystick.metering.charges import Charge
-from tallystick.paywall.answers import Answer
+from tallystick.paywall.answer import NO_STORE, Answer
 from tallystick.paywall.verdicts import Serve
-
-NO_STORE = {"Cache-Control": "no-store, private", "Vary": "*"}
-"""A paid answer, or a 402 with a quote in it, belongs in no shared cache."""
 
 
 def receipt_headers(serve: Serve, charged: Charge) -> dict[str, str]:

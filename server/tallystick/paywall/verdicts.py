@@ -5,7 +5,8 @@ from typing import Any
 
 from tallystick.kernel.money import MicroCredits, to_decimal
 from tallystick.metering.charges import Charge, Usage
-from tallystick.paywall.answers import Answer, AnswerKey
+from tallystick.paywall.answer import Answer
+from tallystick.paywall.answers import AnswerKey
 from tallystick.paywall.challenges import Challenge
 from tallystick.x402.challenge import render_payment_response
 from tallystick.x402.networks import NETWORKS

@@ -1,0 +1,125 @@
+"""Plain charges on PostgreSQL: one statement, which is its own transaction.
+
+Rows are locked in the order of their ids, so that two processes never wait for each
+other; what is decided is decided from the rows as they are under the lock.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+
+from tallystick.kernel.lane import PostgresqlLane
+from tallystick.ledger.plain_rows import Beside, PlainCharge, Row, Table
+
+_ITEM = (
+    ("transaction_id", "bigint"),
+    ("transfer_id", "bigint"),
+    ("customer_id", "bigint"),
+    ("revenue_code", "text"),
+    ("amount", "bigint"),
+    ("idempotency_key", "bytea"),
+    ("input_hash", "bytea"),
+    ("reference", "text"),
+    ("memo", "text"),
+)
+_DECIDE = """
+    locked AS (
+        SELECT item.*, ledger_account_id AS debit_id, revenue.id AS credit_id,
+               balance, version, burning_lot_id, burning_left
+          FROM item
+          JOIN ledger_account AS customer ON customer.customer_id = item.customer_id
+          JOIN ledger_account AS revenue ON revenue.code = item.revenue_code
+          JOIN account_balance ON ledger_account_id = customer.id
+         WHERE (next_change_ms IS NULL OR next_change_ms > $1){only}
+         ORDER BY ledger_account_id FOR UPDATE OF account_balance),
+    due AS (
+        SELECT locked.*, CAST(SUM(amount) OVER earlier AS BIGINT) AS spent,
+               ROW_NUMBER() OVER earlier AS line
+          FROM locked
+        WINDOW earlier AS (PARTITION BY debit_id ORDER BY transaction_id)),
+    booked AS (SELECT * FROM due WHERE spent <= burning_left),
+    balances AS (
+        UPDATE account_balance
+           SET balance = account_balance.balance - total.amount,
+               burning_left = account_balance.burning_left - total.amount,
+               version = account_balance.version + total.lines,
+               revision = revision + 1
+          FROM (SELECT debit_id, CAST(SUM(amount) AS BIGINT) AS amount,
+                       COUNT(*) AS lines
+                  FROM booked GROUP BY debit_id) AS total
+         WHERE ledger_account_id = debit_id),
+    transactions AS (
+        INSERT INTO ledger_transaction (id, kind, idempotency_key, input_hash, reference,
+                                        memo, occurred_at_ms, posted_at_ms)
+        SELECT transaction_id, 'charge', idempotency_key, input_hash, reference, memo,
+               $1, $1 FROM booked),
+    transfers AS (
+        INSERT INTO transfer (id, ledger_transaction_id, position, debit_account_id,
+                              credit_account_id, amount, debit_balance_after,
+                              debit_version, lot_id)
+        SELECT transfer_id, transaction_id, 0, debit_id, credit_id, amount,
+               balance - spent, version + line, burning_lot_id FROM booked)"""
+
+
+async def book_on_postgresql(
+    lane: PostgresqlLane,
+    charges: Sequence[PlainCharge],
+    beside: Sequence[Beside],
+    now: int,
+) -> list[int | None]:
+    """As ``plain.book_plain``; ``now`` in milliseconds."""
+    if not charges:
+        return []
+    columns = list(zip(*map(_item, charges), strict=True))
+    for one in beside:
+        nothing: Row = (None,) * len(one.table.columns)
+        rows = [nothing if row is None else row for row in one.rows]
+        columns += zip(*rows, strict=True)
+    sql = _statement(tuple(one.table for one in beside))
+    left = dict(await lane.fetch(sql, (now, *columns)))
+    return [left.get(one.transaction_id) for one in charges]
+
+
+def _item(one: PlainCharge) -> Row:
+    return (
+        one.transaction_id,
+        one.transfer_id,
+        one.customer_id,
+        one.revenue_code,
+        one.amount,
+        one.idempotency_key,
+        one.input_hash,
+        one.reference,
+        one.memo,
+    )
+
+
+@cache
+def _statement(tables: tuple[Table, ...]) -> str:
+    """``now`` is its first value, then comes an array for each column."""
+    columns = list(_ITEM)
+    for number, table in enumerate(tables):
+        columns += [(f"beside_{number}_{name}", of) for name, of in table.columns]
+    arrays = [f"${at}::{of}[]" for at, (_, of) in enumerate(columns, 2)]
+    names = ", ".join(name for name, _ in columns)
+    item = f"item AS (SELECT * FROM unnest({', '.join(arrays)}) AS item ({names}))"  # noqa: S608  # our own names
+    steps = [item, _DECIDE.format(only=_only_new(tables))]
+    steps += [_insertion(number, table) for number, table in enumerate(tables)]
+    return f"WITH {', '.join(steps)} SELECT transaction_id, balance - spent FROM booked"  # noqa: S608  # our own names
+
+
+def _only_new(tables: Sequence[Table]) -> str:
+    known = [
+        f"NOT EXISTS (SELECT FROM {table.name} AS known"  # our own names
+        f" WHERE known.{table.once} = item.beside_{number}_{table.once})"
+        for number, table in enumerate(tables)
+        if table.once is not None
+    ]
+    return "".join(f" AND {one}" for one in known)
+
+
+def _insertion(number: int, table: Table) -> str:
+    names = [f"beside_{number}_{name}" for name, _ in table.columns]
+    return (
+        f"beside_{number} AS (INSERT INTO {table.name} ({table.names})"  # noqa: S608  # our own names
+        f" SELECT {', '.join(names)} FROM booked WHERE {names[0]} IS NOT NULL)"
+    )
