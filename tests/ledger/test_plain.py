@@ -86,7 +86,7 @@ async def test_each_of_many_is_a_line_with_the_balance_after_it(db: Database) ->
 
 
 async def test_it_writes_what_posting_would_have_written(db: Database) -> None:
-    """All but the ids and the key, which a plain charge takes from its id."""
+    """All but the ids and the key, which a plain charge does not have."""
     await give(db, 10)
     await book_all(db, [(ALICE, 3)])
     posting = charge(3, "the long way")
@@ -104,7 +104,7 @@ async def test_it_writes_what_posting_would_have_written(db: Database) -> None:
 
 
 _BOTH = """
-    SELECT kind, input_hash, reference, memo, reverses_id, position, debit_account_id,
+    SELECT kind, reference, memo, reverses_id, position, debit_account_id,
            credit_account_id, amount, debit_balance_after AS balance_after,
            debit_version AS version, credit_balance_after, credit_version, lot_id, lots
       FROM ledger_transaction JOIN transfer

@@ -168,11 +168,11 @@ def charge_key(hold_id: int) -> bytes:
     return digest16(b"hold", hold_id.to_bytes(8, "big"))
 
 
-def hold_behind(reference: str, idempotency_key: bytes) -> int | None:
+def hold_behind(reference: str, idempotency_key: bytes | None) -> int | None:
     """The hold that a booked charge captured, if it captured one."""
     hold_id = number_in(reference, "hold")
     # The charge of a feature that is called "hold" has a reference that looks alike.
-    if hold_id is None or charge_key(hold_id) != idempotency_key:
+    if hold_id is None or idempotency_key != charge_key(hold_id):
         return None
     return hold_id
 

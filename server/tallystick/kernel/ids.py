@@ -12,6 +12,7 @@ _EPOCH_MS = 1_735_689_600_000  # 2025-01-01T00:00:00Z
 _SLOT_BITS = 10
 _SEQUENCE_BITS = 12
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford: no i, l, o, u
+_PAIRS = [upper + lower for upper in _ALPHABET for lower in _ALPHABET]
 _TEXT_LENGTH = 13
 SLOTS = 1 << _SLOT_BITS
 
@@ -52,11 +53,14 @@ class UnknownId(NotFound):
 
 def encode_id(prefix: str, number: int) -> str:
     """The id as callers see it: ``encode_id("cus", 42)`` is ``cus_000000000001a``."""
-    characters = []
-    for _ in range(_TEXT_LENGTH):
-        number, digit = divmod(number, 32)
-        characters.append(_ALPHABET[digit])
-    return f"{prefix}_{''.join(reversed(characters))}"
+    upper, lower = divmod(number, 1 << 30)
+    top, middle = divmod(upper, 1 << 30)
+    return f"{prefix}_{_ALPHABET[top]}{_six(middle)}{_six(lower)}"
+
+
+def _six(number: int) -> str:
+    """Six digits; charges are told by the ten thousand, so they are looked up in pairs."""
+    return _PAIRS[number >> 20] + _PAIRS[number >> 10 & 1023] + _PAIRS[number & 1023]
 
 
 def decode_id(prefix: str, text: str) -> int:

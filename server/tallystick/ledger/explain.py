@@ -54,7 +54,7 @@ class Explanation:
 
     line: StatementLine
     occurred_at_ms: int
-    idempotency_key: bytes
+    idempotency_key: bytes | None
     reference: str
     entries: Sequence[Entry]
     draws: Sequence[Draw]
@@ -126,7 +126,7 @@ async def explain(
     return Explanation(
         _line(ledger_transaction_id, head, own),
         head["occurred_at_ms"],
-        bytes(head["idempotency_key"]),
+        head["idempotency_key"],
         head["reference"],
         [_entry(side) for side in sides if side.is_shown_to(customer_id)],
         draws,

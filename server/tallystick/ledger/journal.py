@@ -88,7 +88,7 @@ async def _replay(session: WriteSession, posting: Posting) -> Posted:
     query = select(LedgerTransaction.id, LedgerTransaction.input_hash)
     key = col(LedgerTransaction.idempotency_key) == posting.idempotency_key
     found, input_hash = (await session.exec(query.where(key))).one()
-    if bytes(input_hash) != posting.input_hash:
+    if input_hash != posting.input_hash:
         raise IdempotencyMismatch
     return Posted(found, replayed=True)
 

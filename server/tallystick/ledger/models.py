@@ -161,13 +161,25 @@ class LedgerTransaction(SQLModel, table=True):
             sqlite_where=text("reverses_id IS NOT NULL"),
             postgresql_where=text("reverses_id IS NOT NULL"),
         ),
+        # I8, one effect per key: whoever inserts it first has posted, for ever.
+        Index(
+            "uq_ledger_transaction_idempotency_key",
+            "idempotency_key",
+            unique=True,
+            sqlite_where=text("idempotency_key IS NOT NULL"),
+            postgresql_where=text("idempotency_key IS NOT NULL"),
+        ),
     )
 
     id: int = Field(sa_column=id_column())
     kind: str
-    # I8, one effect per key: whoever inserts it first has posted, for ever.
-    idempotency_key: bytes = Field(sa_column=bytes_column(size=16, unique=True))
-    input_hash: bytes = Field(sa_column=bytes_column(size=16))
+    # Null for a plain charge: a row that another room writes beside it says "once".
+    idempotency_key: bytes | None = Field(
+        default=None, sa_column=bytes_column(size=16, nullable=True)
+    )
+    input_hash: bytes | None = Field(
+        default=None, sa_column=bytes_column(size=16, nullable=True)
+    )
     # What it belongs to, for joins; and what it was, for the customer's eyes.
     reference: str
     memo: str

@@ -16,8 +16,6 @@ _ITEM = (
     ("customer_id", "bigint"),
     ("revenue_code", "text"),
     ("amount", "bigint"),
-    ("idempotency_key", "bytea"),
-    ("input_hash", "bytea"),
     ("reference", "text"),
     ("memo", "text"),
 )
@@ -48,10 +46,9 @@ _DECIDE = """
                   FROM booked GROUP BY debit_id) AS total
          WHERE ledger_account_id = debit_id),
     transactions AS (
-        INSERT INTO ledger_transaction (id, kind, idempotency_key, input_hash, reference,
-                                        memo, occurred_at_ms, posted_at_ms)
-        SELECT transaction_id, 'charge', idempotency_key, input_hash, reference, memo,
-               $1, $1 FROM booked),
+        INSERT INTO ledger_transaction (id, kind, reference, memo, occurred_at_ms,
+                                        posted_at_ms)
+        SELECT transaction_id, 'charge', reference, memo, $1, $1 FROM booked),
     transfers AS (
         INSERT INTO transfer (id, ledger_transaction_id, position, debit_account_id,
                               credit_account_id, amount, debit_balance_after,
@@ -86,8 +83,6 @@ def _item(one: PlainCharge) -> Row:
         one.customer_id,
         one.revenue_code,
         one.amount,
-        one.idempotency_key,
-        one.input_hash,
         one.reference,
         one.memo,
     )

@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tallystick.kernel.seal import digest16
 from tallystick.ledger import chart
-from tallystick.ledger.models import TransactionKind
 
 Row = tuple[object, ...]
 
@@ -27,23 +25,8 @@ class PlainCharge(NamedTuple):
     memo: str
 
     @property
-    def idempotency_key(self) -> bytes:
-        """Taken by its id, so that they rise with time as the pages of an index do."""
-        return self.transaction_id.to_bytes(16, "big")
-
-    @property
     def revenue_code(self) -> str:
         return chart.feature_revenue(self.feature).code
-
-    @property
-    def input_hash(self) -> bytes:
-        """As ``Posting.input_hash`` has it."""
-        debit = chart.customer_credits(self.customer_id).code
-        line = f"{debit}>{self.revenue_code}:{self.amount}".encode()
-        return digest16(_KIND, self.reference.encode(), b"", line)
-
-
-_KIND = TransactionKind.CHARGE.encode()
 
 
 @dataclass(frozen=True, slots=True)

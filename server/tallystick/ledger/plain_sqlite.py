@@ -29,8 +29,7 @@ _SPEND = """
       FROM (VALUES {list}) AS spent
      WHERE ledger_account_id = spent.column1 AND burning_left >= spent.column2"""
 _TRANSACTION = (
-    "ledger_transaction (id, kind, idempotency_key, input_hash, reference, memo,"
-    " occurred_at_ms, posted_at_ms)"
+    "ledger_transaction (id, kind, reference, memo, occurred_at_ms, posted_at_ms)"
 )
 _TRANSFER = (
     "transfer (id, ledger_transaction_id, position, debit_account_id,"
@@ -96,7 +95,7 @@ def _book(
     if not transactions:
         return booked
     _spend(db, [one for one in accounts.values() if one.lines])
-    _insert(db, _TRANSACTION, 8, transactions)
+    _insert(db, _TRANSACTION, 6, transactions)
     _insert(db, _TRANSFER, 9, transfers)
     _insert_beside(db, beside, booked)
     return booked
@@ -122,8 +121,6 @@ def _transaction(one: PlainCharge, now: int) -> Row:
     return (
         one.transaction_id,
         _CHARGE,
-        one.idempotency_key,
-        one.input_hash,
         one.reference,
         one.memo,
         now,

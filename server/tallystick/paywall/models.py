@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 
+from sqlalchemy import Index, text
 from sqlmodel import Field, SQLModel
 
 from tallystick.kernel.tables import big_column, bytes_column, id_column, one_of
@@ -25,12 +26,20 @@ class StoredAnswer(SQLModel, table=True):
 
     ``key`` stands for who asked with which nonce or key, ``fingerprint`` for what was
     asked. ``claim_id`` is the claim of the payment that the first request brought, if
-    that was to be settled, and ``ledger_transaction_id`` the charge of which the answer
-    tells, if it tells of nothing else.
+    that was to be settled. ``id`` is that of the charge where the answer tells of one
+    and of nothing else; such rows are the many, and are forgotten in the order of it.
     """
 
     __tablename__ = "stored_answer"
-    __table_args__ = (one_of("state", AnswerState),)
+    __table_args__ = (
+        one_of("state", AnswerState),
+        Index(
+            "ix_stored_answer_expires_at_ms",
+            "expires_at_ms",
+            sqlite_where=text("state <> 'charged'"),
+            postgresql_where=text("state <> 'charged'"),
+        ),
+    )
 
     id: int = Field(sa_column=id_column())
     key: bytes = Field(sa_column=bytes_column(size=16, unique=True))
@@ -42,7 +51,4 @@ class StoredAnswer(SQLModel, table=True):
     body: bytes | None = Field(
         default=None, sa_column=bytes_column(size=65536, nullable=True)
     )
-    ledger_transaction_id: int | None = Field(
-        default=None, sa_column=big_column(nullable=True)
-    )
-    expires_at_ms: int = Field(sa_column=big_column(index=True))
+    expires_at_ms: int = Field(sa_column=big_column())

@@ -29,14 +29,13 @@ from tallystick.paywall.facts import Facts
 from tallystick.paywall.gate import Gate
 from tallystick.paywall.models import AnswerState, StoredAnswer
 
-_KEPT_MS = 24 * 3600 * 1000
 _REFUSED = (TopUpState.REJECTED, TopUpState.EXPIRED, TopUpState.CANCELED)
 """Their money will never arrive, so a retry may pay."""
 
 
 def answer_key(gate: Gate, customer_id: int, name: str, binding: str) -> AnswerKey:
     """Where the answer to a customer's Idempotency-Key is kept, for a day."""
-    until_ms = gate.db.clock.now_ms() + _KEPT_MS
+    until_ms = gate.db.clock.now_ms() + answers.KEPT_MS
     return answers.idempotency_answer(customer_id, name, binding, until_ms)
 
 

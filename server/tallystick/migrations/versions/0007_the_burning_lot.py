@@ -2,8 +2,9 @@
 
 The lot that a customer spends from just now stands in his balance row, so a charge
 changes one row of his and not two. A use of a feature bears the id of the transaction
-that charged it. The journal's references are followed by the audit (I3) and not by each
-insert. The answer to a charge is told from the charge.
+that charged it, and so does the answer to it, which is told from the books. The journal's
+references are followed by the audit (I3) and not by each insert, and a charge that is
+wanted once for somebody else's key has none of its own.
 """
 
 import sqlalchemy as sa
@@ -18,8 +19,11 @@ branch_labels = None
 depends_on = None
 
 _LIMIT = 1 << 62
+_KINDS = ("topup", "charge", "grant", "suspense", "reversal", "expiry")
 _STATES = ("running", "done", "not_kept", "topup")
 _MORE_STATES = ("running", "done", "not_kept", "charged", "topup")
+_KEYED = "ledger_transaction_idempotency_key"
+_OF_A_KEY = ("idempotency_key", "input_hash")
 _SIDES = ("debit", "credit")
 _AFTER = ("balance_after", "version")
 _ACCOUNTS = ("credit_account_id", "debit_account_id")
@@ -45,14 +49,17 @@ def upgrade() -> None:
         _swap("usage_event", f"{events}, catalog_version, occurred_at_ms")
         _create_answers(_MORE_STATES)
         kept = "id, key, fingerprint, state, claim_id, http_status, headers, body"
-        _swap("stored_answer", f"{kept}, NULL, expires_at_ms")
-        _remake_transfers(referring=False)
-    _index_again(usage_by_customer=False)
+        _swap("stored_answer", f"{kept}, expires_at_ms")
+        _remake_journal(lean=True)
+    _index_again(lean=True)
     op.execute(_LOT_LEFT)
 
 
 def downgrade() -> None:
-    """An answer that is told from its charge becomes one that was not kept."""
+    """An answer that is told from its charge becomes one that was not kept.
+
+    Fails on books that have charges without a key.
+    """
     op.execute("""
         UPDATE lot SET remaining = burning_left, is_open = burning_left > 0
           FROM account_balance WHERE burning_lot_id = lot.id""")
@@ -70,8 +77,8 @@ def downgrade() -> None:
         _create_answers(_STATES)
         kept = "id, key, fingerprint, state, claim_id, http_status, headers, body"
         _swap("stored_answer", f"{kept}, expires_at_ms")
-        _remake_transfers(referring=True)
-    _index_again(usage_by_customer=True)
+        _remake_journal(lean=False)
+    _index_again(lean=False)
 
 
 def _upgrade_in_place() -> None:
@@ -86,8 +93,11 @@ def _upgrade_in_place() -> None:
     op.execute("UPDATE usage_event SET id = ledger_transaction_id")
     op.drop_column("usage_event", "ledger_transaction_id")
     op.drop_index("ix_usage_event_customer_id", "usage_event")
-    op.add_column("stored_answer", big("ledger_transaction_id", null=True))
+    op.drop_index("ix_stored_answer_expires_at_ms", "stored_answer")
     _alter_states(_MORE_STATES)
+    op.drop_constraint(op.f(f"uq_{_KEYED}"), "ledger_transaction")
+    for one in _OF_A_KEY:
+        op.alter_column("ledger_transaction", one, nullable=True)
     for one in ("ledger_transaction_id", *_ACCOUNTS):
         op.drop_constraint(op.f(f"fk_transfer_{one}"), "transfer")
 
@@ -105,7 +115,13 @@ def _downgrade_in_place() -> None:
     _refer("usage_event", group, "ledger_transaction")
     _refer("usage_event", "customer_id", "customer")
     _alter_states(_STATES)
-    op.drop_column("stored_answer", "ledger_transaction_id")
+    op.drop_index("ix_stored_answer_expires_at_ms", "stored_answer")
+    op.drop_index(op.f(f"uq_{_KEYED}"), "ledger_transaction")
+    for column in _OF_A_KEY:
+        op.alter_column("ledger_transaction", column, nullable=False)
+    op.create_unique_constraint(
+        op.f(f"uq_{_KEYED}"), "ledger_transaction", ["idempotency_key"]
+    )
     for one in ("burning_left", "burning_lot_id"):
         op.drop_column("account_balance", one)
 
@@ -166,7 +182,6 @@ def _create_usage(*, own_id: bool) -> None:
 
 
 def _create_answers(states: tuple[str, ...]) -> None:
-    charged_by = big("ledger_transaction_id", null=True)
     table(
         "stored_answer",
         big("id"),
@@ -177,7 +192,6 @@ def _create_answers(states: tuple[str, ...]) -> None:
         small("http_status", null=True),
         text("headers", null=True),
         blob("body", 65536, null=True),
-        *([charged_by] if "charged" in states else []),
         big("expires_at_ms"),
         checks={"state": _one_of(states)},
         unique={"key": ("key",)},
@@ -185,7 +199,7 @@ def _create_answers(states: tuple[str, ...]) -> None:
     )
 
 
-def _remake_transfers(*, referring: bool) -> None:
+def _remake_journal(*, lean: bool) -> None:
     """SQLite cannot drop a reference. The views of the table are made again, too."""
     unguard()
     (view,) = (
@@ -194,7 +208,9 @@ def _remake_transfers(*, referring: bool) -> None:
         .one()
     )
     op.execute("DROP VIEW lot_entry")
-    _create_transfers(referring=referring)
+    _create_transactions(lean=lean)
+    _swap("ledger_transaction", "*")
+    _create_transfers(referring=not lean)
     _swap("transfer", "*")
     for side in ("credit", "debit"):
         index(
@@ -206,6 +222,25 @@ def _remake_transfers(*, referring: bool) -> None:
         )
     op.execute(view)
     guard()
+
+
+def _create_transactions(*, lean: bool) -> None:
+    key = "idempotency_key"
+    table(
+        "ledger_transaction",
+        big("id"),
+        text("kind"),
+        *(blob(one, 16, null=lean) for one in _OF_A_KEY),
+        text("reference"),
+        text("memo"),
+        big("reverses_id", null=True),
+        big("occurred_at_ms"),
+        big("posted_at_ms"),
+        checks={"kind": f"kind IN ({', '.join(repr(one) for one in _KINDS)})"},
+        refers={"reverses_id": "ledger_transaction.id"},
+        unique=None if lean else {key: (key,)},
+        create_as="ledger_transaction_new",
+    )
 
 
 def _create_transfers(*, referring: bool) -> None:
@@ -237,15 +272,29 @@ def _swap(name: str, columns: str) -> None:
     op.execute(f"ALTER TABLE {name}_new RENAME TO {name}")
 
 
-def _index_again(*, usage_by_customer: bool) -> None:
-    """The indexes that went with the tables that were made anew."""
+def _index_again(*, lean: bool) -> None:
+    """The indexes that went with the tables that were made anew, and those that change.
+
+    Answers of charges are found by their ids, which rise with time.
+    """
+    some = "state <> 'charged'" if lean else None
+    index(
+        "ix_stored_answer_expires_at_ms", "stored_answer", ["expires_at_ms"], where=some
+    )
     if op.get_bind().dialect.name == "sqlite":
-        index(
-            "ix_account_balance_next_change",
-            "account_balance",
-            ["next_change_ms"],
-            where="next_change_ms IS NOT NULL",
-        )
-        index("ix_stored_answer_expires_at_ms", "stored_answer", ["expires_at_ms"])
-    if usage_by_customer:
+        _index_on_sqlite()
+    if lean:
+        keyed = "idempotency_key IS NOT NULL"
+        name, key = "ledger_transaction", ["idempotency_key"]
+        index(f"uq_{_KEYED}", name, key, where=keyed, unique=True)
+    else:
         index("ix_usage_event_customer_id", "usage_event", ["customer_id"])
+
+
+def _index_on_sqlite() -> None:
+    for table_, column in (
+        ("account_balance", "next_change_ms"),
+        ("ledger_transaction", "reverses_id"),
+    ):
+        name = f"ix_{table_}_{column.removesuffix('_ms')}"
+        index(name, table_, [column], where=f"{column} IS NOT NULL")
