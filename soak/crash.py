@@ -10,10 +10,8 @@ import asyncio
 import json
 import random
 import secrets
-import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -28,7 +26,9 @@ from tests.postgres import PostgresServer
 from tests.processes import ServerProcess
 from tests.test_cli import settings_for
 
+from soak import places
 from soak.acknowledgements import Acknowledgements
+from soak.plan import Plan
 from tallystick.chain.local import LocalChain
 from tallystick.credits.grants import grant_promotional
 from tallystick.customers.wallets import create_customer
@@ -45,19 +45,6 @@ _WORKERS = 32
 _CREDITS = 1_000_000
 _ENOUGH_ANSWERS = 20
 _DEDUCTION = {"feature": "ai_analyst"}
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How long, on which database, and whether the books are spoilt at the end.
-
-    A campaign that finds nothing wrong with spoilt books would prove nothing.
-    """
-
-    seconds: float
-    seed: int
-    database: str = "sqlite"
-    sabotage: bool = False
 
 
 @dataclass
@@ -120,9 +107,13 @@ class Load:
             await asyncio.sleep(0.02)
 
 
-async def run(plan: Plan) -> dict[str, Any]:
+def run(plan: Plan) -> dict[str, Any]:
     """The verdict of the judge, with how often the server was killed."""
-    with _folder() as folder, _database(plan, folder) as (url, postgres):
+    return asyncio.run(_run(plan))
+
+
+async def _run(plan: Plan) -> dict[str, Any]:
+    with places.folder() as folder, _database(plan, folder) as (url, postgres):
         notes = folder / "acknowledgements.jsonl"
         async with LocalChain() as chain:
             settings = settings_for(chain, folder, DATABASE_URL=url)
@@ -139,25 +130,12 @@ async def run(plan: Plan) -> dict[str, Any]:
 
 
 @contextmanager
-def _folder() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="tallystick-soak-"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
-
-
-@contextmanager
 def _database(plan: Plan, folder: Path) -> Iterator[tuple[str, PostgresServer | None]]:
     if plan.database == "sqlite":
         yield f"sqlite+aiosqlite:///{folder}/books.sqlite3", None
         return
-    server = PostgresServer(Path(tempfile.mkdtemp(dir=folder)), durable=True)
-    server.start()
-    try:
+    with places.postgres(folder, durable=True) as server:
         yield server.url("postgres"), server
-    finally:
-        server.stop()
 
 
 async def _campaign(
@@ -206,7 +184,7 @@ async def _kill_and_restart(
         await load.until(load.answers)
         await _kill(chance, server, postgres)
         kills += 1
-        print(f"… {kills} kills, {load.answers} answers", file=sys.stderr, flush=True)
+        plan.tell(f"{kills} kills, {load.answers} answers")
         await server.start()
     return kills
 
