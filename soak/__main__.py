@@ -5,10 +5,10 @@ import json
 import random
 import sys
 
-from soak import crash, ledger
+from soak import crash, ledger, powercut
 from soak.plan import Plan
 
-_CAMPAIGNS = {"crash": crash.run, "ledger": ledger.run}
+_CAMPAIGNS = {"crash": crash.run, "ledger": ledger.run, "powercut": powercut.run}
 
 
 def main() -> None:
@@ -37,7 +37,10 @@ def _arguments() -> argparse.Namespace:
         action="store_true",
         help="spoil something, as the campaign says: then the verdict must be bad",
     )
-    return parser.parse_args()
+    asked = parser.parse_args()
+    if asked.name == "powercut" and asked.database != "sqlite":
+        parser.error("powercut is of SQLite alone")
+    return asked
 
 
 if __name__ == "__main__":

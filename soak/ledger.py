@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import CoroutineType
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, seed, settings
@@ -80,9 +81,9 @@ class _Watched:
         self._runner = runner
         self._played = played
         self._compared = 0
-        self.spoil: Callable[[], Coroutine[None, None, None]] | None = None
+        self.spoil: Callable[[], Coroutine[Any, Any, None]] | None = None
 
-    def run(self, work: Coroutine[None, None, Any]) -> Any:
+    def run(self, work: "CoroutineType[Any, Any, Any]") -> Any:
         if work.__name__ == _COMPARISON:
             self._count_comparison()
         word = _STEP_OF.get(work.__name__)
@@ -122,7 +123,7 @@ class _Machine(MoneyMachine):
     tell: Callable[[str], None]
 
     def __init__(self) -> None:
-        # One program at least; and what was found is made smaller however long it takes.
+        # One program at least; and to make a found one smaller may take its time.
         if self.played.programs and not self.has_failed and _now() >= self.end:
             type(self).was_interrupted = True
             raise _TimeIsOver

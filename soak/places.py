@@ -1,4 +1,4 @@
-"""Where a campaign keeps its books: a folder and a PostgreSQL that are gone afterwards."""
+"""A folder and a PostgreSQL for a campaign, gone afterwards."""
 
 import shutil
 import tempfile

@@ -1,4 +1,4 @@
-"""The campaign finds nothing in sound books, and tells how to find again what it found."""
+"""The campaign finds nothing in sound books, and its seed brings back what it found."""
 
 import pytest
 from soak.plan import Plan
