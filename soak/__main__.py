@@ -5,10 +5,15 @@ import json
 import random
 import sys
 
-from soak import crash, ledger, powercut
+from soak import crash, history, ledger, powercut
 from soak.plan import Plan
 
-_CAMPAIGNS = {"crash": crash.run, "ledger": ledger.run, "powercut": powercut.run}
+_CAMPAIGNS = {
+    "crash": crash.run,
+    "history": history.run,
+    "ledger": ledger.run,
+    "powercut": powercut.run,
+}
 
 
 def main() -> None:

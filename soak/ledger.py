@@ -9,27 +9,23 @@ is had again with the same seed, as far as the batch that it names.
 
 import asyncio
 import random
-import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import CoroutineType
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 from tests.ledger.tampering import tamper
-from tests.postgres import PostgresServer
 from tests.properties.test_money_machine import MoneyMachine
 
 from soak import places
+from soak.books import fresh_books
+from soak.failures import words
 from soak.plan import Plan
-from tallystick.kernel.db import open_database
-from tallystick.migrations import upgrade
 
 # Hypothesis begins a batch with simple programs, and plays variations of the earlier
 # ones after the tenth.
@@ -151,7 +147,7 @@ def run(plan: Plan) -> dict[str, Any]:
     _Machine.has_failed = _Machine.was_interrupted = False
     _Machine.played = played = _Played()
     chance, batches, failure = random.Random(plan.seed), 0, ""
-    with places.folder() as folder, _books(plan, folder) as make:
+    with places.folder() as folder, fresh_books(plan, folder) as make:
         _Machine.make = make
         while not failure and (not batches or _now() < _Machine.end):
             batches += 1
@@ -182,49 +178,5 @@ def _failure(number: int, plan: Plan) -> str:
         # Hypothesis may take a program that ends too soon for one that is flaky.
         if _Machine.was_interrupted:
             return ""
-        notes = getattr(error, "__notes__", [])
-        return "\n".join([f"{type(error).__name__}: {error}", *notes])
+        return words(error)
     return ""
-
-
-_Make = Callable[[Path], Awaitable[str]]
-
-
-@contextmanager
-def _books(plan: Plan, folder: Path) -> Iterator[_Make]:
-    """A function that makes empty books."""
-    if plan.database == "sqlite":
-        yield _copied(asyncio.run(_template(folder / "template.sqlite3")))
-        return
-    with places.postgres(folder, durable=False) as server:
-        asyncio.run(server.make_template(upgrade))
-        yield _created(server)
-
-
-async def _template(path: Path) -> Path:
-    db = open_database(f"sqlite+aiosqlite:///{path}")
-    await upgrade(db)
-    await db.close()
-    return path
-
-
-def _copied(template: Path) -> _Make:
-    async def make(folder: Path) -> str:
-        path = folder / "books.sqlite3"
-        shutil.copy(template, path)
-        return f"sqlite+aiosqlite:///{path}"
-
-    return make
-
-
-def _created(server: PostgresServer) -> _Make:
-    last: list[str] = []
-
-    async def make(_folder: Path) -> str:
-        # The program before this one is over, and thousands would fill the disk.
-        while last:
-            await server.drop_database(last.pop())
-        last.append(await server.create_database())
-        return server.url(last[0])
-
-    return make
