@@ -40,7 +40,12 @@ def run(plan: Plan) -> dict[str, Any]:
                 seed = chance.randrange(1 << 32)
                 failure = asyncio.run(_failure(plan, make, place, seed, counts))
             plan.tell(", ".join(f"{count} {name}" for name, count in counts.items()))
-    verdict = {"ok": not failure, "seed": plan.seed, **counts}
+    verdict = {
+        "ok": not failure,
+        "seed": plan.seed,
+        "database": plan.database,
+        **counts,
+    }
     return verdict | ({"failure": failure} if failure else {})
 
 

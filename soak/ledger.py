@@ -26,6 +26,7 @@ from soak import places
 from soak.books import fresh_books
 from soak.failures import words
 from soak.plan import Plan
+from tallystick.kernel.clock import Clock
 
 # Hypothesis begins a batch with simple programs, and plays variations of the earlier
 # ones after the tenth.
@@ -64,17 +65,17 @@ class _Played:
         )
 
     def report(self) -> dict[str, Any]:
-        # A jump of the clock is the only step that asks nothing of the database.
-        jumps = self.steps - self.by_kind.total()
-        kinds = dict(sorted(self.by_kind.items())) | {"jump": jumps}
+        kinds = dict(sorted(self.by_kind.items()))
         return {"programs": self.programs, "steps": self.steps, "by_kind": kinds}
 
 
 class _Watched:
     """The machine's runner, which counts and, if told so, spoils the books."""
 
-    def __init__(self, runner: asyncio.Runner, played: _Played) -> None:
+    def __init__(self, runner: asyncio.Runner, clock: Clock, played: _Played) -> None:
         self._runner = runner
+        self._clock = clock
+        self._now_ms = clock.now_ms()
         self._played = played
         self._compared = 0
         self.spoil: Callable[[], Coroutine[Any, Any, None]] | None = None
@@ -99,8 +100,14 @@ class _Watched:
         if self._compared:
             self._played.steps += 1
         self._compared += 1
+        self._count_jump()
         if self.spoil is not None and self._compared == _SPOILT_STEP:
             self._runner.run(self.spoil())
+
+    def _count_jump(self) -> None:
+        """The only step that asks nothing of the database."""
+        before, self._now_ms = self._now_ms, self._clock.now_ms()
+        self._played.by_kind["jump"] += before != self._now_ms
 
     def close(self) -> None:
         self._runner.close()
@@ -126,7 +133,7 @@ class _Machine(MoneyMachine):
         super().__init__()
         self.played.programs += 1
         self.tell(f"program {self.played.programs} after {self.played.told()}")
-        watched = _Watched(self.runner, self.played)
+        watched = _Watched(self.runner, self.clock, self.played)
         if self.sabotage:
             watched.spoil = self._spoil
         self.runner = watched  # type: ignore[assignment]  # all of it that is used
@@ -152,7 +159,12 @@ def run(plan: Plan) -> dict[str, Any]:
         while not failure and (not batches or _now() < _Machine.end):
             batches += 1
             failure = _failure(chance.getrandbits(64), plan)
-    verdict = {"ok": not failure, "seed": plan.seed, "batches": batches}
+    verdict = {
+        "ok": not failure,
+        "seed": plan.seed,
+        "database": plan.database,
+        "batches": batches,
+    }
     verdict |= played.report()
     return verdict | ({"failure": failure} if failure else {})
 

@@ -192,6 +192,9 @@ class _Round:
         notes = _Notes(recorder.operations)
         with recorder.recording():
             await self._serve(place, books, notes)
+        # The last connection removes the log. One that closed later would call the
+        # recorder's functions when they are gone.
+        assert not (place / f"{_BOOKS}-wal").exists(), "a connection is still open"
         return recorder, notes
 
     async def _serve(self, place: Path, books: _Books, notes: _Notes) -> None:
