@@ -1,9 +1,9 @@
 """What SQLite asks of the disk, written down below the very library that Python uses.
 
 A VFS is SQLite's door to the operating system. Ours is the default one of the loaded
-library with five functions exchanged: those that change a file or a folder, and the one
-that makes it durable. They do what they did, and add a line to a list. So the whole of
-Tallystick runs on it unchanged, whichever way it opens its connections.
+library with those functions exchanged that change a file or a folder, or make it
+durable. They do what they did, and add a line to a list. So the whole of Tallystick
+runs on it unchanged, whichever way it opens its connections.
 (https://www.sqlite.org/vfs.html, "wrappers"; the structs are those of sqlite3.h.)
 """
 
