@@ -217,7 +217,7 @@ class _Round:
         try:
             await self._compare(place, events)
         except (DBAPIError, sqlite3.DatabaseError) as error:
-            self.plan.tell(str(error))
+            self.plan.tell(str(error).partition("\n")[0])
             self.verdict.corrupt += 1
         if self.verdict.is_bad and not self.plan.sabotage and not self.verdict.kept:
             self.verdict.kept.append(_keep(files, events))
