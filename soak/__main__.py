@@ -1,20 +1,27 @@
 """``scripts/soak NAME --seconds N [--seed S] [--json]``."""
 
 import argparse
-import asyncio
 import json
 import random
 import sys
 
-from soak import crash
+from soak import crash, history, ledger, powercut
+from soak.plan import Plan
+
+_CAMPAIGNS = {
+    "crash": crash.run,
+    "history": history.run,
+    "ledger": ledger.run,
+    "powercut": powercut.run,
+}
 
 
 def main() -> None:
     """Run the campaign and end with one verdict; exit 1 if it is a bad one."""
     asked = _arguments()
     seed = random.randrange(1 << 32) if asked.seed is None else asked.seed
-    plan = crash.Plan(asked.seconds, seed, asked.database, asked.sabotage)
-    verdict = asyncio.run(crash.run(plan))
+    plan = Plan(asked.seconds, seed, asked.database, asked.sabotage)
+    verdict = _CAMPAIGNS[asked.name](plan)
     if asked.json:
         print(json.dumps(verdict))
     else:
@@ -25,7 +32,7 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/soak", description=__doc__)
-    parser.add_argument("name", choices=["crash"])
+    parser.add_argument("name", choices=list(_CAMPAIGNS))
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -33,9 +40,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--sabotage",
         action="store_true",
-        help="spoil the books at the end: then the verdict must be bad",
+        help="spoil something, as the campaign says: then the verdict must be bad",
     )
-    return parser.parse_args()
+    asked = parser.parse_args()
+    if asked.name == "powercut" and asked.database != "sqlite":
+        parser.error("powercut is of SQLite alone")
+    return asked
 
 
 if __name__ == "__main__":
