@@ -25,7 +25,7 @@ from tallystick.metering.charges import Usage
 from tallystick.migrations import upgrade
 from tallystick.paywall.answers import idempotency_answer
 from tallystick.paywall.deduct import deduct_alone
-from tallystick.paywall.deductions import Deduction, deductions_of
+from tallystick.paywall.plain import Deduction, plain_writes
 
 _CALLERS = 64
 _HOT, _MANY = 1, 10_000
@@ -89,7 +89,7 @@ async def _fund(customers: int, session: WriteSession) -> list[int]:
 async def _charges(books: _Books, plan: Plan) -> float:
     """As they come through the door, each with an Idempotency-Key and the answer that it keeps."""
     db, customers = books.db, books.customers
-    group = deductions_of(db)
+    group = plain_writes(db)
     until_ms = db.clock.now_ms() + _DAY_MS
 
     async def one(_number: int) -> None:

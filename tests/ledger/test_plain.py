@@ -18,7 +18,7 @@ from tests.ledger.bookings import (
 from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.db import Database, query
 from tallystick.kernel.lane import GroupRefused
-from tallystick.ledger.plain import Beside, PlainCharge, Table, book_plain
+from tallystick.ledger.plain import Beside, PlainCharge, Table, write_plain
 from tallystick.ledger.posting import Posting
 from tallystick.ledger.statement import statement
 
@@ -45,9 +45,8 @@ async def revenue(db: Database) -> None:
 
 
 def plain(db: Database, amount: int, customer_id: int = ALICE) -> PlainCharge:
-    return PlainCharge(
-        db.ids.new(), db.ids.new(), customer_id, "x", amount, "x:1000000", "x"
-    )
+    ids = db.ids.new(), db.ids.new()
+    return PlainCharge(ids[0], customer_id, amount, ids[1], "x", "x:1000000", "x")
 
 
 async def book_all(
@@ -61,7 +60,7 @@ async def book_all(
         for key in keys
     ]
     beside = [Beside(_ONCE, [row or None for row in rows])] if keys else []
-    return await book_plain(db, charges, beside)
+    return await write_plain(db, charges, beside)
 
 
 async def rows(db: Database, table: str) -> int:
@@ -130,7 +129,7 @@ async def test_a_feature_that_never_earned_anything_goes_the_long_way(
 ) -> None:
     await give(db, 5)
     new = plain(db, 1)._replace(feature="new")
-    assert await book_plain(db, [new, plain(db, 1)], []) == [None, 4]
+    assert await write_plain(db, [new, plain(db, 1)], []) == [None, 4]
 
 
 async def test_what_stands_beside_a_charge_once_is_booked_once(db: Database) -> None:

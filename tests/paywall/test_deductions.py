@@ -17,7 +17,7 @@ from tallystick.ledger.errors import IdempotencyMismatch, InsufficientCredits
 from tallystick.metering.charges import Usage
 from tallystick.paywall.answers import idempotency_answer
 from tallystick.paywall.deduct import deduct_alone
-from tallystick.paywall.deductions import Deducted, Deduction, deductions_of
+from tallystick.paywall.plain import Deducted, Deduction, plain_writes
 from tests.ledger.bookings import audit, balance, give, give_lot
 
 _CROWD = 64
@@ -48,7 +48,7 @@ class Door:
 
     def __init__(self, db: Database) -> None:
         self.db = db
-        self.group = deductions_of(db)
+        self.group = plain_writes(db)
 
     async def deduct(self, one: Deduction) -> Deducted:
         return await self.group.do(

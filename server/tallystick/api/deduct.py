@@ -24,7 +24,6 @@ from tallystick.kernel.money import (
 )
 from tallystick.ledger.errors import InsufficientCredits
 from tallystick.metering.charges import Charge, Usage, shortage
-from tallystick.paywall import deductions
 from tallystick.paywall.admit import admit, challenge_for
 from tallystick.paywall.answer import Answer, charge_answer
 from tallystick.paywall.deduct import deduct as deduct_once
@@ -32,6 +31,7 @@ from tallystick.paywall.facts import Facts
 from tallystick.paywall.finish import finish_served
 from tallystick.paywall.gate import Gate
 from tallystick.paywall.once import key_of
+from tallystick.paywall.plain import Deduction as PlainDeduction
 from tallystick.paywall.verdicts import Serve
 from tallystick.x402.errors import PaymentRejected
 
@@ -85,7 +85,7 @@ async def _by_customer(gate: Gate, facts: Facts, caller: Caller) -> Response:
     # What costs nothing cannot be charged twice, and its stored answers would fill
     # the books for nothing.
     key = key_of(gate, facts, customer_id) if facts.price > 0 else None
-    wanted = deductions.Deduction(usage, key)
+    wanted = PlainDeduction(usage, key)
     try:
         done = await deduct_once(gate, wanted)
     except InsufficientCredits as error:

@@ -1,50 +1,54 @@
-"""Charges of the plain kind, many at once or one alone, in one write.
+"""Charges and holds of the plain kind, many at once or one alone, in one write.
 
-Plain is what almost every charge is: nobody has asked the same before, and the lot that
+Plain is what almost every one is: nobody has asked the same before, and the lot that
 burns just now covers it. Then one row of the customer's changes, guarded in the same
 statement, and whether it did is the verdict. What is not plain is left alone, wholly:
-``journal.post`` books it, or says why not.
+``journal.post`` books it, or says why not, and ``credits.holds`` places it.
 
 On PostgreSQL a group is one statement (``plain_postgresql``), on SQLite one visit to
 the writing thread (``plain_sqlite``). Other rooms let rows of their own be written
-``Beside`` each charge, so that one commit is all there is.
+``Beside`` each, so that one commit is all there is.
 """
 
 from collections.abc import Sequence
 
 from tallystick.kernel.db import Database
 from tallystick.kernel.lane import SqliteLane
-from tallystick.ledger.plain_postgresql import book_on_postgresql
-from tallystick.ledger.plain_rows import Beside, PlainCharge, Table
-from tallystick.ledger.plain_sqlite import book_on_sqlite
+from tallystick.ledger.plain_postgresql import write_on_postgresql
+from tallystick.ledger.plain_rows import (
+    Beside,
+    Plain,
+    PlainCharge,
+    PlainHold,
+    Table,
+)
+from tallystick.ledger.plain_sqlite import write_on_sqlite
 
-__all__ = ["Beside", "PlainCharge", "Table", "book_plain"]
+__all__ = ["Beside", "Plain", "PlainCharge", "PlainHold", "Table", "write_plain"]
 
 
-async def book_plain(
-    db: Database, charges: Sequence[PlainCharge], beside: Sequence[Beside]
+async def write_plain(
+    db: Database, items: Sequence[Plain], beside: Sequence[Beside]
 ) -> list[int | None]:
-    """The balance after each charge in micro-credits; ``None`` for what is not plain.
+    """The balance after each in micro-credits; ``None`` for what is not plain.
 
-    Of that nothing is written. Charges of one customer are served in their order.
+    Of that nothing is written. One customer is served in the order of the items.
     Raises ``kernel.lane.GroupRefused`` when nothing at all was written, because another
     process was in the way, and the driver's error when nobody knows.
     """
     now = db.clock.now_ms()
-    first = _first_of_each(charges, beside)
-    if len(first) < len(charges):
+    first = _first_of_each(items, beside)
+    if len(first) < len(items):
         some = [Beside(one.table, [one.rows[at] for at in first]) for one in beside]
-        found = await book_plain(db, [charges[at] for at in first], some)
+        found = await write_plain(db, [items[at] for at in first], some)
         booked = dict(zip(first, found, strict=True))
-        return [booked.get(at) for at in range(len(charges))]
+        return [booked.get(at) for at in range(len(items))]
     if isinstance(db.lane, SqliteLane):
-        return await book_on_sqlite(db.lane, charges, beside, now)
-    return await book_on_postgresql(db.lane, charges, beside, now)
+        return await write_on_sqlite(db.lane, items, beside, now)
+    return await write_on_postgresql(db.lane, items, beside, now)
 
 
-def _first_of_each(
-    charges: Sequence[PlainCharge], beside: Sequence[Beside]
-) -> list[int]:
+def _first_of_each(items: Sequence[Plain], beside: Sequence[Beside]) -> list[int]:
     """All but those beside which the same would stand as beside an earlier one."""
     seen: set[object] = set()
     again: set[int] = set()
@@ -53,4 +57,4 @@ def _first_of_each(
             if value in seen:
                 again.add(at)
             seen.add(value)
-    return [at for at in range(len(charges)) if at not in again]
+    return [at for at in range(len(items)) if at not in again]

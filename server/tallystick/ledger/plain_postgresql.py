@@ -1,4 +1,4 @@
-"""Plain charges on PostgreSQL: one statement, which is its own transaction.
+"""Plain charges and holds on PostgreSQL: one statement, its own transaction.
 
 Rows are locked in the order of their ids, so that two processes never wait for each
 other; what is decided is decided from the rows as they are under the lock.
@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from functools import cache
 
 from tallystick.kernel.lane import PostgresqlLane
-from tallystick.ledger.plain_rows import Beside, PlainCharge, Row, Table
+from tallystick.ledger.plain_rows import Beside, Plain, PlainHold, Row, Table
 
+# A hold has no transfer, and no code of the account that a charge is booked on.
 _ITEM = (
-    ("transaction_id", "bigint"),
-    ("transfer_id", "bigint"),
+    ("item_id", "bigint"),
     ("customer_id", "bigint"),
-    ("revenue_code", "text"),
     ("amount", "bigint"),
+    ("transfer_id", "bigint"),
+    ("revenue_code", "text"),
     ("reference", "text"),
     ("memo", "text"),
 )
@@ -25,64 +26,72 @@ _DECIDE = """
                balance, version, burning_lot_id, burning_left
           FROM item
           JOIN ledger_account AS customer ON customer.customer_id = item.customer_id
-          JOIN ledger_account AS revenue ON revenue.code = item.revenue_code
           JOIN account_balance ON ledger_account_id = customer.id
-         WHERE (next_change_ms IS NULL OR next_change_ms > $1){only}
+          LEFT JOIN ledger_account AS revenue ON revenue.code = item.revenue_code
+         WHERE (next_change_ms IS NULL OR next_change_ms > $1)
+           AND (revenue_code IS NULL OR revenue.id IS NOT NULL){only}
          ORDER BY ledger_account_id FOR UPDATE OF account_balance),
     due AS (
-        SELECT locked.*, CAST(SUM(amount) OVER earlier AS BIGINT) AS spent,
-               ROW_NUMBER() OVER earlier AS line
+        SELECT locked.*, SUM(amount) OVER earlier AS taken,
+               COUNT(transfer_id) OVER earlier AS line,
+               CAST(SUM(amount) FILTER (WHERE transfer_id IS NOT NULL) OVER earlier
+                    AS BIGINT) AS spent
           FROM locked
-        WINDOW earlier AS (PARTITION BY debit_id ORDER BY transaction_id)),
-    booked AS (SELECT * FROM due WHERE spent <= burning_left),
+        WINDOW earlier AS (PARTITION BY debit_id ORDER BY item_id)),
+    written AS (
+        SELECT *, balance - COALESCE(spent, 0) AS balance_after FROM due
+         WHERE taken <= burning_left),
+    charged AS (SELECT * FROM written WHERE transfer_id IS NOT NULL),
     balances AS (
         UPDATE account_balance
-           SET balance = account_balance.balance - total.amount,
-               burning_left = account_balance.burning_left - total.amount,
+           SET balance = account_balance.balance - total.spent,
+               held = held + total.taken - total.spent,
+               burning_left = account_balance.burning_left - total.taken,
                version = account_balance.version + total.lines,
                revision = revision + 1
-          FROM (SELECT debit_id, CAST(SUM(amount) AS BIGINT) AS amount,
-                       COUNT(*) AS lines
-                  FROM booked GROUP BY debit_id) AS total
+          FROM (SELECT debit_id, CAST(SUM(amount) AS BIGINT) AS taken,
+                       COUNT(transfer_id) AS lines,
+                       CAST(COALESCE(SUM(amount) FILTER (WHERE transfer_id IS NOT NULL),
+                                     0) AS BIGINT) AS spent
+                  FROM written GROUP BY debit_id) AS total
          WHERE ledger_account_id = debit_id),
     transactions AS (
         INSERT INTO ledger_transaction (id, kind, reference, memo, occurred_at_ms,
                                         posted_at_ms)
-        SELECT transaction_id, 'charge', reference, memo, $1, $1 FROM booked),
+        SELECT item_id, 'charge', reference, memo, $1, $1 FROM charged),
     transfers AS (
         INSERT INTO transfer (id, ledger_transaction_id, position, debit_account_id,
                               credit_account_id, amount, debit_balance_after,
                               debit_version, lot_id)
-        SELECT transfer_id, transaction_id, 0, debit_id, credit_id, amount,
-               balance - spent, version + line, burning_lot_id FROM booked)"""
+        SELECT transfer_id, item_id, 0, debit_id, credit_id, amount, balance_after,
+               version + line, burning_lot_id FROM charged)"""
 
 
-async def book_on_postgresql(
-    lane: PostgresqlLane,
-    charges: Sequence[PlainCharge],
-    beside: Sequence[Beside],
-    now: int,
+async def write_on_postgresql(
+    lane: PostgresqlLane, items: Sequence[Plain], beside: Sequence[Beside], now: int
 ) -> list[int | None]:
-    """As ``plain.book_plain``; ``now`` in milliseconds."""
-    if not charges:
+    """As ``plain.write_plain``; ``now`` in milliseconds."""
+    if not items:
         return []
-    columns = list(zip(*map(_item, charges), strict=True))
+    columns = list(zip(*map(_item, items), strict=True))
     for one in beside:
         nothing: Row = (None,) * len(one.table.columns)
         rows = [nothing if row is None else row for row in one.rows]
         columns += zip(*rows, strict=True)
     sql = _statement(tuple(one.table for one in beside))
     left = dict(await lane.fetch(sql, (now, *columns)))
-    return [left.get(one.transaction_id) for one in charges]
+    return [left.get(one.id) for one in items]
 
 
-def _item(one: PlainCharge) -> Row:
+def _item(one: Plain) -> Row:
+    if isinstance(one, PlainHold):
+        return (*one, None, None, None, None)
     return (
-        one.transaction_id,
-        one.transfer_id,
+        one.id,
         one.customer_id,
-        one.revenue_code,
         one.amount,
+        one.transfer_id,
+        one.revenue_code,
         one.reference,
         one.memo,
     )
@@ -99,7 +108,7 @@ def _statement(tables: tuple[Table, ...]) -> str:
     item = f"item AS (SELECT * FROM unnest({', '.join(arrays)}) AS item ({names}))"  # noqa: S608  # our own names
     steps = [item, _DECIDE.format(only=_only_new(tables))]
     steps += [_insertion(number, table) for number, table in enumerate(tables)]
-    return f"WITH {', '.join(steps)} SELECT transaction_id, balance - spent FROM booked"  # noqa: S608  # our own names
+    return f"WITH {', '.join(steps)} SELECT item_id, balance_after FROM written"  # noqa: S608  # our own names
 
 
 def _only_new(tables: Sequence[Table]) -> str:
@@ -114,7 +123,8 @@ def _only_new(tables: Sequence[Table]) -> str:
 
 def _insertion(number: int, table: Table) -> str:
     names = [f"beside_{number}_{name}" for name, _ in table.columns]
+    lot = [] if table.lot is None else ["burning_lot_id"]
     return (
         f"beside_{number} AS (INSERT INTO {table.name} ({table.names})"  # noqa: S608  # our own names
-        f" SELECT {', '.join(names)} FROM booked WHERE {names[0]} IS NOT NULL)"
+        f" SELECT {', '.join(names + lot)} FROM written WHERE {names[0]} IS NOT NULL)"
     )

@@ -1,4 +1,4 @@
-"""What a plain charge is made of, before it is booked."""
+"""What is plain: a charge, or a hold, before it is written."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ Row = tuple[object, ...]
 class PlainCharge(NamedTuple):
     """A charge of ``amount`` micro-credits, booked as revenue of ``feature``.
 
-    ``transaction_id`` and ``transfer_id`` are fresh ids. It has no key of its own: who
-    wants it once says so in a row beside it.
+    ``id`` and ``transfer_id`` are fresh: of its transaction and of its transfer. It has
+    no key of its own: who wants it once says so in a row beside it.
     """
 
-    transaction_id: int
-    transfer_id: int
+    id: int
     customer_id: int
-    feature: str
     amount: int
+    transfer_id: int
+    feature: str
     reference: str
     memo: str
 
@@ -29,32 +29,54 @@ class PlainCharge(NamedTuple):
         return chart.feature_revenue(self.feature).code
 
 
+class PlainHold(NamedTuple):
+    """Credits to set aside, in micro-credits; what for, a row beside it says."""
+
+    id: int
+    customer_id: int
+    amount: int
+
+
+Plain = PlainCharge | PlainHold
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Where rows go that are written beside charges.
+    """Where rows go that are written beside charges and holds.
 
     ``columns`` are names with PostgreSQL's types; the first is never null. ``once``
-    names the column that may not be there yet: a charge whose row it has is not plain.
+    names the column that may not be there yet: what has its row already is not plain.
+    ``lot`` names a column for the lot that was drawn from, which the ledger fills in.
     """
 
     name: str
     columns: tuple[tuple[str, str], ...]
     once: str | None = None
+    lot: str | None = None
 
     @property
     def names(self) -> str:
-        return ", ".join(f'"{name}"' for name, _ in self.columns)
+        names = [name for name, _ in self.columns]
+        return ", ".join([f'"{one}"' for one in (*names, *self._filled_in)])
+
+    @property
+    def width(self) -> int:
+        return len(self.columns) + len(self._filled_in)
+
+    @property
+    def _filled_in(self) -> tuple[str, ...]:
+        return () if self.lot is None else (self.lot,)
 
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """A row for each charge, in their order; ``None`` where it has none."""
+    """A row for each of what is written, in its order; ``None`` where it has none."""
 
     table: Table
     rows: Sequence[Row | None]
 
     def once_values(self) -> dict[int, object]:
-        """What may stand there but once, by the index of the charge."""
+        """What may stand there but once, by the index of what it stands beside."""
         if self.table.once is None:
             return {}
         at = [name for name, _ in self.table.columns].index(self.table.once)

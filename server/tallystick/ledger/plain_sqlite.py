@@ -1,4 +1,4 @@
-"""Plain charges on SQLite: read, decide, write, while nobody else can write.
+"""Plain charges and holds on SQLite: read, decide, write, while nobody else can write.
 
 Every statement is for many rows at once: while SQLite works through one, the thread
 that serves requests goes on, but from row to row the two would fight for the lock of
@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from tallystick.kernel.lane import SqliteLane
 from tallystick.ledger.models import TransactionKind
-from tallystick.ledger.plain_rows import Beside, PlainCharge, Row
+from tallystick.ledger.plain_rows import Beside, Plain, PlainCharge, PlainHold, Row
 
 _ACCOUNTS = """
     SELECT customer_id, ledger_account_id, balance, version, burning_lot_id,
@@ -22,12 +22,14 @@ _ACCOUNTS = """
      WHERE customer_id IN ({list})
        AND (next_change_ms IS NULL OR next_change_ms > ?)"""
 _HOUSE = "SELECT code, id FROM ledger_account WHERE code IN ({list})"
-_SPEND = """
+_TAKE = """
     UPDATE account_balance
-       SET balance = balance - spent.column2, burning_left = burning_left - spent.column2,
-           version = version + spent.column3, revision = revision + 1
-      FROM (VALUES {list}) AS spent
-     WHERE ledger_account_id = spent.column1 AND burning_left >= spent.column2"""
+       SET balance = balance - taken.column2, held = held + taken.column3,
+           burning_left = burning_left - taken.column2 - taken.column3,
+           version = version + taken.column4, revision = revision + 1
+      FROM (VALUES {list}) AS taken
+     WHERE ledger_account_id = taken.column1
+       AND burning_left >= taken.column2 + taken.column3"""
 _TRANSACTION = (
     "ledger_transaction (id, kind, reference, memo, occurred_at_ms, posted_at_ms)"
 )
@@ -43,69 +45,68 @@ T = TypeVar("T")
 
 
 class _Account:
-    """A customer's account while a group spends from it."""
+    """A customer's account while a group takes from it."""
 
-    __slots__ = ("balance", "id", "left", "lines", "lot_id", "spent", "version")
+    __slots__ = ("balance", "held", "id", "left", "lines", "lot_id", "spent", "version")
 
     def __init__(self, row: tuple[int, ...]) -> None:
         _, self.id, self.balance, self.version, self.lot_id, self.left = row
-        self.spent = self.lines = 0
+        self.spent = self.held = self.lines = 0
 
-    def spend(self, amount: int) -> bool:
-        if self.left < amount:
+    def take(self, one: Plain) -> bool:
+        if self.left < one.amount:
             return False
-        self.left -= amount
-        self.balance -= amount
-        self.spent += amount
-        self.version += 1
-        self.lines += 1
+        self.left -= one.amount
+        if isinstance(one, PlainHold):
+            self.held += one.amount
+        else:
+            self.balance -= one.amount
+            self.spent += one.amount
+            self.version += 1
+            self.lines += 1
         return True
 
 
-async def book_on_sqlite(
-    lane: SqliteLane,
-    charges: Sequence[PlainCharge],
-    beside: Sequence[Beside],
-    now: int,
+async def write_on_sqlite(
+    lane: SqliteLane, items: Sequence[Plain], beside: Sequence[Beside], now: int
 ) -> list[int | None]:
-    """As ``plain.book_plain``; ``now`` in milliseconds."""
-    return await lane.write(partial(_book, charges, beside, now))
+    """As ``plain.write_plain``; ``now`` in milliseconds."""
+    return await lane.write(partial(_write, items, beside, now))
 
 
-def _book(
-    charges: Sequence[PlainCharge],
-    beside: Sequence[Beside],
-    now: int,
-    db: sqlite3.Connection,
+def _write(
+    items: Sequence[Plain], beside: Sequence[Beside], now: int, db: sqlite3.Connection
 ) -> list[int | None]:
-    booked: list[int | None] = [None] * len(charges)
-    house = dict(_select(db, _HOUSE, {one.revenue_code for one in charges}))
-    found = _select(db, _ACCOUNTS, {one.customer_id for one in charges}, now)
+    codes = {one.revenue_code for one in items if isinstance(one, PlainCharge)}
+    house = dict(_select(db, _HOUSE, codes))
+    found = _select(db, _ACCOUNTS, {one.customer_id for one in items}, now)
     accounts = {row[0]: _Account(row) for row in found}
+    left: list[int | None] = [None] * len(items)
+    lots = [0] * len(items)
     transactions: list[object] = []
     transfers: list[object] = []
-    for index in _fresh(db, beside, len(charges)):
-        one = charges[index]
-        account, revenue = accounts.get(one.customer_id), house.get(one.revenue_code)
-        if account is None or revenue is None or not account.spend(one.amount):
+    for index in _fresh(db, beside, len(items)):
+        one = items[index]
+        account = accounts.get(one.customer_id)
+        revenue = house.get(one.revenue_code) if isinstance(one, PlainCharge) else 0
+        if account is None or revenue is None or not account.take(one):
             continue
-        booked[index] = account.balance
-        transactions += _transaction(one, now)
-        transfers += _transfer(one, account, revenue)
-    if not transactions:
-        return booked
-    _spend(db, [one for one in accounts.values() if one.lines])
+        left[index], lots[index] = account.balance, account.lot_id
+        if isinstance(one, PlainCharge):
+            transactions += _transaction(one, now)
+            transfers += _transfer(one, account, revenue)
+    _take(db, [one for one in accounts.values() if one.spent or one.held])
     _insert(db, _TRANSACTION, 6, transactions)
     _insert(db, _TRANSFER, 9, transfers)
-    _insert_beside(db, beside, booked)
-    return booked
+    _insert_beside(db, beside, left, lots)
+    return left
 
 
 def _fresh(
-    db: sqlite3.Connection, beside: Sequence[Beside], charges: int
+    db: sqlite3.Connection, beside: Sequence[Beside], items: int
 ) -> Iterable[int]:
-    """The charges beside which nothing stands yet that may stand there but once."""
-    fresh = dict.fromkeys(range(charges))
+    """Those beside which nothing stands yet that may stand there but once."""
+    fresh = dict.fromkeys(range(items))
     for one in beside:
         asked = one.once_values()
         known = f"SELECT {one.table.once} FROM {one.table.name}"  # noqa: S608  # our own names
@@ -119,7 +120,7 @@ def _fresh(
 
 def _transaction(one: PlainCharge, now: int) -> Row:
     return (
-        one.transaction_id,
+        one.id,
         _CHARGE,
         one.reference,
         one.memo,
@@ -131,7 +132,7 @@ def _transaction(one: PlainCharge, now: int) -> Row:
 def _transfer(one: PlainCharge, account: _Account, revenue: int) -> Row:
     return (
         one.transfer_id,
-        one.transaction_id,
+        one.id,
         0,
         account.id,
         revenue,
@@ -142,24 +143,29 @@ def _transfer(one: PlainCharge, account: _Account, revenue: int) -> Row:
     )
 
 
-def _spend(db: sqlite3.Connection, accounts: Sequence[_Account]) -> None:
-    rows = _padded([(one.id, one.spent, one.lines) for one in accounts])
+def _take(db: sqlite3.Connection, accounts: Sequence[_Account]) -> None:
+    if not accounts:
+        return
+    rows = _padded([(one.id, one.spent, one.held, one.lines) for one in accounts])
     values = [value for row in rows for value in row]
-    done = db.execute(_SPEND.format(list=_places(len(rows), 3)), values)
+    done = db.execute(_TAKE.format(list=_places(len(rows), 4)), values)
     if done.rowcount != len(accounts):
         raise AssertionError("an account changed under its lock")
 
 
 def _insert_beside(
-    db: sqlite3.Connection, beside: Sequence[Beside], booked: Sequence[int | None]
+    db: sqlite3.Connection,
+    beside: Sequence[Beside],
+    left: Sequence[int | None],
+    lots: Sequence[int],
 ) -> None:
     for one in beside:
         values: list[object] = []
-        for row, done in zip(one.rows, booked, strict=True):
+        for row, done, lot_id in zip(one.rows, left, lots, strict=True):
             if done is not None and row is not None:
-                values += row
+                values += row if one.table.lot is None else (*row, lot_id)
         into = f"{one.table.name} ({one.table.names})"
-        _insert(db, into, len(one.table.columns), values)
+        _insert(db, into, one.table.width, values)
 
 
 def _select(

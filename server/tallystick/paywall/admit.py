@@ -4,6 +4,8 @@ Refusals that are no 402 are raised (see the errors of the rooms below). Nothing
 charged here: credits are held, and ``finish`` captures or releases them.
 """
 
+from functools import partial
+
 from tallystick.credits.holds import place
 from tallystick.kernel.db import WriteSession
 from tallystick.kernel.money import MicroCredits
@@ -23,6 +25,7 @@ from tallystick.paywall.gate import Gate
 from tallystick.paywall.offers import offers_for_call
 from tallystick.paywall.once import begin_once, key_of
 from tallystick.paywall.pay_by_header import admit_payment
+from tallystick.paywall.plain import Admission, Admitted
 from tallystick.paywall.verdicts import Replay, Serve, Verdict
 from tallystick.x402.errors import PaymentRejected
 
@@ -78,25 +81,31 @@ async def _admit_customer(gate: Gate, facts: Facts, customer_id: int) -> Verdict
         facts.price,
         gate.catalog().version,
     )
-    key = key_of(gate, facts, customer_id)
+    wanted = Admission(usage, key_of(gate, facts, customer_id), gate.hold_seconds)
+    alone = partial(admit_alone, wanted)
+    done = await gate.writes.do(wanted, lambda: gate.db.write(alone))
+    if isinstance(done, Answer):
+        return Replay(done)
+    assert isinstance(done, Admitted), "an admission is no deduction"
+    return Serve(usage, done.hold_id, answer_keys=(done.key,) if done.key else ())
 
-    async def enter(session: WriteSession) -> Verdict:
-        own: tuple[AnswerKey, ...] = ()
-        if key is not None:
-            begun = await begin_once(session, key, lease_seconds=gate.hold_seconds)
-            if isinstance(begun, Answer):
-                return Replay(begun)
-            own = (begun,)
-        hold = await place(
-            session,
-            customer_id,
-            facts.feature.slug,
-            facts.price,
-            lifetime_seconds=gate.hold_seconds,
-        )
-        if hold is None:
-            # Rolls back the key as well: a 402 is never stored.
-            raise await shortage(session, customer_id, facts.price)
-        return Serve(usage, hold.id, answer_keys=own)
 
-    return await gate.db.write(enter)
+async def admit_alone(wanted: Admission, session: WriteSession) -> Admitted | Answer:
+    """The long way, which knows every case; raises as ``admit`` does."""
+    usage, seconds = wanted.usage, wanted.lifetime_seconds
+    own: AnswerKey | Answer | None = None
+    if wanted.key is not None:
+        own = await begin_once(session, wanted.key, lease_seconds=seconds)
+    if isinstance(own, Answer):
+        return own
+    hold = await place(
+        session,
+        usage.customer_id,
+        usage.feature,
+        usage.price,
+        lifetime_seconds=seconds,
+    )
+    if hold is None:
+        # Rolls back the key as well: a 402 is never stored.
+        raise await shortage(session, usage.customer_id, usage.price)
+    return Admitted(hold.id, own)

@@ -6,7 +6,6 @@ must not keep everybody else from asking.
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import ColumnElement, delete, text, update
@@ -17,7 +16,8 @@ from tallystick.kernel.errors import Conflict
 from tallystick.kernel.ids import first_id_at
 from tallystick.kernel.seal import digest16
 from tallystick.ledger.errors import IdempotencyMismatch
-from tallystick.ledger.plain import Beside, Table
+from tallystick.ledger.plain import Table
+from tallystick.ledger.plain_rows import Row
 from tallystick.metering.charges import charge_behind
 from tallystick.paywall.answer import Answer, charge_answer
 from tallystick.paywall.models import AnswerState, StoredAnswer
@@ -190,19 +190,20 @@ async def keep_charge(
     await session.exec(update(StoredAnswer).where(_own(key)).values(**values))
 
 
-def beside_charges(
-    keys: Sequence[AnswerKey | None], ledger_transaction_ids: Sequence[int]
-) -> Beside:
-    """The same for charges of the plain kind, whose keys must be new."""
-    rows = [
-        (one, key.key, key.fingerprint, _TOLD, key.until_ms) if key else None
-        for key, one in zip(keys, ledger_transaction_ids, strict=True)
-    ]
-    return Beside(_CHARGED, rows)
+def charged_row(key: AnswerKey, ledger_transaction_id: int) -> Row:
+    """The same for a plain charge, whose key must be new."""
+    expires = key.until_ms
+    return (ledger_transaction_id, key.key, key.fingerprint, _TOLD, expires)
 
 
-_TOLD = AnswerState.CHARGED.value
-_CHARGED = Table(
+def running_row(key: AnswerKey, now: int, lease_seconds: int) -> Row:
+    """As ``begin`` writes it, for a key that must be new; ``key.owner`` is a fresh id."""
+    expires = now + lease_seconds * 1000 + _SLACK_MS
+    return (key.owner, key.key, key.fingerprint, _RUNNING, expires)
+
+
+_TOLD, _RUNNING = AnswerState.CHARGED.value, AnswerState.RUNNING.value
+ANSWERS = Table(
     "stored_answer",
     (
         ("id", "bigint"),

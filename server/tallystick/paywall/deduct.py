@@ -6,9 +6,9 @@ from tallystick.kernel.db import WriteSession
 from tallystick.metering.charges import charge
 from tallystick.paywall.answer import Answer, charge_answer
 from tallystick.paywall.answers import keep_charge
-from tallystick.paywall.deductions import Deducted, Deduction
 from tallystick.paywall.gate import Gate
 from tallystick.paywall.once import begin_once
+from tallystick.paywall.plain import Deducted, Deduction
 
 
 async def deduct(gate: Gate, wanted: Deduction) -> Deducted:
@@ -20,7 +20,9 @@ async def deduct(gate: Gate, wanted: Deduction) -> Deducted:
     alone = partial(deduct_alone, wanted, gate.hold_seconds)
     if wanted.usage.price == 0:
         return await gate.db.write(alone)
-    return await gate.deductions.do(wanted, lambda: gate.db.write(alone))
+    done = await gate.writes.do(wanted, lambda: gate.db.write(alone))
+    assert isinstance(done, Deducted), "a deduction is no admission"
+    return done
 
 
 async def deduct_alone(

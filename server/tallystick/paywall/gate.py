@@ -8,7 +8,7 @@ from tallystick.identity.wallet_sign_in import WalletSignIn
 from tallystick.kernel.db import Database
 from tallystick.kernel.seal import Seal
 from tallystick.payments.rail import Rail
-from tallystick.paywall.deductions import Deductions, deductions_of
+from tallystick.paywall.plain import PlainWrites, plain_writes
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +29,10 @@ class Gate:
     hold_seconds: int = 60
     quote_seconds: int = 300
     api_prefix: str = ""
-    deductions: Deductions = field(init=False)
+    writes: PlainWrites = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "deductions", deductions_of(self.db))
+        object.__setattr__(self, "writes", plain_writes(self.db))
 
     @property
     def api_url(self) -> str:
