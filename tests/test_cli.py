@@ -204,7 +204,7 @@ async def test_an_audit_that_finds_something_exits_with_1(
         )
         connection.execute(
             "INSERT INTO account_balance (ledger_account_id, balance, held, deferred,"
-            " version, revision) VALUES (1, 5, 0, 0, 0, 0)"
+            " version, revision, burning_left) VALUES (1, 5, 0, 0, 0, 0, 0)"
         )
     connection.close()
     words, document = await all_of(

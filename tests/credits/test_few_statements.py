@@ -30,12 +30,12 @@ async def _warm(db: Database) -> None:
     await capture(db, await hold(db, 1))
 
 
-async def test_a_charge_takes_six_statements(db: Database) -> None:
-    """Its key, its accounts, their lots; the balance, the lot, the transfer."""
+async def test_a_charge_takes_five_statements(db: Database) -> None:
+    """Its key, its accounts, their lots; the balance, the transfer."""
     await _warm(db)
     with _counted(db) as statements:
         await book(db, charge(1, "a"))
-    assert len(statements) <= 6, statements
+    assert len(statements) <= 5, statements
 
 
 async def test_a_replayed_charge_takes_two_statements(db: Database) -> None:
@@ -46,12 +46,12 @@ async def test_a_replayed_charge_takes_two_statements(db: Database) -> None:
     assert len(statements) <= 2, statements
 
 
-async def test_a_hold_takes_four_statements(db: Database) -> None:
-    """The lots, the balance, the lot, the hold."""
+async def test_a_hold_takes_three_statements(db: Database) -> None:
+    """The lots, the balance, the hold."""
     await _warm(db)
     with _counted(db) as statements:
         await hold(db, 1)
-    assert len(statements) <= 4, statements
+    assert len(statements) <= 3, statements
 
 
 async def test_a_capture_takes_six_statements(db: Database) -> None:
@@ -63,13 +63,13 @@ async def test_a_capture_takes_six_statements(db: Database) -> None:
     assert len(statements) <= 6, statements
 
 
-async def test_a_release_takes_four_statements(db: Database) -> None:
-    """The hold, the lots, the balance, the lot."""
+async def test_a_release_takes_three_statements(db: Database) -> None:
+    """The hold, the lots, the balance."""
     await _warm(db)
     hold_id = await hold(db, 1)
     with _counted(db) as statements:
         await release(db, hold_id)
-    assert len(statements) <= 4, statements
+    assert len(statements) <= 3, statements
 
 
 async def test_a_shortage_takes_four_statements(db: Database) -> None:

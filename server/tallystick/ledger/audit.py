@@ -78,7 +78,7 @@ _CHECKS = {
          WHERE (burning_lot_id IS NULL AND burning_left <> 0)
             OR (burning_lot_id IS NOT NULL
                 AND (lot.id IS NULL OR NOT lot.is_open
-                     OR burning_left < 0 OR burning_left > lot.remaining
+                     OR burning_left < 0 OR burning_left > lot.amount
                      OR lot.effective_at_ms >= next_change_ms
                      OR lot.ledger_account_id <> account_balance.ledger_account_id))""",
     "I3 the burning lot comes first in burn order": """

@@ -151,9 +151,8 @@ async def _load(
             found[customer] = LottedAccount.of(account_id, customer, amounts, ())
         if lot[0] is not None:
             found[customer].lots[lot[0]] = Lot(*lot)
-        if burning is not None and lot[0] == burning:
-            # Its own row lags behind, and must not once it burns no longer.
-            found[customer].touched.add(burning)
+        if lot[0] == burning:
+            found[customer].burned = burning
     return found
 
 
@@ -163,7 +162,7 @@ async def _save(session: WriteSession, page: Page) -> bool:
         return False
     if opened := [row for one in accounts for row in opened_lots(one)]:
         await session.exec(insert(LotRow), params=opened)
-    if changed := [row for one in accounts for row in changed_lots(one)]:
+    if changed := [row for one in accounts for row in changed_lots(one, page.now)]:
         await (await session.connection()).execute(_SAVE_LOT, changed)
     if page.expiries:
         house = await ensure_accounts(session, [chart.breakage()])

@@ -52,6 +52,8 @@ class LottedAccount:
     touched: set[int]
     opened: dict[int, int]
     """New lots and the amounts with which they were opened."""
+    burned: int | None = None
+    """The lot of which the balance row told what is left, when it was loaded."""
 
     @classmethod
     def of(

@@ -143,11 +143,17 @@ def opened_lots(account: LottedAccount) -> list[Row]:
     ]
 
 
-def changed_lots(account: LottedAccount) -> list[Row]:
-    """What remains in the lots that are not new and were changed."""
+def changed_lots(account: LottedAccount, now: int) -> list[Row]:
+    """What remains in the lots that are not new and were changed.
+
+    The row of a lot that burned and burns on lags behind: the balance row knows.
+    """
+    burning = account.burning(now)
+    known = {account.burned} if burning and burning.id == account.burned else set()
+    changed = (account.touched | {account.burned}) - account.opened.keys() - known
     return [
         {"id": lot_id, "remaining": left, "is_open": left > 0}
-        for lot_id in sorted(account.touched - account.opened.keys())
+        for lot_id in sorted(one for one in changed if one is not None)
         for left in [account.lots[lot_id].remaining]
     ]
 
