@@ -112,7 +112,7 @@ async def void(db: Database, grant_id: int, key: str | None = None) -> Posted:
 async def remainders(db: Database) -> dict[int, int]:
     """What is left of every lot that has something left."""
     async with db.read() as session:
-        rows = await query(session, "SELECT id, remaining FROM lot WHERE is_open")
+        rows = await query(session, "SELECT id, remaining FROM lot_left WHERE is_open")
     return {row["id"]: row["remaining"] for row in rows}
 
 
