@@ -5,6 +5,7 @@ import sqlite3
 import threading
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from tallystick.kernel.db import Database, WriteSession, open_database, query
@@ -56,10 +57,9 @@ async def test_work_that_fails_half_way_leaves_nothing(db: Database) -> None:
         count(connection)
         connection.execute("SELECT nonsense")
 
-    with pytest.raises(ValueError, match="half way"):
-        await lane.write(half)
-    with pytest.raises(sqlite3.OperationalError, match="nonsense"):
-        await lane.write(wrong)
+    for one in (half, wrong):
+        with pytest.raises(GroupRefused):
+            await lane.write(one)
     assert await boots(db) == before
     assert await lane.write(count) == 1, "and the next may write"
 
@@ -185,12 +185,29 @@ async def test_statements_of_one_lane_wait_for_each_other(db: Database) -> None:
 
 
 @ON_POSTGRESQL
-async def test_an_error_of_ours_is_no_refusal(db: Database) -> None:
+async def test_what_the_database_does_not_take_refuses_the_group(
+    db: Database,
+) -> None:
+    """Each of it goes alone then, and only the one that is wrong is told so."""
+    lane, before = postgresql_lane(db), await boots(db)
+    wrong = [("SELECT nonsense", ()), (f"{_COUNT} RETURNING 1 / $1::int", (0,))]
+    wrong += [("SELECT $1::bigint", (1 << 70,)), ("SELECT $1::text", ("\x00",))]
+    for sql, values in wrong:
+        with pytest.raises(GroupRefused):
+            await lane.fetch(sql, values)
+    assert await boots(db) == before
+
+
+@ON_POSTGRESQL
+async def test_a_connection_that_ends_meanwhile_leaves_the_outcome_open(
+    db: Database,
+) -> None:
+    """Nobody may try again without a key that tells whether it was done."""
     lane = postgresql_lane(db)
-    with pytest.raises(GroupRefused):  # it was not even prepared
-        await lane.fetch("SELECT nonsense", ())
-    with pytest.raises(Exception, match="division by zero"):
-        await lane.fetch("SELECT 1 / $1::int", (0,))
+    with pytest.raises(asyncpg.PostgresError) as told:
+        await lane.fetch("SELECT pg_terminate_backend(pg_backend_pid())", ())
+    assert not isinstance(told.value, GroupRefused)
+    await lane.fetch(_COUNT, ())
 
 
 async def test_without_a_server_nothing_was_written() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -216,3 +217,29 @@ async def test_an_answer_that_is_kept_is_the_one_that_was_given(
     async with db.read() as session:
         rows = await query(session, "SELECT state, headers, body FROM stored_answer")
     assert {tuple(row.values()) for row in rows} == {("charged", None, None)}
+
+
+async def test_one_that_the_database_does_not_take_spoils_no_neighbours(
+    db: Database, alice: int
+) -> None:
+    await give(db, 100, alice)
+    crowd = [wanted(db, alice, f"k{number}") for number in range(9)]
+    usage = replace(crowd[0].usage, quantity=1 << 70)
+    outcomes = await Door(db).deduct_all([*crowd, Deduction(usage, None), *crowd])
+    assert isinstance(outcomes[9], Exception)
+    assert sum(isinstance(one, Deducted) for one in outcomes) == 18
+    assert (await balance(db, alice)).available == 91
+
+
+async def test_prices_whose_sum_no_database_can_count_spoil_no_neighbours(
+    db: Database, alice: int
+) -> None:
+    bob = await db.write(create_customer)
+    await give(db, 1 << 60, alice)
+    await give(db, 10, bob)
+    crowd = [wanted(db, alice, price=1 << 61) for _ in range(9)]
+    outcomes = await Door(db).deduct_all([*crowd, wanted(db, bob)])
+    assert [isinstance(one, InsufficientCredits) for one in outcomes] == [True] * 9 + [
+        False
+    ]
+    assert (await balance(db, bob)).available == 9

@@ -12,21 +12,24 @@ from typing import Any, TypeVar
 
 import asyncpg
 
+from tallystick.kernel.log import get_logger
+
 T = TypeVar("T")
 
-_CONFLICTS = (
-    asyncpg.UniqueViolationError,
-    asyncpg.SerializationError,
-    asyncpg.DeadlockDetectedError,
-    asyncpg.LockNotAvailableError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.CannotConnectNowError,
-)
+# The connection or the server failed, perhaps after the commit.
+_UNKNOWN_OUTCOME = ("08", "57", "58", "F0", "XX")
 _STATEMENT_SECONDS = 30
 
 
+_log = get_logger(__name__)
+
+
 class GroupRefused(Exception):
-    """Nothing was written: somebody was in the way, or there is no connection."""
+    """Nothing was written, and each of the group may try alone.
+
+    Somebody was in the way, there is no connection, or the database does not take one
+    of them.
+    """
 
 
 class SqliteLane:
@@ -45,7 +48,11 @@ class SqliteLane:
         self._connection: sqlite3.Connection | None = None
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """What ``work`` gives, once it is committed; raises ``GroupRefused``."""
+        """What ``work`` gives, once it is committed.
+
+        Raises ``GroupRefused`` when ``work`` failed or nobody else let it begin, and
+        the driver's error when the commit failed.
+        """
         loop = asyncio.get_running_loop()
         async with self._turn:
             writing = loop.run_in_executor(self._thread, self._write, work)
@@ -63,17 +70,14 @@ class SqliteLane:
         try:
             connection.execute("BEGIN IMMEDIATE")
             result = work(connection)
+        except Exception as error:
+            raise _refused(error) from error
+        else:
             connection.execute("COMMIT")
-        except sqlite3.Error as error:
+            return result
+        finally:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            if isinstance(error, sqlite3.IntegrityError) or _is_locked(error):
-                raise GroupRefused from error
-            raise
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        return result
 
     async def close(self) -> None:
         """Wait for the thread's end."""
@@ -82,8 +86,9 @@ class SqliteLane:
         self._thread.shutdown(wait=False)
 
 
-def _is_locked(error: sqlite3.Error) -> bool:
-    return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+def _refused(error: Exception) -> GroupRefused:
+    _log.info("group_refused", cause=type(error).__name__)
+    return GroupRefused()
 
 
 class PostgresqlLane:
@@ -105,8 +110,10 @@ class PostgresqlLane:
             statement = await self._prepare(sql)
             try:
                 found = await statement.fetch(*values, timeout=_STATEMENT_SECONDS)
-            except _CONFLICTS as error:
-                raise GroupRefused from error
+            except asyncpg.PostgresError as error:
+                if str(error.sqlstate).startswith(_UNKNOWN_OUTCOME):
+                    raise
+                raise _refused(error) from error
         return list(found)
 
     async def _prepare(self, sql: str) -> Any:
@@ -116,7 +123,7 @@ class PostgresqlLane:
             if sql not in self._prepared:
                 self._prepared[sql] = await self._connection.prepare(sql)
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            raise GroupRefused from error
+            raise _refused(error) from error
         return self._prepared[sql]
 
     async def close(self) -> None:

@@ -34,13 +34,12 @@ _DECIDE = """
     due AS (
         SELECT locked.*, SUM(amount) OVER earlier AS taken,
                COUNT(transfer_id) OVER earlier AS line,
-               CAST(SUM(amount) FILTER (WHERE transfer_id IS NOT NULL) OVER earlier
-                    AS BIGINT) AS spent
+               SUM(amount) FILTER (WHERE transfer_id IS NOT NULL) OVER earlier AS spent
           FROM locked
         WINDOW earlier AS (PARTITION BY debit_id ORDER BY item_id)),
     written AS (
-        SELECT *, balance - COALESCE(spent, 0) AS balance_after FROM due
-         WHERE taken <= burning_left),
+        SELECT *, balance - CAST(COALESCE(spent, 0) AS BIGINT) AS balance_after
+          FROM due WHERE taken <= burning_left),
     charged AS (SELECT * FROM written WHERE transfer_id IS NOT NULL),
     balances AS (
         UPDATE account_balance
