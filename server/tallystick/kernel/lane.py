@@ -19,8 +19,6 @@ T = TypeVar("T")
 # The connection or the server failed, perhaps after the commit.
 _UNKNOWN_OUTCOME = ("08", "57", "58", "F0", "XX")
 _STATEMENT_SECONDS = 30
-
-
 _log = get_logger(__name__)
 
 
@@ -64,9 +62,7 @@ class SqliteLane:
                 raise
 
     def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        if self._connection is None:
-            self._connection = self._open()
-        connection = self._connection
+        connection = self._opened()
         try:
             connection.execute("BEGIN IMMEDIATE")
             result = work(connection)
@@ -78,6 +74,14 @@ class SqliteLane:
         finally:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._connection is None:
+            try:
+                self._connection = self._open()
+            except sqlite3.Error as error:
+                raise _refused(error) from error
+        return self._connection
 
     async def close(self) -> None:
         """Wait for the thread's end."""

@@ -37,8 +37,6 @@ _TRANSFER = (
     "transfer (id, ledger_transaction_id, position, debit_account_id,"
     " credit_account_id, amount, debit_balance_after, debit_version, lot_id)"
 )
-
-
 _CHARGE = TransactionKind.CHARGE.value
 _MOST_ROWS = 256
 T = TypeVar("T")
@@ -119,14 +117,7 @@ def _fresh(
 
 
 def _transaction(one: PlainCharge, now: int) -> Row:
-    return (
-        one.id,
-        _CHARGE,
-        one.reference,
-        one.memo,
-        now,
-        now,
-    )
+    return (one.id, _CHARGE, one.reference, one.memo, now, now)
 
 
 def _transfer(one: PlainCharge, account: _Account, revenue: int) -> Row:
