@@ -19,13 +19,16 @@ class Road:
     alone: list[int] = field(default_factory=list)
     groups: list[Sequence[int]] = field(default_factory=list)
     breaks: Exception | None = None
+    whose: Callable[[int], object] = int
+    clears: set[int] = field(default_factory=set)
+    """Those that are plain once somebody went alone."""
     breaking: Callable[[], object] | None = None
     """Called in the moment before a group is told that it broke."""
 
     def __post_init__(self) -> None:
         self.green = asyncio.Event()
         self.group: GroupCommit[int, str] = GroupCommit(
-            self._write, most=self.most, room=self.room
+            self._write, whose=self.whose, most=self.most, room=self.room
         )
 
     async def _write(self, items: Sequence[int]) -> list[str | None]:
@@ -36,7 +39,11 @@ class Road:
                 asyncio.get_running_loop().call_soon(self.breaking)
             raise self.breaks
         # Negative ones are not plain.
-        return [f"together {one}" if one >= 0 else None for one in items]
+        plain = [one >= 0 or (bool(self.alone) and one in self.clears) for one in items]
+        return [
+            f"together {one}" if fits else None
+            for one, fits in zip(items, plain, strict=True)
+        ]
 
     def enter(self, item: int) -> "asyncio.Task[str]":
         return asyncio.create_task(self.group.do(item, self._alone(item)))
@@ -44,6 +51,7 @@ class Road:
     def _alone(self, item: int) -> Callable[[], Awaitable[str]]:
         async def work() -> str:
             self.alone.append(item)
+            await asyncio.sleep(0)
             return f"alone {item}"
 
         return work
@@ -165,3 +173,28 @@ async def test_one_too_many_is_refused_before_anything_is_written() -> None:
     road.green.set()
     assert len(await asyncio.gather(*entered)) == 3
     assert road.groups == [[1], [2, 3]]
+
+
+async def test_one_clears_the_way_for_those_who_would_wait_for_him() -> None:
+    """A crowd of one customer whose lot is spent: one opens the next lot, alone."""
+    road = Road(whose=lambda _: "his", clears={-2, -3, -4})
+    road.green.set()
+    told = await asyncio.gather(*await road.enter_all(-1, -2, -3, -4))
+    assert told == ["alone -1", "together -2", "together -3", "together -4"]
+    assert (road.alone, road.groups) == ([-1], [[-1, -2, -3, -4], [-2, -3, -4]])
+
+
+async def test_whom_nobody_clears_the_way_goes_alone_in_the_end() -> None:
+    road = Road(whose=lambda _: "his")
+    road.green.set()
+    told = await asyncio.gather(*await road.enter_all(*range(-8, 0)))
+    assert told == [f"alone {one}" for one in range(-8, 0)]
+    assert len(road.groups) == 3, "and does not queue for ever"
+
+
+async def test_others_do_not_wait_for_one_who_goes_alone() -> None:
+    road = Road(whose=lambda one: one % 2)
+    road.green.set()
+    told = await asyncio.gather(*await road.enter_all(-1, -2, -3, -4))
+    assert sorted(road.alone) == [-4, -3, -2, -1]
+    assert told == ["alone -1", "alone -2", "alone -3", "alone -4"]

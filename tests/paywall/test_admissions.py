@@ -41,9 +41,10 @@ class Door:
         if isinstance(one, Admission):
             alone = partial(self.db.write, partial(admit_alone, one))
             return await self.writes.do(one, alone)
-        return await self.writes.do(
-            one, partial(self.db.write, partial(deduct_alone, one, _LIFETIME))
-        )
+        return await self.writes.do(one, partial(self.alone, one))
+
+    async def alone(self, one: Deduction) -> Deducted:
+        return await self.db.write(partial(deduct_alone, one, _LIFETIME))
 
     async def enter_all(
         self, *crowd: Admission | Deduction

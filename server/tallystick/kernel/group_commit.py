@@ -7,7 +7,7 @@ gained and nothing is lost.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
 from tallystick.kernel.errors import Unavailable
@@ -15,6 +15,9 @@ from tallystick.kernel.lane import GroupRefused
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
+
+
+_TRIES = 3
 
 
 class TooManyWaiting(Unavailable):
@@ -34,16 +37,22 @@ class GroupCommit(Generic[Item, Outcome]):
     ``together`` writes a group in one transaction and commits it; what it gives
     ``None`` for is left to be done alone, as is a whole group that somebody was in the
     way of (``GroupRefused``). Any other error is every item's.
+
+    ``whose`` tells items apart that would wait for each other if they went alone. Of
+    those only one goes at a time, and mostly it clears the way: the others queue again.
     """
 
     def __init__(
         self,
         together: Callable[[Sequence[Item]], Awaitable[Sequence[Outcome | None]]],
         *,
+        whose: Callable[[Item], Hashable],
         most: int = 256,
         room: int = 4096,
     ) -> None:
         self._together = together
+        self._whose = whose
+        self._alone: dict[Hashable, asyncio.Future[None]] = {}
         self._most = most
         self._room = room
         self._waiting: deque[tuple[Item, asyncio.Future[Outcome | None]]] = deque()
@@ -54,6 +63,17 @@ class GroupCommit(Generic[Item, Outcome]):
 
         Raises what ``together`` or ``alone`` raises, and ``TooManyWaiting``.
         """
+        whose = self._whose(item)
+        for _ in range(_TRIES):
+            outcome = await self._queue(item)
+            if outcome is not None:
+                return outcome
+            if whose not in self._alone:
+                return await self._go_alone(whose, alone)
+            await asyncio.wait([self._alone[whose]])
+        return await alone()
+
+    async def _queue(self, item: Item) -> Outcome | None:
         if len(self._waiting) >= self._room:
             raise TooManyWaiting
         loop = asyncio.get_running_loop()
@@ -61,9 +81,17 @@ class GroupCommit(Generic[Item, Outcome]):
         self._waiting.append((item, told))
         if self._writing is None:
             self._writing = loop.create_task(self._write_all())
-        outcome = await told
-        # Not plain: it finds its own way, and nobody waits for it.
-        return await alone() if outcome is None else outcome
+        return await told
+
+    async def _go_alone(
+        self, whose: Hashable, alone: Callable[[], Awaitable[Outcome]]
+    ) -> Outcome:
+        done = self._alone[whose] = asyncio.get_running_loop().create_future()
+        try:
+            return await alone()
+        finally:
+            del self._alone[whose]
+            done.set_result(None)
 
     async def _write_all(self) -> None:
         try:

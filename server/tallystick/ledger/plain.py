@@ -36,6 +36,7 @@ async def write_plain(
     Raises ``kernel.lane.GroupRefused`` when nothing at all was written, because another
     process was in the way, and the driver's error when nobody knows.
     """
+    # A lot that was given while the group waited counts later than this: not plain.
     now = db.clock.now_ms()
     first = _first_of_each(items, beside)
     if len(first) < len(items):

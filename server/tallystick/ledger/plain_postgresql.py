@@ -1,7 +1,9 @@
 """Plain charges and holds on PostgreSQL: one statement, its own transaction.
 
 Rows are locked in the order of their ids, so that two processes never wait for each
-other; what is decided is decided from the rows as they are under the lock.
+other; what is decided is decided from the rows as they are under the lock. So is what is
+written: computed from the row that the UPDATE itself sees, it would first be computed
+from the one before the lock, and a CHECK would refuse that.
 """
 
 from collections.abc import Sequence
@@ -23,13 +25,15 @@ _ITEM = (
 _DECIDE = """
     locked AS (
         SELECT item.*, ledger_account_id AS debit_id, revenue.id AS credit_id,
-               balance, version, burning_lot_id, burning_left
+               balance, held, version, revision, burning_lot_id, burning_left
           FROM item
           JOIN ledger_account AS customer ON customer.customer_id = item.customer_id
           JOIN account_balance ON ledger_account_id = customer.id
           LEFT JOIN ledger_account AS revenue ON revenue.code = item.revenue_code
          WHERE (next_change_ms IS NULL OR next_change_ms > $1)
-           AND (revenue_code IS NULL OR revenue.id IS NOT NULL){only}
+           AND (revenue_code IS NULL OR revenue.id IS NOT NULL)
+           AND EXISTS (SELECT FROM lot WHERE lot.id = burning_lot_id
+                                         AND effective_at_ms <= $1){only}
          ORDER BY ledger_account_id FOR UPDATE OF account_balance),
     due AS (
         SELECT locked.*, SUM(amount) OVER earlier AS taken,
@@ -43,16 +47,19 @@ _DECIDE = """
     charged AS (SELECT * FROM written WHERE transfer_id IS NOT NULL),
     balances AS (
         UPDATE account_balance
-           SET balance = account_balance.balance - total.spent,
-               held = held + total.taken - total.spent,
-               burning_left = account_balance.burning_left - total.taken,
-               version = account_balance.version + total.lines,
-               revision = revision + 1
-          FROM (SELECT debit_id, CAST(SUM(amount) AS BIGINT) AS taken,
+           SET balance = total.balance - total.spent,
+               held = total.held + total.taken - total.spent,
+               burning_left = total.burning_left - total.taken,
+               version = total.version + total.lines,
+               revision = total.revision + 1
+          FROM (SELECT debit_id, balance, held, burning_left, version, revision,
                        COUNT(transfer_id) AS lines,
+                       CAST(SUM(amount) AS BIGINT) AS taken,
                        CAST(COALESCE(SUM(amount) FILTER (WHERE transfer_id IS NOT NULL),
                                      0) AS BIGINT) AS spent
-                  FROM written GROUP BY debit_id) AS total
+                  FROM written
+                 GROUP BY debit_id, balance, held, burning_left, version, revision)
+               AS total
          WHERE ledger_account_id = debit_id),
     transactions AS (
         INSERT INTO ledger_transaction (id, kind, reference, memo, occurred_at_ms,

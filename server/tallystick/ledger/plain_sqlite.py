@@ -20,7 +20,9 @@ _ACCOUNTS = """
       FROM ledger_account
       JOIN account_balance ON ledger_account_id = ledger_account.id
      WHERE customer_id IN ({list})
-       AND (next_change_ms IS NULL OR next_change_ms > ?)"""
+       AND (next_change_ms IS NULL OR next_change_ms > ?)
+       AND EXISTS (SELECT 1 FROM lot
+                    WHERE lot.id = burning_lot_id AND effective_at_ms <= ?)"""
 _HOUSE = "SELECT code, id FROM ledger_account WHERE code IN ({list})"
 _TAKE = """
     UPDATE account_balance
@@ -77,7 +79,7 @@ def _write(
 ) -> list[int | None]:
     codes = {one.revenue_code for one in items if isinstance(one, PlainCharge)}
     house = dict(_select(db, _HOUSE, codes))
-    found = _select(db, _ACCOUNTS, {one.customer_id for one in items}, now)
+    found = _select(db, _ACCOUNTS, {one.customer_id for one in items}, now, now)
     accounts = {row[0]: _Account(row) for row in found}
     left: list[int | None] = [None] * len(items)
     lots = [0] * len(items)

@@ -73,7 +73,7 @@ def plain_writes(db: Database) -> PlainWrites:
             for line, after in zip(lines, left, strict=True)
         ]
 
-    return GroupCommit(together)
+    return GroupCommit(together, whose=lambda one: one.usage.customer_id)
 
 
 @dataclass(frozen=True, slots=True)
