@@ -5,13 +5,14 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
+from sqlmodel import select
 from tests.credits.calls import give_back, limits_of, set_limit, take, used
 from tests.credits.clocks import StandingClock
 
 from tallystick.credits import limits
 from tallystick.credits.errors import LimitReached, UnknownLimit
 from tallystick.credits.limits import LimitTake
-from tallystick.credits.models import LimitPeriod
+from tallystick.credits.models import LimitPeriod, SpendLimit
 from tallystick.credits.windows import window_end_ms
 from tallystick.kernel.clock import ms_of
 from tallystick.kernel.db import Database, WriteSession, query
@@ -257,6 +258,20 @@ async def test_what_is_given_back_can_be_taken_again(db: Database) -> None:
     await take(db, (one, 5), (other, 7))
 
 
+async def test_what_is_given_back_never_leaves_less_than_nothing_used(
+    db: Database,
+) -> None:
+    """Whoever would give back twice must not find the door to his release locked."""
+    one = await set_limit(db, 5)
+    taken = await take(db, (one, 2))
+    await take(db, (one, 1))
+    await give_back(db, taken)
+    await give_back(db, taken)
+    assert await used(db, one) == 0
+    with pytest.raises(LimitReached):
+        await take(db, (one, 6))
+
+
 async def test_what_is_given_back_does_not_reach_a_later_window(
     standing: Database, standing_clock: StandingClock
 ) -> None:
@@ -315,7 +330,8 @@ async def test_a_session_that_has_read_a_limit_reads_its_own_takes(
     one = await set_limit(db, 5)
 
     async def work(session: WriteSession) -> list[int]:
-        seen = [(await limits.limits_of(session, ["key:1"]))[0].left]
+        kept = (await session.exec(select(SpendLimit))).one()
+        seen = [kept.most - kept.used]
         taken = await limits.take(session, [LimitTake(one, 3)])
         seen.append((await limits.limits_of(session, ["key:1"]))[0].left)
         await limits.give_back(session, taken)
@@ -323,6 +339,45 @@ async def test_a_session_that_has_read_a_limit_reads_its_own_takes(
         return seen
 
     assert await db.write(work) == [5, 2, 5]
+
+
+async def test_a_lowered_limit_is_what_the_next_window_allows_at_most(
+    standing: Database, standing_clock: StandingClock
+) -> None:
+    one = await set_limit(standing, 9, HOUR)
+    await take(standing, (one, 8))
+    await set_limit(standing, 3, HOUR)
+    assert await _highest(standing) == 9, "or the limit could not be lowered"
+    standing_clock.now += 3_600_000
+    await take(standing, (one, 1))
+    assert await _highest(standing) == 3
+
+
+async def _highest(db: Database) -> int:
+    async with db.read() as session:
+        (row,) = await query(session, "SELECT highest FROM spend_limit")
+    return int(row["highest"])
+
+
+async def test_room_is_made_once_for_however_many_limits_are_reached(
+    db: Database,
+) -> None:
+    first, second = await set_limit(db, 1), await set_limit(db, 1, name="uses")
+    taken = await take(db, (first, 1))
+    await take(db, (second, 1))
+    made = []
+
+    async def make_room(session: WriteSession) -> None:
+        made.append(await limits.give_back(session, taken))
+
+    both = [LimitTake(first, 1), LimitTake(second, 1)]
+    with pytest.raises(LimitReached) as refused:
+        await db.write(
+            lambda session: limits.take(session, both, when_reached=make_room)
+        )
+    assert refused.value.members["limit"] == "uses"
+    assert len(made) == 1
+    assert (await used(db, first), await used(db, second)) == (1, 1)
 
 
 @pytest.mark.parametrize(

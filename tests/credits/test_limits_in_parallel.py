@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -12,7 +13,7 @@ from tests.ledger.bookings import ALICE, BOB, balance, give
 from tallystick.credits import limits
 from tallystick.credits.errors import LimitReached
 from tallystick.credits.holds import PlacedHold
-from tallystick.credits.limits import LimitTake
+from tallystick.credits.limits import LimitTake, Taken
 from tallystick.credits.models import LimitPeriod
 from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.db import Database, WriteSession, open_database
@@ -114,15 +115,40 @@ async def test_takers_who_name_limits_in_opposite_orders_never_deadlock(
     several = [await set_limit(db, 1_000, name=f"limit {n}") for n in range(4)]
 
     async def once(some: Database, order: list[int]) -> None:
-        info = {"clock": some.clock, "ids": some.ids}
-        async with AsyncSession(some.writer, info=info) as session, session.begin():
-            takes = [LimitTake(one, 1) for one in order]
-            await limits.take(WriteSession(session), takes)
+        async with _one_try(some) as session:
+            await limits.take(session, [LimitTake(one, 1) for one in order])
 
-    dice = random.Random(11)
-    orders = [dice.sample(several, len(several)) for _ in range(40)]
+    orders = _orders(several)
     await asyncio.gather(*[once((db, other)[n % 2], o) for n, o in enumerate(orders)])
     assert [await used(db, one) for one in several] == [40] * 4
+
+
+async def test_who_gives_back_in_opposite_orders_never_deadlocks_either(
+    db: Database, other: Database
+) -> None:
+    several = [await set_limit(db, 1_000, name=f"limit {n}") for n in range(4)]
+    await take(db, *[(one, 40) for one in several])
+
+    async def once(some: Database, order: list[int]) -> None:
+        async with _one_try(some) as session:
+            taken = [Taken(one, 1, 0, in_credits=False) for one in order]
+            await limits.give_back(session, taken)
+
+    orders = _orders(several)
+    await asyncio.gather(*[once((db, other)[n % 2], o) for n, o in enumerate(orders)])
+    assert [await used(db, one) for one in several] == [0] * 4
+
+
+def _orders(several: list[int]) -> list[list[int]]:
+    dice = random.Random(11)
+    return [dice.sample(several, len(several)) for _ in range(40)]
+
+
+@asynccontextmanager
+async def _one_try(db: Database) -> AsyncIterator[WriteSession]:
+    info = {"clock": db.clock, "ids": db.ids}
+    async with AsyncSession(db.writer, info=info) as session, session.begin():
+        yield WriteSession(session)
 
 
 async def test_a_shortage_in_parallel_finds_what_lapsed_holds_took(
