@@ -1,8 +1,12 @@
 """Holds as a test asks for them."""
 
+from collections.abc import Sequence
+
 from tests.ledger.bookings import ALICE, give
 
-from tallystick.credits import holds
+from tallystick.credits import holds, limits
+from tallystick.credits.limits import Limit, LimitTake, Taken
+from tallystick.credits.models import LimitPeriod
 from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.db import Database
 from tallystick.kernel.money import MicroCredits
@@ -11,7 +15,12 @@ from tallystick.ledger.posting import Posted
 
 
 async def place(
-    db: Database, amount: int, customer_id: int = ALICE, *, seconds: int = 60
+    db: Database,
+    amount: int,
+    customer_id: int = ALICE,
+    *,
+    seconds: int = 60,
+    limits: Sequence[LimitTake] = (),
 ) -> holds.PlacedHold | None:
     return await db.write(
         lambda session: holds.place(
@@ -20,14 +29,20 @@ async def place(
             "ai_analyst",
             MicroCredits(amount),
             lifetime_seconds=seconds,
+            limits=limits,
         )
     )
 
 
 async def hold(
-    db: Database, amount: int, customer_id: int = ALICE, *, seconds: int = 60
+    db: Database,
+    amount: int,
+    customer_id: int = ALICE,
+    *,
+    seconds: int = 60,
+    limits: Sequence[LimitTake] = (),
 ) -> int:
-    placed = await place(db, amount, customer_id, seconds=seconds)
+    placed = await place(db, amount, customer_id, seconds=seconds, limits=limits)
     assert placed is not None
     return placed.id
 
@@ -67,3 +82,36 @@ async def let_lapse(
 
 async def settle_due(db: Database, limit: int = 200) -> int:
     return await db.write(lambda session: breakage.settle_due(session, limit=limit))
+
+
+async def set_limit(
+    db: Database,
+    most: int,
+    period: LimitPeriod = LimitPeriod.TOTAL,
+    *,
+    subject: str = "key:1",
+    name: str = "budget",
+) -> int:
+    return await db.write(
+        lambda session: limits.set_limit(session, subject, name, most, period)
+    )
+
+
+async def take(db: Database, *takes: tuple[int, int]) -> tuple[Taken, ...]:
+    """Of each limit so much, in one transaction."""
+    wanted = [LimitTake(limit_id, amount) for limit_id, amount in takes]
+    return await db.write(lambda session: limits.take(session, wanted))
+
+
+async def give_back(db: Database, taken: Sequence[Taken]) -> None:
+    await db.write(lambda session: limits.give_back(session, taken))
+
+
+async def limits_of(db: Database, *subjects: str) -> list[Limit]:
+    async with db.read() as session:
+        return await limits.limits_of(session, subjects or ("key:1",))
+
+
+async def used(db: Database, limit_id: int, subject: str = "key:1") -> int:
+    (found,) = [one for one in await limits_of(db, subject) if one.id == limit_id]
+    return found.used

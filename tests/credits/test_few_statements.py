@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import event
-from tests.credits.calls import capture, hold, place, release
+from tests.credits.calls import capture, hold, place, release, set_limit, take
 from tests.ledger.bookings import balance, book, charge, give
 
+from tallystick.credits.limits import LimitTake
 from tallystick.kernel.db import Database
 
 
@@ -79,3 +80,16 @@ async def test_a_shortage_takes_four_statements(db: Database) -> None:
         assert await place(db, 1_000) is None
     assert len(statements) <= 4, statements
     assert (await balance(db)).held == 0
+
+
+async def test_each_limit_takes_one_statement(db: Database) -> None:
+    """To take from it; all that goes back goes in one together."""
+    several = [await set_limit(db, 100, name=f"limit {n}") for n in range(3)]
+    with _counted(db) as statements:
+        await take(db, *[(one, 1) for one in several])
+    assert len(statements) == 3, statements
+    await _warm(db)
+    hold_id = await hold(db, 1, limits=[LimitTake(one, 1) for one in several])
+    with _counted(db) as statements:
+        await release(db, hold_id)
+    assert len(statements) <= 5, statements

@@ -53,7 +53,7 @@ async def _unguard_sqlite(connection: AsyncConnection) -> None:
 
 async def _unguard_postgres(connection: AsyncConnection) -> None:
     await connection.execute(text("SET LOCAL session_replication_role = replica"))
-    for table in ("account_balance", "transfer", "lot", "reversed"):
+    for table in ("account_balance", "transfer", "lot", "reversed", "spend_limit"):
         for name in await _checks(connection, table):
             drop = f'ALTER TABLE {table} DROP CONSTRAINT "{name}"'
             await connection.execute(text(drop))

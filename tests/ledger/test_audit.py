@@ -1,7 +1,7 @@
 """The audit of the money core sees each way in which the books can be wrong."""
 
 import pytest
-from tests.credits.calls import capture, hold, release
+from tests.credits.calls import capture, hold, release, set_limit
 from tests.ledger import test_seals
 from tests.ledger.bookings import (
     ALICE,
@@ -18,6 +18,8 @@ from tests.ledger.bookings import (
 from tests.ledger.tampering import tamper
 
 from tallystick.credits import audit as credits_audit
+from tallystick.credits.limits import LimitTake
+from tallystick.credits.models import LimitPeriod
 from tallystick.kernel.db import Database
 from tallystick.kernel.money import CREDIT, Amount
 from tallystick.kernel.seal import digest16
@@ -146,6 +148,18 @@ _CONTROLS = {
     "I13 amounts are whole numbers below the limit": (
         f"UPDATE transfer SET amount = -amount WHERE ledger_transaction_id = {_A_CHARGE}"
     ),
+    "I14 a limit used no more than was allowed in its window": (
+        "UPDATE spend_limit SET used = highest + 1"
+    ),
+    "I14 a limit has a window that ends, unless it is total": (
+        "UPDATE spend_limit SET ends_at_ms = ends_at_ms + 1"
+    ),
+    "I14 what open holds took is counted in their limits": (
+        "UPDATE spend_limit SET used = used - 1"
+    ),
+    "I14 a hold takes more than nothing from a limit": (
+        "UPDATE hold SET limits = replace(limits, ',7,', ',-7,')"
+    ),
 }
 
 
@@ -172,7 +186,8 @@ async def _live_a_little(db: Database) -> None:
     )
     await capture(db, await hold(db, 7))
     await release(db, await hold(db, 7))
-    await hold(db, 7)
+    budget = await set_limit(db, 9, LimitPeriod.MONTH)
+    await hold(db, 7, limits=[LimitTake(budget, 7, in_credits=True)])
 
 
 def test_every_invariant_has_its_control() -> None:

@@ -12,10 +12,14 @@ from tests.credits.calls import (
     capture,
     expire_due,
     extend,
+    give_back,
     hold,
+    limits_of,
     place,
     release,
+    set_limit,
     settle_due,
+    take,
 )
 from tests.ledger.bookings import (
     ALICE,
@@ -42,7 +46,9 @@ from tallystick.claims.claim import (
     take_over,
 )
 from tallystick.claims.models import ClaimState
+from tallystick.credits.errors import LimitReached
 from tallystick.credits.grants import grants_of
+from tallystick.credits.limits import LimitTake, remove_limit, remove_limits_of
 from tallystick.customers.wallets import ensure_customer_of_wallet
 from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.db import Database, WriteSession
@@ -53,6 +59,7 @@ from tallystick.payments.topups import prune_unsent
 
 _GROWING = (
     "transfer|ledger_transaction|ledger_account|account_balance|hold|claim|lot|reversed"
+    "|spend_limit"
 )
 _SCAN = re.compile(rf"SCAN ({_GROWING}|credit_grant|wallet|customer)\b")
 _MONEY = ClaimedMoney(1, bytes(20), bytes(20), bytes(32), 1, 0, 1, bytes(16))
@@ -96,6 +103,17 @@ async def _holds(db: Database, clock: OffsetClock) -> None:
     await hold(db, 1, seconds=1)
     clock.advance(2)
     await expire_due(db)
+
+
+async def _limits(db: Database, _clock: OffsetClock) -> None:
+    one = await set_limit(db, 5)
+    await give_back(db, await take(db, (one, 3)))
+    with pytest.raises(LimitReached):
+        await take(db, (one, 6))
+    await release(db, await hold(db, 1, limits=[LimitTake(one, 1)]))
+    await limits_of(db, "key:1", "key:2")
+    await db.write(lambda session: remove_limit(session, "key:1", "budget"))
+    await db.write(lambda session: remove_limits_of(session, "key:1"))
 
 
 async def _statements(db: Database, _clock: OffsetClock) -> None:
@@ -148,7 +166,7 @@ def _scans(db: Database, sql: str, values: Any) -> list[str]:
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 @pytest.mark.parametrize(
-    "verb", [_charges, _grants, _lots, _holds, _statements, _claims]
+    "verb", [_charges, _grants, _lots, _holds, _limits, _statements, _claims]
 )
 async def test_every_statement_finds_its_rows_by_an_index(
     db: Database, clock: OffsetClock, verb: Verb

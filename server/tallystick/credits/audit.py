@@ -145,10 +145,29 @@ _CHECKS = {
            AND ledger_transaction.kind = 'charge'
          WHERE hold.state <> 'captured'
            AND (hold.captured <> 0 OR ledger_transaction.id IS NOT NULL)""",
+    "I14 a limit used no more than was allowed in its window": """
+        SELECT id, subject, name, used, most, highest FROM spend_limit
+         WHERE used < 0 OR used > highest OR most > highest""",
+    "I14 a limit has a window that ends, unless it is total": """
+        SELECT id, subject, name, period, ends_at_ms FROM spend_limit
+         WHERE (period = 'total') <> (ends_at_ms IS NULL)
+            OR ends_at_ms % 3600000 <> 0
+            OR (period IN ('day', 'month') AND ends_at_ms % 86400000 <> 0)""",
+    "I14 what open holds took is counted in their limits": """
+        SELECT spend_limit.id, spend_limit.used, SUM(hold_limit.amount) AS taken
+          FROM spend_limit
+          JOIN hold_limit ON hold_limit.limit_id = spend_limit.id
+           AND hold_limit.window_number = spend_limit.window_number
+          JOIN hold ON hold.id = hold_limit.hold_id
+         WHERE hold.state = 'open'
+         GROUP BY spend_limit.id, spend_limit.used
+        HAVING SUM(hold_limit.amount) > spend_limit.used""",
+    "I14 a hold takes more than nothing from a limit": """
+        SELECT hold_id, limit_id, amount FROM hold_limit WHERE amount <= 0""",
 }
 INVARIANTS = tuple(_CHECKS)
 
 
 async def audit_credits(session: ReadSession | WriteSession) -> list[Finding]:
-    """Every broken invariant of grants and holds; empty when they are sound."""
+    """Every broken invariant of grants, holds and limits; empty when they are sound."""
     return await run_checks(session, _CHECKS)

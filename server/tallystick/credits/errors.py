@@ -1,7 +1,8 @@
-"""What a hold refuses, each with the reason by name."""
+"""What holds, grants and limits refuse, each with the reason by name."""
 
 from tallystick.credits.models import HoldState
-from tallystick.kernel.errors import Conflict, NotFound
+from tallystick.kernel.clock import rfc3339
+from tallystick.kernel.errors import Conflict, NotFound, TallystickError
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.money import format_credits
 
@@ -63,3 +64,51 @@ class NothingToTakeBack(Conflict):
 
     def __init__(self, grant_id: int) -> None:
         super().__init__(f"nothing is left of {encode_id('grt', grant_id)}")
+
+
+class UnknownLimit(NotFound):
+    """The limit that was to be taken from is gone; nothing was charged."""
+
+    next_step = "Send the same request again: a limit that was removed binds nobody."
+
+    def __init__(self, limit_id: int) -> None:
+        super().__init__(f"{encode_id('lim', limit_id)} names no limit")
+
+
+class LimitReached(TallystickError):
+    """Less is left of a limit than the call would take; nothing was charged.
+
+    ``most``, ``used`` and ``left`` count what the limit counts. ``retry_after_seconds``
+    is told only when waiting helps: not for a limit that never begins anew, nor for a
+    call that takes more than all of it.
+    """
+
+    status = 429
+    title = "A limit is reached"
+    next_step = "Wait until `resets_at`, if it is told, or let the limit be raised."
+
+    def __init__(
+        self,
+        subject: str,
+        name: str,
+        amount: int,
+        *,
+        most: int,
+        used: int,
+        resets_at_ms: int | None,
+        now: int,
+    ) -> None:
+        left = max(most - used, 0)
+        resets_at = None if resets_at_ms is None else rfc3339(resets_at_ms)
+        super().__init__(
+            f"{amount} would be taken of the limit {name!r}, and {left} is left",
+            limit=name,
+            most=most,
+            used=used,
+            left=left,
+            resets_at=resets_at,
+        )
+        # Subjects are spelled with ids that nobody outside is told.
+        self.for_operator["subject"] = subject
+        if resets_at_ms is not None and amount <= most:
+            self.retry_after_seconds = max(-((now - resets_at_ms) // 1000), 1)

@@ -10,9 +10,10 @@ an expired one is breakage.
 
 Expiry is judged in the same statement that settles, so an expired hold cannot be
 captured even when no sweeper runs. Locks are taken in one order, the hold before the
-balance.
+balance and the balance before limits.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, NoReturn
 
@@ -20,6 +21,15 @@ from sqlalchemy import ColumnElement, case, insert, literal_column, update
 from sqlmodel import col, select
 
 from tallystick.credits.errors import HoldAlreadySettled, HoldTooSmall, UnknownHold
+from tallystick.credits.limits import (
+    LimitTake,
+    Taken,
+    give_back,
+    left_over,
+    pack_taken,
+    take,
+    unpack_taken,
+)
 from tallystick.credits.models import Hold, HoldState
 from tallystick.kernel.db import ReadSession, WriteSession, new_id, now_ms
 from tallystick.kernel.money import CREDIT, NO_CREDITS, Amount, MicroCredits
@@ -46,6 +56,7 @@ _SETTLED = tuple(
             Hold.captured,
             Hold.lot_id,
             Hold.lots,
+            Hold.limits,
         ),
     )
 )
@@ -69,10 +80,17 @@ class _Settled(NamedTuple):
     captured: int
     lot_id: int | None
     lots: str | None
+    limits: str | None
 
     @property
     def draws(self) -> tuple[Draw, ...]:
         return unpack(self.lot_id, self.lots, self.amount)
+
+    @property
+    def returned(self) -> tuple[Taken, ...]:
+        """What goes back to limits: all, or what the capture left of credits."""
+        taken = unpack_taken(self.limits)
+        return left_over(taken, self.amount - self.captured) if self.captured else taken
 
 
 async def place(
@@ -82,12 +100,15 @@ async def place(
     amount: MicroCredits,
     *,
     lifetime_seconds: int,
+    limits: Sequence[LimitTake] = (),
 ) -> PlacedHold | None:
     """Set credits aside if the customer has them; ``None`` when he is short.
 
-    Credits of lapsed holds count as his, whether or not a sweeper runs. When he is
+    What his lapsed holds have counts as his, whether or not a sweeper runs. When he is
     short nothing of this call is written, so the caller's transaction may go on.
-    Raises ``InvalidAmount`` when the amount is not positive.
+    ``limits`` are taken with the credits; what the call does not use goes back.
+    Raises ``InvalidAmount`` when the amount is not positive, and ``LimitReached`` or
+    ``UnknownLimit``: then the caller's transaction must roll back.
     """
     Amount(amount, CREDIT)
     if lifetime_seconds <= 0:
@@ -100,6 +121,11 @@ async def place(
         draws = await _draw(session, customer_id, amount, now, lock=True)
     if draws is None:
         return None
+
+    async def make_room(session: WriteSession) -> None:
+        await expire_lapsed_of(session, customer_id)
+
+    taken = await take(session, limits, when_reached=make_room)
     hold_id = new_id(session)
     lot_id, lots = pack(draws, amount)
     await session.exec(
@@ -114,6 +140,7 @@ async def place(
             expires_at_ms=now + lifetime_seconds * 1000,
             lot_id=lot_id,
             lots=lots,
+            limits=pack_taken(taken),
         )
     )
     return PlacedHold(hold_id, customer_id, feature, amount)
@@ -157,10 +184,12 @@ async def capture(
         source=FromHold(hold.draws),
     )
     key, reference = charge_key(hold_id), reference_to("hold", hold_id)
-    return await post(
+    posted = await post(
         session,
         Posting(TransactionKind.CHARGE, key, [spent], reference, memo or hold.feature),
     )
+    await give_back(session, hold.returned)
+    return posted
 
 
 def charge_key(hold_id: int) -> bytes:
@@ -287,7 +316,7 @@ async def _refuse(
 
 
 async def _free(session: WriteSession, holds: dict[int, list[_Settled]]) -> None:
-    """Return what was held to its lots."""
+    """Return what was held to its lots, and what was taken to its limits."""
 
     def work(page: Page) -> None:
         for customer_id, settled in holds.items():
@@ -303,3 +332,7 @@ async def _free(session: WriteSession, holds: dict[int, list[_Settled]]) -> None
         for draw in one.draws
     ]
     await change(session, holds, work, now=now_ms(session), named=named)
+    every = [
+        taken for settled in holds.values() for one in settled for taken in one.returned
+    ]
+    await give_back(session, every)

@@ -1,4 +1,4 @@
-"""Grants and holds.
+"""Grants, holds and limits.
 
 A grant says where credits came from and what they cost, and never changes. What is
 left of them is the ledger's lot of the same id.
@@ -6,9 +6,10 @@ left of them is the ledger's lot of the same id.
 
 from enum import StrEnum
 
-from sqlalchemy import CheckConstraint, Index, text
+from sqlalchemy import CheckConstraint, Index, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
+from tallystick.kernel.money import AMOUNT_LIMIT
 from tallystick.kernel.tables import (
     big_column,
     id_column,
@@ -75,7 +76,8 @@ class Hold(SQLModel, table=True):
     """Micro-credits set aside for a call that is running.
 
     ``lot_id`` or ``lots`` name the lots that they were drawn from (``lots.pack``), in
-    burn order; the view ``hold_draw`` reads both.
+    burn order; the view ``hold_draw`` reads both. ``limits`` says what was taken of
+    which limits (``limits.pack_taken``); the view ``hold_limit`` reads it.
     """
 
     __table_args__ = (
@@ -111,3 +113,53 @@ class Hold(SQLModel, table=True):
     settled_at_ms: int | None = Field(default=None, sa_column=big_column(nullable=True))
     lot_id: int | None = Field(default=None, sa_column=big_column(nullable=True))
     lots: str | None = None
+    limits: str | None = None
+
+
+class LimitPeriod(StrEnum):
+    """How long a limit counts before it begins anew; by the calendar, in UTC."""
+
+    TOTAL = "total"
+    """It never begins anew."""
+    HOUR = "hour"
+    """Anew with each full hour."""
+    DAY = "day"
+    """Anew at midnight."""
+    MONTH = "month"
+    """Anew at midnight before the first day of a month."""
+
+
+class SpendLimit(SQLModel, table=True):
+    """At most so much of something for a subject in each window of a period.
+
+    Who sets it knows what ``most`` and ``used`` count: micro-credits, uses, millionths
+    of a unit. ``used`` belongs to the window that ends before ``ends_at_ms``; a window
+    that is over counts as empty, whether or not somebody wrote it.
+    """
+
+    __tablename__ = "spend_limit"  # LIMIT is a word of SQL
+    __table_args__ = (
+        one_of("period", LimitPeriod),
+        UniqueConstraint("subject", "name"),
+        CheckConstraint("used >= 0", name="used_not_negative"),
+        CheckConstraint("used <= highest", name="used_within_highest"),
+        CheckConstraint(
+            f"most >= 0 AND most <= highest AND highest < {AMOUNT_LIMIT}",
+            name="most_within_highest",
+        ),
+        CheckConstraint(
+            "(ends_at_ms IS NULL) = (period = 'total')", name="total_never_ends"
+        ),
+    )
+
+    id: int = Field(sa_column=id_column())
+    subject: str
+    name: str
+    most: int = Field(sa_column=big_column())
+    # The largest ``most`` of this window, so that the database itself refuses more.
+    highest: int = Field(sa_column=big_column())
+    used: int = Field(sa_column=big_column())
+    period: str
+    ends_at_ms: int | None = Field(default=None, sa_column=big_column(nullable=True))
+    # Rises with each window, so that what was taken goes back to its own or to none.
+    window_number: int = Field(sa_column=big_column())

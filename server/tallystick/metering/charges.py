@@ -7,6 +7,7 @@ from sqlmodel import col, select
 
 from tallystick.credits import holds
 from tallystick.credits.errors import UnknownHold
+from tallystick.credits.limits import LimitTake, take
 from tallystick.kernel.db import ReadSession, WriteSession, new_id, now_ms
 from tallystick.kernel.money import CREDIT, Amount, MicroCredits, to_decimal
 from tallystick.kernel.seal import digest16
@@ -21,13 +22,17 @@ from tallystick.metering.models import UsageEvent
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What is charged for: millionths of a unit, and a price in micro-credits."""
+    """What is charged for: millionths of a unit, and a price in micro-credits.
+
+    ``limits`` are what it takes of the limits that bind it.
+    """
 
     customer_id: int
     feature: str
     quantity: int
     price: MicroCredits
     catalog_version: str
+    limits: tuple[LimitTake, ...] = ()
 
     @property
     def reference(self) -> str:
@@ -59,21 +64,28 @@ class Charge:
 async def charge(
     session: WriteSession, usage: Usage, *, idempotency_key: bytes | None
 ) -> Charge:
-    """Charge at once, once per key.
+    """Charge at once, once per key, and take from the usage's limits with it.
 
-    Credits of lapsed holds count as the customer's, whether or not a sweeper runs.
-    Raises ``InsufficientCredits`` or ``IdempotencyMismatch``; then nothing is charged
-    and the caller's transaction must roll back.
+    What lapsed holds have counts as the customer's, whether or not a sweeper runs.
+    Raises ``InsufficientCredits``, ``IdempotencyMismatch``, ``LimitReached`` or
+    ``UnknownLimit``; then nothing is charged and the caller's transaction must roll
+    back. Raises ``ValueError`` for a free use that takes from limits under a key: it
+    books nothing that could know the key, so its caller keeps the answer instead.
     """
-    if usage.price == 0:
-        funds = await customer_balance(session, usage.customer_id)
-        return Charge(0, MicroCredits(0), funds.posted)
-    posting = _posting(session, usage, idempotency_key)
 
     async def make_room(session: WriteSession) -> None:
         await holds.expire_lapsed_of(session, usage.customer_id)
 
+    if usage.price == 0:
+        if usage.limits and idempotency_key is not None:
+            raise ValueError("a use that costs nothing is not known by a key")
+        await take(session, usage.limits, when_reached=make_room)
+        funds = await customer_balance(session, usage.customer_id)
+        return Charge(0, MicroCredits(0), funds.posted)
+    posting = _posting(session, usage, idempotency_key)
     posted = await post(session, posting, when_short=make_room)
+    if not posted.replayed:
+        await take(session, usage.limits, when_reached=make_room)
     return await _finish(session, usage, posted)
 
 

@@ -18,7 +18,7 @@ async def deduct(gate: Gate, wanted: Deduction) -> Deducted:
     nothing is charged.
     """
     alone = partial(deduct_alone, wanted, gate.hold_seconds)
-    if wanted.usage.price == 0:
+    if wanted.usage.price == 0 or wanted.usage.limits:
         return await gate.db.write(alone)
     done = await gate.writes.do(wanted, lambda: gate.db.write(alone))
     assert isinstance(done, Deducted), "a deduction is no admission"
