@@ -6,19 +6,26 @@ import json
 import sys
 from collections.abc import Awaitable, Callable
 
-from bench import ledger
+from bench import ledger, scale
 from bench.figures import Figure
-from bench.plan import Plan
+from bench.plan import POSTGRES, SQLITE, Plan
 
 BENCHMARKS: dict[str, Callable[[Plan], Awaitable[list[Figure]]]] = {
     "ledger": ledger.run,
+    "scale": scale.run,
 }
 
 
 def main() -> None:
     """Measure what was asked for, and say how it compares."""
     asked = _arguments()
-    plan = Plan(asked.rounds, asked.seconds, asked.customers)
+    plan = Plan(
+        asked.rounds,
+        asked.seconds,
+        asked.customers,
+        asked.entries,
+        (asked.database,) if asked.database else (POSTGRES, SQLITE),
+    )
     figures = asyncio.run(_measure(asked.names, plan))
     if asked.json:
         json.dump([one.document() for one in figures], sys.stdout, indent=2)
@@ -46,18 +53,24 @@ def _arguments() -> argparse.Namespace:
         "--seconds", type=float, default=usual.seconds, help="of each round"
     )
     parser.add_argument(
-        "--customers", type=int, default=usual.customers, help="at the most"
+        "--customers", type=int, help="ledger: 10,000, scale: 1,000,000 if not given"
+    )
+    parser.add_argument("--entries", type=int, help="scale: 10,000,000 if not given")
+    parser.add_argument(
+        "--database", choices=(POSTGRES, SQLITE), help="both if not given"
     )
     return parser.parse_args()
 
 
 def _print(one: Figure) -> None:
     verdict = "told" if one.target is None else "ok" if one.ok else "SHORT"
-    target = "" if one.target is None else f" (target {one.target:g})"
-    print(f"{verdict:5} {one.id:4} {one.ratio:8.2f}{target}  {one.words}")
+    bound = "at most" if one.at_most else "at least"
+    target = "" if one.target is None else f" (target: {bound} {one.target:g})"
+    print(f"{verdict:5} {one.id:26} {one.ratio:8.3g}{target}  {one.words}")
+    more = "".join(f", {name} {value:,.4g}" for name, value in one.more.items())
     print(
-        f"           {one.value:,.0f} against {one.baseline:,.0f} {one.unit},"
-        f" {len(one.values)} rounds, spread {one.spread:.0%}"
+        f"      {one.value:,.4g} against {one.baseline:,.4g} {one.unit},"
+        f" {len(one.values)} rounds, spread {one.spread:.0%}{more}"
     )
 
 
