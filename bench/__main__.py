@@ -1,4 +1,4 @@
-"""``scripts/bench NAME… [--json]``."""
+"""``scripts/bench NAME… [--json|--markdown]``."""
 
 import argparse
 import asyncio
@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from bench import ledger, scale
 from bench.figures import Figure
 from bench.plan import POSTGRES, SQLITE, Plan
+from bench.report import lines, table
 
 BENCHMARKS: dict[str, Callable[[Plan], Awaitable[list[Figure]]]] = {
     "ledger": ledger.run,
@@ -31,8 +32,8 @@ def main() -> None:
         json.dump([one.document() for one in figures], sys.stdout, indent=2)
         print()
         return
-    for one in figures:
-        _print(one)
+    for line in (table if asked.markdown else lines)(figures):
+        print(line)
 
 
 async def _measure(names: list[str], plan: Plan) -> list[Figure]:
@@ -47,7 +48,9 @@ def _arguments() -> argparse.Namespace:
     )
     usual = Plan()
     parser.add_argument("names", nargs="+", choices=BENCHMARKS, metavar="NAME")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON")
+    form.add_argument("--markdown", action="store_true", help="print a table")
     parser.add_argument("--rounds", type=int, default=usual.rounds, help="of each side")
     parser.add_argument(
         "--seconds", type=float, default=usual.seconds, help="of each round"
@@ -60,18 +63,6 @@ def _arguments() -> argparse.Namespace:
         "--database", choices=(POSTGRES, SQLITE), help="both if not given"
     )
     return parser.parse_args()
-
-
-def _print(one: Figure) -> None:
-    verdict = "told" if one.target is None else "ok" if one.ok else "SHORT"
-    bound = "at most" if one.at_most else "at least"
-    target = "" if one.target is None else f" (target: {bound} {one.target:g})"
-    print(f"{verdict:5} {one.id:26} {one.ratio:8.3g}{target}  {one.words}")
-    more = "".join(f", {name} {value:,.4g}" for name, value in one.more.items())
-    print(
-        f"      {one.value:,.4g} against {one.baseline:,.4g} {one.unit},"
-        f" {len(one.values)} rounds, spread {one.spread:.0%}{more}"
-    )
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import pytest
 from bench.__main__ import main
 from bench.callers import Calls
 from bench.figures import Figure
+from bench.report import lines, table
 
 ROOT = Path(__file__).parents[2]
 _TINY = ("--json", "--rounds", "1", "--seconds", "0.05", "--customers", "20")
@@ -70,6 +71,21 @@ def test_a_figure_is_judged_by_the_ratio_of_its_medians(
 def test_where_less_is_better_the_target_is_the_most(value: float, *, ok: bool) -> None:
     found = Figure("x", "words", "bytes", [value], [1], 250, at_most=True).document()
     assert (found["ok"], found["at_most"]) == (ok, True)
+
+
+def test_a_table_and_the_lines_tell_the_verdict_and_its_direction() -> None:
+    figures = [
+        Figure("a", "less", "bytes", [900], [1], 250, at_most=True),
+        Figure("b", "more", "charges/s", [3_000], [2_000], 1.5, more={"p50_ms": 1.25}),
+        Figure("c", "told", "ms", [3], [2]),
+    ]
+    assert list(table(figures))[2:] == [
+        "| a | less | 900 | ≤ 250 | SHORT | 900, 1 bytes | 0% |",
+        "| b | more | 1.5 | ≥ 1.5 | ok | 3,000, 2,000 charges/s, p50 ms 1.25 | 0% |",
+        "| c | told | 1.5 |  | told | 3, 2 ms | 0% |",
+    ]
+    verdicts = [one.split()[0] for one in list(lines(figures))[::2]]
+    assert verdicts == ["SHORT", "ok", "told"]
 
 
 def test_latency_is_told_by_its_median_and_its_slow_end() -> None:
