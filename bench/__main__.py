@@ -26,6 +26,7 @@ def main() -> None:
         asked.customers,
         asked.entries,
         (asked.database,) if asked.database else (POSTGRES, SQLITE),
+        tuple(asked.postgres),
     )
     figures = asyncio.run(_measure(asked.names, plan))
     if asked.json:
@@ -61,6 +62,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--entries", type=int, help="scale: 10,000,000 if not given")
     parser.add_argument(
         "--database", choices=(POSTGRES, SQLITE), help="both if not given"
+    )
+    parser.add_argument(
+        "--postgres",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting of PostgreSQL that is not its own, such as shared_buffers=2GB",
     )
     return parser.parse_args()
 

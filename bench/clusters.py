@@ -2,7 +2,7 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -13,9 +13,12 @@ from tallystick.migrations import upgrade
 
 
 @asynccontextmanager
-async def postgresql(folder: Path) -> AsyncIterator[PostgresServer]:
-    """A server with a template of the newest schema."""
-    server = PostgresServer(Path(tempfile.mkdtemp(dir=folder)), durable=True)
+async def postgresql(
+    folder: Path, settings: Sequence[str]
+) -> AsyncIterator[PostgresServer]:
+    """A server with a template of the newest schema; ``settings`` as ``name=value``."""
+    where = Path(tempfile.mkdtemp(dir=folder))
+    server = PostgresServer(where, durable=True, settings=settings)
     await asyncio.to_thread(server.start)
     try:
         await server.make_template(upgrade)
@@ -30,12 +33,14 @@ def sqlite_url(folder: Path, name: str) -> str:
 
 
 @asynccontextmanager
-async def two_urls(database: str, folder: Path) -> AsyncIterator[tuple[str, str]]:
+async def two_urls(
+    database: str, folder: Path, settings: Sequence[str]
+) -> AsyncIterator[tuple[str, str]]:
     """Two sets of books on the same server, or files on the same disk."""
     if database == SQLITE:
         yield sqlite_url(folder, "large"), sqlite_url(folder, "small")
         return
-    async with postgresql(folder) as server:
+    async with postgresql(folder, settings) as server:
         yield (
             server.url(await server.create_database()),
             server.url(await server.create_database()),

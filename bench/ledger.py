@@ -19,7 +19,7 @@ from bench.clusters import postgresql, sqlite_url
 from bench.disk import bytes_per_charge
 from bench.figures import Figure
 from bench.fsync import fsync_ms
-from bench.plan import NAMES, POSTGRES, SQLITE, Plan
+from bench.plan import POSTGRES, SQLITE, Plan
 
 _CALLERS = (1, 32, 64, 256)
 _ONE, _MANY = "one", "many"
@@ -36,27 +36,38 @@ _BARE = {
 
 Bare = Callable[[], Awaitable[float]]
 """Charges a second of a database with nothing around it."""
+Place = Callable[[int], AbstractAsyncContextManager[tuple[Books, Bare]]]
+"""Makes books with so many customers, and what they are compared with."""
 
 
 async def run(plan: Plan) -> list[Figure]:
-    """One customer and many, by few callers and by many; then bytes and latency."""
-    many = plan.customers or _CUSTOMERS
+    """One customer and many, by few callers and by many; then latency and bytes."""
     figures = []
     for database in plan.databases:
         with temporary_folder() as folder:
-            async with _places(database, folder, plan.seconds) as place:
-                for spread, customers in ((_ONE, 1), (_MANY, many)):
-                    async with place(customers) as (books, bare):
-                        plan.tell(
-                            f"ledger on {NAMES[database]}, customers: {customers}"
-                        )
-                        found = await _measure(plan, books, bare, folder)
-                        figures += _charges(database, spread, found)
-                figures.append(_latency(database, found))
-                async with place(many) as (books, _):
-                    plan.tell(f"ledger on {NAMES[database]}, bytes on disk")
-                    figures.append(await bytes_per_charge(database, books, plan))
+            async with _places(database, folder, plan) as place:
+                figures += await _figures(database, plan, folder, place)
     return figures
+
+
+async def _figures(
+    database: str, plan: Plan, folder: Path, place: Place
+) -> list[Figure]:
+    on, many = plan.name(database), plan.customers or _CUSTOMERS
+    plan.tell(f"ledger on {on}, one customer")
+    async with place(1) as (books, bare):
+        of_one = await _measure(plan, books, bare, folder)
+    plan.tell(f"ledger on {on}, {many:,} customers")
+    async with place(many) as (books, bare):
+        of_many = await _measure(plan, books, bare, folder)
+        plan.tell(f"ledger on {on}, bytes on disk")
+        on_disk = await bytes_per_charge(database, books, plan)
+    return [
+        *_charges(database, on, _ONE, of_one),
+        *_charges(database, on, _MANY, of_many),
+        _latency(database, on, of_many),
+        on_disk,
+    ]
 
 
 @dataclass(slots=True)
@@ -84,7 +95,7 @@ async def _measure(plan: Plan, books: Books, bare: Bare, folder: Path) -> _Found
     return found
 
 
-def _charges(database: str, spread: str, found: _Found) -> list[Figure]:
+def _charges(database: str, on: str, spread: str, found: _Found) -> list[Figure]:
     figures = []
     for callers, made in found.calls.items():
         name = f"ledger-{database}-{spread}-{callers}"
@@ -93,7 +104,7 @@ def _charges(database: str, spread: str, found: _Found) -> list[Figure]:
         figures.append(
             Figure(
                 name,
-                f"charges/s on {NAMES[database]}, {customers}, callers: {callers}"
+                f"charges/s on {on}, {customers}, callers: {callers}"
                 f" ÷ {_BARE[database]}",
                 "charges/s",
                 [one.per_second for one in made],
@@ -108,10 +119,10 @@ def _charges(database: str, spread: str, found: _Found) -> list[Figure]:
     return figures
 
 
-def _latency(database: str, found: _Found) -> Figure:
+def _latency(database: str, on: str, found: _Found) -> Figure:
     return Figure(
         f"ledger-{database}-latency",
-        f"p50 of a charge on {NAMES[database]}, many customers, one caller ÷ fsync p50",
+        f"p50 of a charge on {on}, many customers, one caller ÷ fsync p50",
         "ms",
         [one.p50_ms for one in found.calls[1]],
         found.fsync_ms,
@@ -119,17 +130,13 @@ def _latency(database: str, found: _Found) -> Figure:
     )
 
 
-Place = Callable[[int], AbstractAsyncContextManager[tuple[Books, Bare]]]
-"""Makes books with so many customers, and what they are compared with."""
-
-
 @asynccontextmanager
-async def _places(database: str, folder: Path, seconds: float) -> AsyncIterator[Place]:
+async def _places(database: str, folder: Path, plan: Plan) -> AsyncIterator[Place]:
     if database == SQLITE:
-        yield partial(_on_sqlite, folder, seconds)
+        yield partial(_on_sqlite, folder, plan.seconds)
         return
-    async with postgresql(folder) as server:
-        yield partial(_on_postgresql, server, folder, seconds)
+    async with postgresql(folder, plan.settings) as server:
+        yield partial(_on_postgresql, server, folder, plan.seconds)
 
 
 @asynccontextmanager

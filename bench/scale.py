@@ -12,7 +12,7 @@ from bench.callers import calls
 from bench.clusters import two_urls
 from bench.figures import Figure
 from bench.load import load
-from bench.plan import NAMES, POSTGRES, SQLITE, Plan
+from bench.plan import POSTGRES, SQLITE, Plan
 from bench.plans import require_index
 from bench.population import Population
 from tallystick.kernel.clock import SystemClock
@@ -41,7 +41,7 @@ async def run(plan: Plan) -> list[Figure]:
     figures = []
     for database in plan.databases:
         with temporary_folder() as folder:
-            async with two_urls(database, folder) as urls:
+            async with two_urls(database, folder, plan.settings) as urls:
                 figures += await _figures(database, plan, urls)
     return figures
 
@@ -72,7 +72,8 @@ async def _figures(database: str, plan: Plan, urls: Sequence[str]) -> list[Figur
         "entries": large[1],
         "load_seconds": load_seconds[0],
     }
-    return _told(database, of_large, of_small, more)
+    on = f"on {plan.name(database)}, large books ÷ nearly empty ones"
+    return _told(database, on, of_large, of_small, more)
 
 
 async def _load(population: Population, url: str, plan: Plan, database: str) -> float:
@@ -80,7 +81,7 @@ async def _load(population: Population, url: str, plan: Plan, database: str) -> 
 
     def tell(words: str) -> None:
         seconds = time.perf_counter() - began
-        plan.tell(f"scale on {NAMES[database]}: {words} after {seconds:.0f} s")
+        plan.tell(f"scale on {plan.name(database)}: {words} after {seconds:.0f} s")
 
     async with empty_books(url) as db:
         await load(db, population, tell)
@@ -100,13 +101,15 @@ async def _measure(
             await db.start()
             books.append(Books(db, population.customer_ids))
         for number in range(plan.rounds):
-            plan.tell(f"scale on {NAMES[database]}, round {number + 1}")
+            plan.tell(f"scale on {plan.name(database)}, round {number + 1}")
             for one, url, into in zip(books, urls, found, strict=True):
                 into.opening_ms.append(await _open(url, one))
                 await _read(one, plan, into)
             for one, into in zip(books, found, strict=True):
                 made = await one.charges(callers=_CALLERS, seconds=plan.seconds)
                 into.charges.append(made.per_second)
+            rates = " and ".join(f"{one.charges[-1]:,.0f}" for one in found)
+            plan.tell(f"{rates} charges/s")
     return found
 
 
@@ -142,9 +145,8 @@ async def _of(read: Read, customer: int, session: ReadSession) -> object:
 
 
 def _told(
-    database: str, large: _Found, small: _Found, more: dict[str, float]
+    database: str, on: str, large: _Found, small: _Found, more: dict[str, float]
 ) -> list[Figure]:
-    on = f"on {NAMES[database]}, large books ÷ nearly empty ones"
     return [
         Figure(
             f"P12-{database}",

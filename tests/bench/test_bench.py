@@ -13,6 +13,7 @@ from bench.figures import Figure
 from bench.report import lines, table
 
 ROOT = Path(__file__).parents[2]
+_SETTING = ("--postgres", "work_mem=5MB")
 _TINY = ("--json", "--rounds", "1", "--seconds", "0.05", "--customers", "20")
 
 
@@ -42,7 +43,7 @@ def tiny() -> dict[str, Ran]:
     """Both benchmarks, tiny and at the same time."""
     started = {
         "ledger": start("ledger", *_TINY),
-        "scale": start("scale", *_TINY, "--entries", "200"),
+        "scale": start("scale", *_TINY, "--entries", "200", *_SETTING),
     }
     return {name: finish(one) for name, one in started.items()}
 
@@ -139,6 +140,7 @@ def test_the_benchmark_of_scale_tells_both_databases(tiny: dict[str, Ran]) -> No
     for name, target in targets.items():
         one = figures[name]
         assert (one["target"], one["customers"], one["entries"]) == (target, 20, 200)
+        assert ("work_mem=5MB" in one["what"]) == (name == "P12-postgres")
     assert "80 of 80 charges" in tiny["scale"].progress
 
 
