@@ -1,4 +1,4 @@
-"""``scripts/bench NAME… [--json]``."""
+"""``scripts/bench NAME… [--json|--markdown]``."""
 
 import argparse
 import asyncio
@@ -6,26 +6,35 @@ import json
 import sys
 from collections.abc import Awaitable, Callable
 
-from bench import ledger
+from bench import ledger, scale
 from bench.figures import Figure
-from bench.plan import Plan
+from bench.plan import POSTGRES, SQLITE, Plan
+from bench.report import lines, table
 
 BENCHMARKS: dict[str, Callable[[Plan], Awaitable[list[Figure]]]] = {
     "ledger": ledger.run,
+    "scale": scale.run,
 }
 
 
 def main() -> None:
     """Measure what was asked for, and say how it compares."""
     asked = _arguments()
-    plan = Plan(asked.rounds, asked.seconds, asked.customers)
+    plan = Plan(
+        asked.rounds,
+        asked.seconds,
+        asked.customers,
+        asked.entries,
+        (asked.database,) if asked.database else (POSTGRES, SQLITE),
+        tuple(asked.postgres),
+    )
     figures = asyncio.run(_measure(asked.names, plan))
     if asked.json:
         json.dump([one.document() for one in figures], sys.stdout, indent=2)
         print()
         return
-    for one in figures:
-        _print(one)
+    for line in (table if asked.markdown else lines)(figures):
+        print(line)
 
 
 async def _measure(names: list[str], plan: Plan) -> list[Figure]:
@@ -40,25 +49,28 @@ def _arguments() -> argparse.Namespace:
     )
     usual = Plan()
     parser.add_argument("names", nargs="+", choices=BENCHMARKS, metavar="NAME")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON")
+    form.add_argument("--markdown", action="store_true", help="print a table")
     parser.add_argument("--rounds", type=int, default=usual.rounds, help="of each side")
     parser.add_argument(
         "--seconds", type=float, default=usual.seconds, help="of each round"
     )
     parser.add_argument(
-        "--customers", type=int, default=usual.customers, help="at the most"
+        "--customers", type=int, help="ledger: 10,000, scale: 1,000,000 if not given"
+    )
+    parser.add_argument("--entries", type=int, help="scale: 10,000,000 if not given")
+    parser.add_argument(
+        "--database", choices=(POSTGRES, SQLITE), help="both if not given"
+    )
+    parser.add_argument(
+        "--postgres",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting of PostgreSQL that is not its own, such as shared_buffers=2GB",
     )
     return parser.parse_args()
-
-
-def _print(one: Figure) -> None:
-    verdict = "told" if one.target is None else "ok" if one.ok else "SHORT"
-    target = "" if one.target is None else f" (target {one.target:g})"
-    print(f"{verdict:5} {one.id:4} {one.ratio:8.2f}{target}  {one.words}")
-    print(
-        f"           {one.value:,.0f} against {one.baseline:,.0f} {one.unit},"
-        f" {len(one.values)} rounds, spread {one.spread:.0%}"
-    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """What a benchmark found: a value beside its baseline, and whether that suffices."""
 
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -11,7 +11,8 @@ class Figure:
     """``value`` and ``baseline`` are medians over the rounds, in ``unit``.
 
     Machines differ and are noisy, so only their ratio is judged. ``target`` is the
-    smallest ratio that is good enough; None for what is only told.
+    smallest ratio that is good enough, with ``at_most`` the largest; None for what is
+    only told. What is judged by itself has the baseline 1. ``more`` is told beside.
     """
 
     id: str
@@ -20,6 +21,8 @@ class Figure:
     values: Sequence[float]
     baselines: Sequence[float]
     target: float | None = None
+    at_most: bool = False
+    more: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def value(self) -> float:
@@ -35,7 +38,9 @@ class Figure:
 
     @property
     def ok(self) -> bool:
-        return self.target is None or self.ratio >= self.target
+        if self.target is None:
+            return True
+        return self.ratio <= self.target if self.at_most else self.ratio >= self.target
 
     @property
     def spread(self) -> float:
@@ -48,11 +53,12 @@ class Figure:
             "id": self.id,
             "what": self.words,
             "value": round(self.ratio, 4),
-            "baseline": round(self.baseline, 2),
-            "measured": round(self.value, 2),
+            "baseline": round(self.baseline, 4),
+            "measured": round(self.value, 4),
             "unit": self.unit,
             "rounds": len(self.values),
             "spread": round(self.spread, 3),
             "target": self.target,
+            "at_most": self.at_most,
             "ok": self.ok,
-        }
+        } | {name: round(one, 4) for name, one in self.more.items()}

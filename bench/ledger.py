@@ -1,175 +1,179 @@
-"""``ledger``: charges a second with everything that a charge writes (P1, P2, P3)."""
+"""``ledger``: charges a second with everything that a charge writes (P1, P2, P3, P13)."""
 
 import asyncio
-import secrets
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from statistics import median
 from urllib.parse import urlsplit
 
 from tests.postgres import PostgresServer
 
 from bench import bare_postgres, bare_sqlite
-from bench.callers import calls_per_second
+from bench.books import Books, funded_books, temporary_folder
+from bench.callers import Calls
+from bench.clusters import postgresql, sqlite_url
+from bench.disk import bytes_per_charge
 from bench.figures import Figure
-from bench.plan import Plan
-from tallystick.credits.grants import grant_promotional
-from tallystick.customers.wallets import create_customer
-from tallystick.kernel.db import Database, WriteSession, open_database
-from tallystick.kernel.money import MicroCredits
-from tallystick.metering.charges import Usage
-from tallystick.migrations import upgrade
-from tallystick.paywall.answers import idempotency_answer
-from tallystick.paywall.deduct import deduct_alone
-from tallystick.paywall.plain import Deduction, plain_writes
+from bench.fsync import fsync_ms
+from bench.plan import POSTGRES, SQLITE, Plan
 
-_CALLERS = 64
-_HOT, _MANY = 1, 10_000
-_DAY_MS = 24 * 3600 * 1000
-_LEASE_SECONDS = 60
-_ASKED = "00" * 16
+_CALLERS = (1, 32, 64, 256)
+_ONE, _MANY = "one", "many"
+_CUSTOMERS = 10_000
+_TARGETS = {
+    (POSTGRES, _MANY, 64): ("P1", 2.5),
+    (POSTGRES, _ONE, 64): ("P2", 20),
+    (SQLITE, _MANY, 64): ("P3", 4),
+}
+_BARE = {
+    POSTGRES: f"pgbench at {bare_postgres.CLIENTS} clients",
+    SQLITE: "one bare commit for each charge",
+}
+
+Bare = Callable[[], Awaitable[float]]
+"""Charges a second of a database with nothing around it."""
+Place = Callable[[int], AbstractAsyncContextManager[tuple[Books, Bare]]]
+"""Makes books with so many customers, and what they are compared with."""
 
 
 async def run(plan: Plan) -> list[Figure]:
-    """One figure for each database and each spread of the load."""
-    with _folder() as folder:
-        return [await _sqlite(plan, folder), *await _postgres(plan, folder)]
+    """One customer and many, by few callers and by many; then latency and bytes."""
+    figures = []
+    for database in plan.databases:
+        with temporary_folder() as folder:
+            async with _places(database, folder, plan) as place:
+                figures += await _figures(database, plan, folder, place)
+    return figures
 
 
-@contextmanager
-def _folder() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="tallystick-bench-"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
+async def _figures(
+    database: str, plan: Plan, folder: Path, place: Place
+) -> list[Figure]:
+    on, many = plan.name(database), plan.customers or _CUSTOMERS
+    plan.tell(f"ledger on {on}, one customer")
+    async with place(1) as (books, bare):
+        of_one = await _measure(plan, books, bare, folder)
+    plan.tell(f"ledger on {on}, {many:,} customers")
+    async with place(many) as (books, bare):
+        of_many = await _measure(plan, books, bare, folder)
+        plan.tell(f"ledger on {on}, bytes on disk")
+        on_disk = await bytes_per_charge(database, books, plan)
+    return [
+        *_charges(database, on, _ONE, of_one),
+        *_charges(database, on, _MANY, of_many),
+        _latency(database, on, of_many),
+        on_disk,
+    ]
 
 
-@dataclass(frozen=True, slots=True)
-class _Books:
-    """Books in which every customer can pay for as long as anybody measures."""
+@dataclass(slots=True)
+class _Found:
+    """What was measured with one number of customers, round by round."""
 
-    db: Database
-    customers: list[int]
+    calls: dict[int, list[Calls]] = field(
+        default_factory=lambda: {callers: [] for callers in _CALLERS}
+    )
+    bare: list[float] = field(default_factory=list)
+    fsync_ms: list[float] = field(default_factory=list)
+
+
+async def _measure(plan: Plan, books: Books, bare: Bare, folder: Path) -> _Found:
+    found = _Found()
+    for number in range(plan.rounds):
+        plan.tell(f"round {number + 1}")
+        seconds = min(1.0, plan.seconds)
+        found.fsync_ms.append(
+            await asyncio.to_thread(fsync_ms, folder, seconds=seconds)
+        )
+        found.bare.append(await bare())
+        for callers, made in found.calls.items():
+            made.append(await books.charges(callers=callers, seconds=plan.seconds))
+    return found
+
+
+def _charges(database: str, on: str, spread: str, found: _Found) -> list[Figure]:
+    figures = []
+    for callers, made in found.calls.items():
+        name = f"ledger-{database}-{spread}-{callers}"
+        name, target = _TARGETS.get((database, spread, callers), (name, None))
+        customers = "one customer" if spread == _ONE else "many customers"
+        figures.append(
+            Figure(
+                name,
+                f"charges/s on {on}, {customers}, callers: {callers}"
+                f" ÷ {_BARE[database]}",
+                "charges/s",
+                [one.per_second for one in made],
+                found.bare,
+                target,
+                more={
+                    "p50_ms": median(one.p50_ms for one in made),
+                    "p99_ms": median(one.p99_ms for one in made),
+                },
+            )
+        )
+    return figures
+
+
+def _latency(database: str, on: str, found: _Found) -> Figure:
+    return Figure(
+        f"ledger-{database}-latency",
+        f"p50 of a charge on {on}, many customers, one caller ÷ fsync p50",
+        "ms",
+        [one.p50_ms for one in found.calls[1]],
+        found.fsync_ms,
+        at_most=True,
+    )
 
 
 @asynccontextmanager
-async def _books(url: str, customers: int) -> AsyncIterator[_Books]:
-    db = open_database(url)
-    try:
-        await upgrade(db)
-        await db.start()
-        made: list[int] = []
-        while len(made) < customers:
-            some = min(200, customers - len(made))
-            made += await db.write(partial(_fund, some))
-        yield _Books(db, made)
-    finally:
-        await db.close()
+async def _places(database: str, folder: Path, plan: Plan) -> AsyncIterator[Place]:
+    if database == SQLITE:
+        yield partial(_on_sqlite, folder, plan.seconds)
+        return
+    async with postgresql(folder, plan.settings) as server:
+        yield partial(_on_postgresql, server, folder, plan.seconds)
 
 
-async def _fund(customers: int, session: WriteSession) -> list[int]:
-    made = [await create_customer(session) for _ in range(customers)]
-    for customer in made:
-        await grant_promotional(
-            session,
-            customer,
-            MicroCredits(1 << 50),
-            idempotency_key=secrets.token_bytes(16),
-            reference="bench",
-            memo="bench",
+@asynccontextmanager
+async def _on_sqlite(
+    folder: Path, seconds: float, customers: int
+) -> AsyncIterator[tuple[Books, Bare]]:
+    async def bare() -> float:
+        return await asyncio.to_thread(
+            bare_sqlite.charges_per_second,
+            folder / f"bare-{uuid.uuid4().hex}.sqlite3",
+            customers=customers,
+            seconds=seconds,
         )
-    return made
+
+    async with funded_books(sqlite_url(folder, uuid.uuid4().hex), customers) as books:
+        yield books, bare
 
 
-async def _charges(books: _Books, plan: Plan) -> float:
-    """As they come through the door, each with an Idempotency-Key and the answer that it keeps."""
-    db, customers = books.db, books.customers
-    group = plain_writes(db)
-    until_ms = db.clock.now_ms() + _DAY_MS
+@asynccontextmanager
+async def _on_postgresql(
+    server: PostgresServer, folder: Path, seconds: float, customers: int
+) -> AsyncIterator[tuple[Books, Bare]]:
+    name = await server.create_database(template="template0")
+    url = urlsplit(server.url(name))._replace(scheme="postgresql").geturl()
+    await bare_postgres.make_tables(url, customers)
 
-    async def one(_number: int) -> None:
-        customer = secrets.choice(customers)
-        usage = Usage(customer, "bench", 1_000_000, MicroCredits(1), "bench")
-        key = idempotency_answer(customer, secrets.token_hex(16), _ASKED, until_ms)
-        wanted = Deduction(usage, key)
-        alone = partial(deduct_alone, wanted, _LEASE_SECONDS)
-        await group.do(wanted, lambda: db.write(alone))
+    async def bare() -> float:
+        return await asyncio.to_thread(
+            bare_postgres.charges_per_second,
+            server,
+            name,
+            folder,
+            customers=customers,
+            seconds=seconds,
+        )
 
-    return await calls_per_second(one, callers=_CALLERS, seconds=plan.seconds)
-
-
-async def _sqlite(plan: Plan, folder: Path) -> Figure:
-    customers = min(_MANY, plan.customers)
-    values, baselines = [], []
-    async with _books(
-        f"sqlite+aiosqlite:///{folder}/books.sqlite3", customers
+    async with funded_books(
+        server.url(await server.create_database()), customers
     ) as books:
-        for number in range(plan.rounds):
-            plan.tell(f"ledger on SQLite, round {number + 1}")
-            values.append(await _charges(books, plan))
-            baselines.append(
-                await asyncio.to_thread(
-                    bare_sqlite.charges_per_second,
-                    folder / f"bare-{number}.sqlite3",
-                    customers=customers,
-                    seconds=plan.seconds,
-                )
-            )
-    words = "charges/s on SQLite, 64 callers ÷ one bare commit for each charge"
-    return Figure("P3", words, "charges/s", values, baselines, 4)
-
-
-async def _postgres(plan: Plan, folder: Path) -> list[Figure]:
-    server = PostgresServer(Path(tempfile.mkdtemp(dir=folder)), durable=True)
-    await asyncio.to_thread(server.start)
-    try:
-        await server.make_template(upgrade)
-        many = min(_MANY, plan.customers)
-        words = "charges/s on PostgreSQL, 64 callers, {} ÷ pgbench at 32 clients"
-        return [
-            await _on(
-                server, plan, folder, many, "P1", words.format("many customers"), 2.5
-            ),
-            await _on(
-                server, plan, folder, _HOT, "P2", words.format("one customer"), 20
-            ),
-        ]
-    finally:
-        await asyncio.to_thread(server.stop)
-
-
-async def _on(
-    server: PostgresServer,
-    plan: Plan,
-    folder: Path,
-    customers: int,
-    name: str,
-    words: str,
-    target: float,
-) -> Figure:
-    values, baselines = [], []
-    bare = await server.create_database(template="template0")
-    bare_url = urlsplit(server.url(bare))._replace(scheme="postgresql").geturl()
-    await bare_postgres.make_tables(bare_url, customers)
-    async with _books(server.url(await server.create_database()), customers) as books:
-        for number in range(plan.rounds):
-            plan.tell(
-                f"ledger on PostgreSQL, {customers} customers, round {number + 1}"
-            )
-            values.append(await _charges(books, plan))
-            baselines.append(
-                await asyncio.to_thread(
-                    bare_postgres.charges_per_second,
-                    server,
-                    bare,
-                    folder,
-                    customers=customers,
-                    seconds=plan.seconds,
-                )
-            )
-    return Figure(name, words, "charges/s", values, baselines, target)
+        yield books, bare

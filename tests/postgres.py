@@ -9,7 +9,7 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import asyncpg
@@ -38,13 +38,15 @@ class PostgresServer:
         find_port: Callable[[], int] | None = None,
         *,
         durable: bool = False,
+        settings: Sequence[str] = (),
     ) -> None:
         self._data = folder / "data"
         self._log = folder / "log"
         self._find_port = find_port or free_port
         self._port = 0
         # Nobody cuts the power of a test.
-        self._options = "" if durable else " -c fsync=off -c full_page_writes=off"
+        unsafe = () if durable else ("fsync=off", "full_page_writes=off")
+        self._options = "".join(f" -c {one}" for one in (*unsafe, *settings))
         # PostgreSQL refuses to run as root, so root hands the folder to "nobody".
         self._user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
         if self._user is not None:

@@ -45,3 +45,13 @@ def test_a_server_that_never_starts_says_why(folder: Path, taken_port: int) -> N
     with pytest.raises(subprocess.CalledProcessError) as failed:
         server.start()
     assert "Address already in use" in "".join(failed.value.__notes__)
+
+
+async def test_a_setting_is_taken_and_the_others_stay(folder: Path) -> None:
+    server = PostgresServer(folder, durable=True, settings=["work_mem=5MB"])
+    server.start()
+    try:
+        assert await server.ask("SHOW work_mem") == "5MB"
+        assert await server.ask("SHOW fsync") == "on"
+    finally:
+        server.stop()
