@@ -25,7 +25,7 @@ from tallystick.paywall.gate import Gate
 from tallystick.paywall.offers import offers_for_call
 from tallystick.paywall.once import begin_once, key_of
 from tallystick.paywall.pay_by_header import admit_payment
-from tallystick.paywall.plain import Admission, Admitted
+from tallystick.paywall.plain import Admission, Admitted, Done
 from tallystick.paywall.verdicts import Replay, Serve, Verdict
 from tallystick.x402.errors import PaymentRejected
 
@@ -83,7 +83,10 @@ async def _admit_customer(gate: Gate, facts: Facts, customer_id: int) -> Verdict
     )
     wanted = Admission(usage, key_of(gate, facts, customer_id), gate.hold_seconds)
     alone = partial(admit_alone, wanted)
-    done = await gate.writes.do(wanted, lambda: gate.db.write(alone))
+    if usage.limits:
+        done: Done = await gate.db.write(alone)
+    else:
+        done = await gate.writes.do(wanted, lambda: gate.db.write(alone))
     if isinstance(done, Answer):
         return Replay(done)
     assert isinstance(done, Admitted), "an admission is no deduction"
@@ -104,6 +107,7 @@ async def admit_alone(wanted: Admission, session: WriteSession) -> Admitted | An
         usage.feature,
         usage.price,
         lifetime_seconds=seconds,
+        limits=usage.limits,
     )
     if hold is None:
         # Rolls back the key as well: a 402 is never stored.
