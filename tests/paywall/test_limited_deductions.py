@@ -14,8 +14,7 @@ from tallystick.kernel.db import query
 from tallystick.kernel.money import MicroCredits
 from tallystick.metering.charges import Usage
 from tallystick.paywall.answers import idempotency_answer
-from tallystick.paywall.deduct import deduct
-from tallystick.paywall.deductions import Deducted, Deduction
+from tallystick.paywall.deduct import Deducted, Deduction, deduct
 from tests.credits.calls import set_limit, used
 from tests.house import House, Process
 from tests.ledger.bookings import balance, give
