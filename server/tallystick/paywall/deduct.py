@@ -5,7 +5,7 @@ from functools import partial
 from tallystick.kernel.db import WriteSession
 from tallystick.metering.charges import charge
 from tallystick.paywall.answer import Answer, charge_answer
-from tallystick.paywall.answers import keep_charge
+from tallystick.paywall.answers import keep, keep_charge
 from tallystick.paywall.gate import Gate
 from tallystick.paywall.once import begin_once
 from tallystick.paywall.plain import Deducted, Deduction
@@ -14,8 +14,8 @@ from tallystick.paywall.plain import Deducted, Deduction
 async def deduct(gate: Gate, wanted: Deduction) -> Deducted:
     """Charge, and keep the answer if there is a key.
 
-    Raises ``InsufficientCredits``, ``TooManyWaiting`` and as ``once.begin_once`` does; then
-    nothing is charged.
+    Raises ``InsufficientCredits``, ``LimitReached``, ``TooManyWaiting`` and as
+    ``once.begin_once`` does; then nothing is charged.
     """
     alone = partial(deduct_alone, wanted, gate.hold_seconds)
     if wanted.usage.price == 0 or wanted.usage.limits:
@@ -35,6 +35,9 @@ async def deduct_alone(
     if isinstance(begun, Answer):
         return Deducted(begun, replayed=True)
     charged = await charge(session, wanted.usage, idempotency_key=None)
-    if begun is not None:
+    answer = charge_answer(charged)
+    if begun is not None and charged.id:
         await keep_charge(session, begun, charged.id)
-    return Deducted(charge_answer(charged))
+    elif begun is not None:  # it cost nothing, so the books know nothing of it
+        await keep(session, begun, answer)
+    return Deducted(answer)

@@ -88,6 +88,7 @@ class _Line:
 
 def _line(db: Database, one: Wanted) -> _Line:
     now, usage, key = db.clock.now_ms(), one.usage, one.key
+    assert not usage.limits, "what limits bind goes alone"
     if isinstance(one, Deduction):
         charge = plain_charge(db, usage)
         answer = charged_row(key, charge.id) if key else None
