@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 from tallystick.kernel.db import Database, WriteSession, open_database, query
+from tallystick.kernel.engines import postgresql_lane as postgresql_opener
 from tallystick.kernel.lane import GroupRefused, PostgresqlLane, SqliteLane
 
 ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -217,3 +218,18 @@ async def test_without_a_server_nothing_was_written() -> None:
             await postgresql_lane(nowhere).fetch(_COUNT, ())
     finally:
         await nowhere.close()
+
+
+@ON_POSTGRESQL
+@pytest.mark.parametrize(("seconds", "plans"), [(0.0, 3), (60.0, 1)])
+async def test_a_plan_is_made_anew_now_and_then(
+    db: Database, seconds: float, plans: int
+) -> None:
+    """The first one may have been made for an empty table."""
+    lane = PostgresqlLane(postgresql_opener(db.writer), plan_seconds=seconds)
+    own = "SELECT MAX(name) FROM pg_prepared_statements WHERE statement LIKE '%MAX(n%'"
+    try:
+        names = [row[0] for _ in range(3) for row in await lane.fetch(own, ())]
+    finally:
+        await lane.close()
+    assert len(set(names)) == plans

@@ -36,10 +36,9 @@ _TO_WRITE = (
     "wal_autocheckpoint = 8000",
     "cache_size = -16000",
 )
-# A group is one statement over few rows, found by their keys, and its plan is kept: made
-# when tables were small, it must be right when they are large. Who waits long for a row
-# keeps his whole group waiting.
 _OF_THE_ENGINE = {"prepared_statement_cache_size", "prepared_statement_name_func"}
+# A group is one statement over few rows, found by their keys. Who waits long for a row
+# keeps his whole group waiting.
 _IN_GROUPS = {
     "lock_timeout": "250",
     "enable_seqscan": "off",

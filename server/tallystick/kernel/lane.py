@@ -6,6 +6,7 @@ way there: one statement on PostgreSQL, one visit to the writing thread on SQLit
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -19,6 +20,7 @@ T = TypeVar("T")
 # The connection or the server failed, perhaps after the commit.
 _UNKNOWN_OUTCOME = ("08", "57", "58", "F0", "XX")
 _STATEMENT_SECONDS = 30
+_PLAN_SECONDS = 10
 _log = get_logger(__name__)
 
 
@@ -96,12 +98,20 @@ def _refused(error: Exception) -> GroupRefused:
 
 
 class PostgresqlLane:
-    """Sends one prepared statement at a time, each a transaction of its own."""
+    """Sends one prepared statement at a time, each a transaction of its own.
 
-    def __init__(self, connect: Callable[[], Any]) -> None:
+    A plan is kept for ``plan_seconds``: one that was made while a table was empty reads
+    all of it once it is full.
+    """
+
+    def __init__(
+        self, connect: Callable[[], Any], *, plan_seconds: float = _PLAN_SECONDS
+    ) -> None:
         self._connect = connect
+        self._plan_seconds = plan_seconds
         self._connection: Any = None
         self._prepared: dict[str, Any] = {}
+        self._prepared_at = 0.0
         self._turn = asyncio.Lock()
 
     async def fetch(self, sql: str, values: Sequence[object]) -> list[Any]:
@@ -124,6 +134,8 @@ class PostgresqlLane:
         try:
             if self._connection is None or self._connection.is_closed():
                 self._connection, self._prepared = await self._connect(), {}
+            if time.monotonic() - self._prepared_at >= self._plan_seconds:
+                self._prepared, self._prepared_at = {}, time.monotonic()
             if sql not in self._prepared:
                 self._prepared[sql] = await self._connection.prepare(sql)
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:

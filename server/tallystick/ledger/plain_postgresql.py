@@ -32,8 +32,8 @@ _DECIDE = """
           LEFT JOIN ledger_account AS revenue ON revenue.code = item.revenue_code
          WHERE (next_change_ms IS NULL OR next_change_ms > $1)
            AND (revenue_code IS NULL OR revenue.id IS NOT NULL)
-           AND EXISTS (SELECT FROM lot WHERE lot.id = burning_lot_id
-                                         AND effective_at_ms <= $1){only}
+           AND (SELECT effective_at_ms FROM lot WHERE lot.id = burning_lot_id) <= $1
+           {only}
          ORDER BY ledger_account_id FOR UPDATE OF account_balance),
     due AS (
         SELECT locked.*, SUM(amount) OVER earlier AS taken,
@@ -105,7 +105,10 @@ def _item(one: Plain) -> Row:
 
 @cache
 def _statement(tables: tuple[Table, ...]) -> str:
-    """``now`` is its first value, then comes an array for each column."""
+    """What writes a group, with rows of these tables beside.
+
+    ``now`` is its first value, then comes an array for each column.
+    """
     columns = list(_ITEM)
     for number, table in enumerate(tables):
         columns += [(f"beside_{number}_{name}", of) for name, of in table.columns]
@@ -118,13 +121,15 @@ def _statement(tables: tuple[Table, ...]) -> str:
 
 
 def _only_new(tables: Sequence[Table]) -> str:
+    # Not EXISTS, which becomes a join, and made while the table is empty one that reads
+    # all of it.
     known = [
-        f"NOT EXISTS (SELECT FROM {table.name} AS known"  # our own names
-        f" WHERE known.{table.once} = item.beside_{number}_{table.once})"
+        f"(SELECT known.{table.once} FROM {table.name} AS known"  # noqa: S608  # our own names
+        f" WHERE known.{table.once} = item.beside_{number}_{table.once}) IS NULL"
         for number, table in enumerate(tables)
         if table.once is not None
     ]
-    return "".join(f" AND {one}" for one in known)
+    return "".join(f"AND {one}" for one in known)
 
 
 def _insertion(number: int, table: Table) -> str:
