@@ -64,12 +64,11 @@ async def post(
 async def _claim_key(
     session: WriteSession, transaction_id: int, posting: Posting, now: int
 ) -> bool:
-    row = transaction_row(transaction_id, posting, now)
+    row = _transaction_row(transaction_id, posting, now)
     return await insert_once(session, LedgerTransaction, row)
 
 
-def transaction_row(transaction_id: int, posting: Posting, now: int) -> dict[str, Any]:
-    """The row of a transaction that is booked at ``now``, in milliseconds."""
+def _transaction_row(transaction_id: int, posting: Posting, now: int) -> dict[str, Any]:
     occurred = posting.occurred_at_ms
     return {
         "id": transaction_id,

@@ -80,21 +80,23 @@ def next_change_ms(lots: Iterable[Lot], now: int) -> int | None:
 
 def burning(lots: Iterable[Lot], now: int) -> Lot | None:
     """The lot that is spent from next; until time or a new lot changes that."""
-    spendable = [one for one in lots if one.remaining and one.is_spendable(now)]
-    return min(spendable, key=lambda one: one.burn_order, default=None)
+    return min(_spendable(lots, now), key=lambda one: one.burn_order, default=None)
 
 
 def choose(lots: Iterable[Lot], amount: int, now: int) -> tuple[Draw, ...] | None:
     """The draws that a spending of ``amount`` takes, in burn order; ``None`` if short."""
     draws = []
-    spendable = [one for one in lots if one.remaining and one.is_spendable(now)]
-    for lot in sorted(spendable, key=lambda one: one.burn_order):
+    for lot in sorted(_spendable(lots, now), key=lambda one: one.burn_order):
         taken = min(lot.remaining, amount)
         draws.append(Draw(lot.id, taken))
         amount -= taken
         if not amount:
             return tuple(draws)
     return None
+
+
+def _spendable(lots: Iterable[Lot], now: int) -> list[Lot]:
+    return [one for one in lots if one.remaining and one.is_spendable(now)]
 
 
 def split(

@@ -52,7 +52,7 @@ class AccountBalance(SQLModel, table=True):
 
     ``burning_lot_id`` is the lot that is spent from until ``next_change_ms``, if there is
     one. What is left of it stands here, in ``burning_left``, and not in its own row: so a
-    charge that it covers changes one row, and asks no other (docs/decisions/0016).
+    charge that it covers changes one row (docs/decisions/0016).
 
     House accounts have no such row: one row written by every call costs five times
     the throughput, and their balance is a sum (docs/decisions/0004).
@@ -223,9 +223,9 @@ class TransferRow(SQLModel, table=True):
     A customer's side also names the lots that it took from or gave to: ``lot_id`` if
     one did it all, else ``lots`` (``lots.pack``). The view ``lot_entry`` reads both.
 
-    It refers to rows by their ids alone: three foreign keys would cost every charge more
-    than its rows do. Accounts and transactions are never deleted, and the audit follows
-    the ids (I3).
+    It refers to rows by their ids alone: three foreign keys would be three look-ups
+    more for every charge. Nothing deletes accounts, nobody can delete transactions, and the
+    audit follows the ids (I3).
     """
 
     __tablename__ = "transfer"

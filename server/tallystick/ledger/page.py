@@ -4,7 +4,7 @@ Pure, like the accounts themselves: ids and times are handed in. Whoever writes 
 must guard them by the revision that each account had when it was loaded.
 """
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,14 +44,6 @@ class Page:
             for draw in account.due(self.now):
                 account.take([draw])
                 self.expiries.append(Expiry(account.id, draw, *account.line()))
-
-    def keep(self, account_ids: Container[int]) -> None:
-        """Leave the other accounts alone: they were only looked at."""
-        self.accounts = {
-            customer: one
-            for customer, one in self.accounts.items()
-            if one.id in account_ids
-        }
 
     def move(self, one: Transfer, ids: dict[str, int], new_id: NewId) -> Row:
         """Make the transfer; its row, but for its transaction and its position.
