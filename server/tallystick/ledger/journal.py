@@ -64,11 +64,12 @@ async def post(
 async def _claim_key(
     session: WriteSession, transaction_id: int, posting: Posting, now: int
 ) -> bool:
-    row = _transaction_row(transaction_id, posting, now)
+    row = transaction_row(transaction_id, posting, now)
     return await insert_once(session, LedgerTransaction, row)
 
 
-def _transaction_row(transaction_id: int, posting: Posting, now: int) -> dict[str, Any]:
+def transaction_row(transaction_id: int, posting: Posting, now: int) -> dict[str, Any]:
+    """Return the row of the transaction that ``posting`` makes at ``now`` (ms)."""
     occurred = posting.occurred_at_ms
     return {
         "id": transaction_id,
