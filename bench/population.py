@@ -26,7 +26,7 @@ _DAY_MS = 24 * 3600 * 1000
 _SLOT = 1 << 12  # the first process that ever served, as ``kernel.ids`` marks it
 _PER_MS = first_id_at(1) - first_id_at(0)
 _PRICE = usage_of(0).price
-_CUSTOMER, _GRANT, _TRANSACTION, _ACCOUNT, _TRANSFER = range(5)
+_CUSTOMER, _GRANT, _TRANSACTION, _ACCOUNT = range(4)
 
 FILLED = (
     "customer",
@@ -154,7 +154,6 @@ class Population:
 
     def _transfer(self, number: int, house: House) -> dict[str, Any]:
         return {
-            "id": self._grants.id(number, _TRANSFER),
             "ledger_transaction_id": self._grants.id(number, _TRANSACTION),
             "position": 0,
             "debit_account_id": house.promotions,
@@ -202,12 +201,12 @@ class Population:
         yield (
             "INSERT INTO ledger_transaction (id, kind, reference, memo, occurred_at_ms,"
             f" posted_at_ms) SELECT {made}, '{TransactionKind.CHARGE}',"
-            f" '{usage.reference}', '{usage.memo}', {at_ms}, {at_ms} FROM charge"
+            f" '', '{usage.memo}', {at_ms}, {at_ms} FROM charge"
         )
         yield (
-            "INSERT INTO transfer (id, ledger_transaction_id, position,"
+            "INSERT INTO transfer (ledger_transaction_id, position,"
             " debit_account_id, credit_account_id, amount, debit_balance_after,"
-            f" debit_version, lot_id) SELECT {made} + 1, {made}, 0, {of[_ACCOUNT]},"
+            f" debit_version, lot_id) SELECT {made}, 0, {of[_ACCOUNT]},"
             f" {house.revenue}, {_PRICE}, {GIVEN} - ({round_} + 1) * {_PRICE},"
             f" {round_} + 2, {of[_GRANT]} FROM charge"
         )

@@ -135,8 +135,6 @@ async def _spoil(url: str) -> None:
 
 
 _REMOVE_A_CHARGE = """
-    DELETE FROM transfer WHERE id = (
-        SELECT MIN(transfer.id) FROM transfer
-          JOIN ledger_transaction ON ledger_transaction.id = ledger_transaction_id
-         WHERE kind = 'charge')
+    DELETE FROM transfer WHERE ledger_transaction_id = (
+        SELECT MIN(id) FROM ledger_transaction WHERE kind = 'charge')
 """

@@ -31,6 +31,7 @@ from tallystick.payments.observer import observe, open_books
 from tallystick.payments.rail import Rail
 from tallystick.payments.relayer import register_relayers
 from tallystick.payments.same_chain import check_chain
+from tallystick.paywall.forgetting import Rounds
 from tallystick.paywall.gate import Gate
 from tallystick.wiring import build_gate, rate_of
 from tallystick.workers.rounds import repeat, whole
@@ -182,7 +183,13 @@ def _chain_rounds(gate: Gate) -> list[Coroutine[Any, Any, None]]:
 
 
 async def _sweep_for_ever(gate: Gate) -> None:
-    await repeat("sweeper", lambda: sweep(gate.db, gate.rail), every_seconds=10)
+    told = Rounds(gate.db)
+    async with asyncio.TaskGroup() as group:
+        for work in (
+            repeat("sweeper", lambda: sweep(gate.db, gate.rail), every_seconds=10),
+            repeat("forgetter", told.go_on, every_seconds=10),
+        ):
+            group.create_task(work)
 
 
 async def _seal_for_ever(db: Database) -> None:

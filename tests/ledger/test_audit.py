@@ -251,8 +251,8 @@ async def test_the_audit_sees_a_line_that_was_slipped_in(
         "INSERT INTO ledger_transaction (id, kind, idempotency_key, input_hash,"
         " reference, memo, occurred_at_ms, posted_at_ms)"
         f" VALUES (1, 'charge', {blob}, {blob}, 'forged', '', 1, 1)",
-        "INSERT INTO transfer (id, ledger_transaction_id, position, debit_account_id,"
-        f" credit_account_id, amount) VALUES (1, 1, 0, {house}, {alice}, 1000)",
+        "INSERT INTO transfer (ledger_transaction_id, position, debit_account_id,"
+        f" credit_account_id, amount) VALUES (1, 0, {house}, {alice}, 1000)",
         "UPDATE account_balance SET balance = balance + 1000"
         f" WHERE ledger_account_id = {alice}",
     )

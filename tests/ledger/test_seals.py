@@ -80,7 +80,6 @@ _TAMPERING: dict[str, tuple[list[str], str, str]] = {
             "position": "position + 1",
             "debit_balance_after": "7",
             "debit_version": "debit_version + 99",
-            "id": "1",
             "credit_account_id": "(SELECT id FROM ledger_account"
             " WHERE code = 'expense:promotions')",
         }.items()

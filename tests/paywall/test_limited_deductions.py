@@ -87,7 +87,7 @@ async def test_a_refusal_is_not_kept_under_its_key(
     with pytest.raises(LimitReached):
         await deduct(shop.gate, second)
     async with shop.db.read() as session:
-        assert len(await query(session, "SELECT id FROM stored_answer")) == 1
+        assert len(await query(session, "SELECT key FROM stored_answer")) == 1
     any_house.clock.advance(24 * 3600)
     assert not (await deduct(shop.gate, second)).replayed
 

@@ -56,7 +56,7 @@ _CHECKS = {
             OR lot.bought <> (credit_grant.category = 'paid')
             OR ledger_account.customer_id <> credit_grant.customer_id""",
     "I5 a charge draws no lot outside its time": """
-        SELECT lot_entry.transfer_id, lot.id, posted_at_ms FROM lot_entry
+        SELECT ledger_transaction_id, lot.id, posted_at_ms FROM lot_entry
           JOIN ledger_transaction
             ON ledger_transaction.id = lot_entry.ledger_transaction_id
           JOIN lot ON lot.id = lot_entry.lot_id

@@ -23,7 +23,7 @@ class Sabotage(StrEnum):
 # A top-up's postings: dollars onto the chain's account, credits onto the customer's.
 _TOPUPS = """
 CREATE TEMP VIEW topups AS
-    SELECT transfer.id, credited.customer_id, debited.code AS debited
+    SELECT ledger_transaction_id, position, credited.customer_id, debited.code AS debited
       FROM transfer
       JOIN ledger_transaction ON ledger_transaction.id = ledger_transaction_id
       JOIN ledger_account AS credited ON credited.id = credit_account_id
@@ -34,12 +34,16 @@ _STATEMENTS = {
     Sabotage.ENTRY: (
         "DROP TRIGGER transfer_refuses_update",
         """UPDATE transfer SET amount = amount + 1000000
-            WHERE id = (SELECT MIN(id) FROM topups WHERE customer_id IS NOT NULL)""",
+            WHERE (ledger_transaction_id, position) = (
+                SELECT ledger_transaction_id, position FROM topups
+                 WHERE customer_id IS NOT NULL ORDER BY 1, 2 LIMIT 1)""",
     ),
     Sabotage.TRANSFER: (
         "DROP TRIGGER transfer_refuses_delete",
         """DELETE FROM transfer
-            WHERE id = (SELECT MIN(id) FROM topups WHERE debited LIKE 'assets:chain:%')""",
+            WHERE (ledger_transaction_id, position) = (
+                SELECT ledger_transaction_id, position FROM topups
+                 WHERE debited LIKE 'assets:chain:%' ORDER BY 1, 2 LIMIT 1)""",
         "DELETE FROM chain_transfer WHERE id = (SELECT MIN(id) FROM chain_transfer)",
     ),
 }

@@ -9,7 +9,12 @@ from tallystick.kernel.clock import rfc3339
 from tallystick.kernel.db import Database, ReadSession
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.money import to_decimal
-from tallystick.ledger.transfers import Booked, count_transfers, transfers
+from tallystick.ledger.transfers import (
+    BEFORE_THE_FIRST,
+    Booked,
+    count_transfers,
+    transfers,
+)
 
 AT_ONCE = 1_000
 _COLUMNS = (
@@ -40,11 +45,11 @@ async def export_journal(db: Database, period: Period) -> AsyncIterator[Export]:
 
 
 async def _pages(session: ReadSession, period: Period) -> AsyncIterator[Page]:
-    after = 0
+    after = BEFORE_THE_FIRST
     while found := await transfers(session, after=after, limit=AT_ONCE):
         rows = [_row(one) for one in found if period.has(one.posted_at_ms)]
         yield Page(rows, len(found))
-        after = found[-1].id
+        after = found[-1].place
 
 
 def _row(one: Booked) -> Row:

@@ -17,14 +17,13 @@ _CHECKS = {
          GROUP BY entry.ledger_transaction_id, ledger_account.asset
         HAVING SUM(entry.amount) <> 0""",
     "I1 a transfer moves one asset": """
-        SELECT transfer.id, debit.asset, credit.asset
+        SELECT ledger_transaction_id, position, debit.asset, credit.asset
           FROM transfer
           JOIN ledger_account AS debit ON debit.id = transfer.debit_account_id
           JOIN ledger_account AS credit ON credit.id = transfer.credit_account_id
          WHERE debit.asset <> credit.asset""",
     "I3 a transfer stands between accounts, in a transaction": """
-        SELECT transfer.id, debit_account_id, credit_account_id,
-               ledger_transaction_id
+        SELECT ledger_transaction_id, position, debit_account_id, credit_account_id
           FROM transfer
          WHERE NOT EXISTS (SELECT 1 FROM ledger_account WHERE id = debit_account_id)
             OR NOT EXISTS (SELECT 1 FROM ledger_account WHERE id = credit_account_id)
@@ -50,13 +49,14 @@ _CHECKS = {
         HAVING account_balance.balance <> COALESCE(SUM(entry.amount), 0)
             OR account_balance.version <> COUNT(entry.version)""",
     "I3 a customer's lines are numbered, the house's are not": """
-        SELECT entry.transfer_id, ledger_account.code, entry.version
+        SELECT ledger_transaction_id, position, ledger_account.code, entry.version
           FROM entry JOIN ledger_account ON ledger_account.id = ledger_account_id
          WHERE (ledger_account.customer_id IS NULL) <> (entry.version IS NULL)
             OR (entry.version IS NULL) <> (entry.balance_after IS NULL)""",
     "I3 each line continues from the line before": """
         SELECT * FROM (
-            SELECT transfer_id, ledger_account_id, version, amount, balance_after,
+            SELECT ledger_transaction_id, position, ledger_account_id, version, amount,
+                   balance_after,
                    COALESCE(LAG(balance_after) OVER lines, 0) AS balance_before,
                    COALESCE(LAG(version) OVER lines, 0) AS version_before
               FROM entry WHERE version IS NOT NULL
@@ -94,13 +94,16 @@ _CHECKS = {
              < (lot.priority, COALESCE(lot.expires_at_ms, 9223372036854775807),
                 lot.bought, lot.id)""",
     "I3 each line of a customer names its lots exactly": """
-        SELECT transfer_id, ledger_account_id, SUM(amount) AS unexplained FROM (
-            SELECT transfer_id, ledger_account_id, amount FROM entry
-             WHERE version IS NOT NULL
-            UNION ALL
-            SELECT lot_entry.transfer_id, lot.ledger_account_id, -lot_entry.amount
-              FROM lot_entry LEFT JOIN lot ON lot.id = lot_entry.lot_id) AS sides
-         GROUP BY transfer_id, ledger_account_id HAVING SUM(amount) <> 0""",
+        SELECT ledger_transaction_id, position, ledger_account_id,
+               SUM(amount) AS unexplained
+          FROM (SELECT ledger_transaction_id, position, ledger_account_id, amount
+                  FROM entry WHERE version IS NOT NULL
+                UNION ALL
+                SELECT ledger_transaction_id, position, lot.ledger_account_id,
+                       -lot_entry.amount
+                  FROM lot_entry LEFT JOIN lot ON lot.id = lot_entry.lot_id) AS sides
+         GROUP BY ledger_transaction_id, position, ledger_account_id
+        HAVING SUM(amount) <> 0""",
     "I3 a lot was opened once, with its amount": """
         SELECT lot.id, lot.amount, COALESCE(SUM(opening.amount), 0) AS opened
           FROM lot
@@ -142,7 +145,7 @@ _CHECKS = {
         SELECT ledger_account_id, balance, held, deferred FROM account_balance
          WHERE balance - held - deferred < 0 OR held < 0 OR deferred < 0""",
     "I5 breakage is what had expired, and bought credits never do": """
-        SELECT lot_entry.transfer_id, lot.id, lot.expires_at_ms FROM lot_entry
+        SELECT ledger_transaction_id, lot.id, lot.expires_at_ms FROM lot_entry
           JOIN ledger_transaction
             ON ledger_transaction.id = lot_entry.ledger_transaction_id
           JOIN lot ON lot.id = lot_entry.lot_id
@@ -194,7 +197,7 @@ _CHECKS = {
         SELECT id, kind, reverses_id FROM ledger_transaction
          WHERE (kind = 'reversal') <> (reverses_id IS NOT NULL)""",
     "I13 amounts are whole numbers below the limit": """
-        SELECT id, amount FROM transfer
+        SELECT ledger_transaction_id, position, amount FROM transfer
          WHERE amount <= 0 OR amount >= 4611686018427387904
             OR amount <> CAST(amount AS BIGINT)""",
 }

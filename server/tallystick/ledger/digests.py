@@ -19,7 +19,7 @@ _TRANSACTIONS = """
      WHERE id >= :first AND id <= :last ORDER BY id DESC LIMIT :most"""
 # The accounts' own columns too: what a line says depends on whose account it is.
 _TRANSFERS = """
-    SELECT transfer.ledger_transaction_id, transfer.id, transfer.position,
+    SELECT transfer.ledger_transaction_id, transfer.position,
            transfer.debit_account_id, debit.code AS debit_code,
            debit.asset AS debit_asset, debit.customer_id AS debit_customer_id,
            transfer.credit_account_id, credit.code AS credit_code,

@@ -11,7 +11,6 @@ from sqlalchemy import (
     Column,
     Index,
     LargeBinary,
-    UniqueConstraint,
     text,
 )
 from sqlmodel import Field, SQLModel
@@ -214,7 +213,7 @@ class Reversed(SQLModel, table=True):
 
 
 class TransferRow(SQLModel, table=True):
-    """One movement of one asset, in its atomic units.
+    """One movement of one asset, in its atomic units: a transaction's next.
 
     ``*_balance_after`` and ``*_version`` are set on the side that has a balance row.
     Versions of an account rise by one without gaps, so a line that was removed or
@@ -232,7 +231,6 @@ class TransferRow(SQLModel, table=True):
     __table_args__ = (
         CheckConstraint(f"amount > 0 AND amount < {AMOUNT_LIMIT}", name="amount"),
         CheckConstraint("debit_account_id <> credit_account_id", name="two_accounts"),
-        UniqueConstraint("ledger_transaction_id", "position"),
         Index(
             "uq_transfer_debit_version",
             "debit_account_id",
@@ -249,11 +247,13 @@ class TransferRow(SQLModel, table=True):
             sqlite_where=text("credit_version IS NOT NULL"),
             postgresql_where=text("credit_version IS NOT NULL"),
         ),
+        {"sqlite_with_rowid": False},
     )
 
-    id: int = Field(sa_column=id_column())
-    ledger_transaction_id: int = Field(sa_column=big_column())
-    position: int
+    ledger_transaction_id: int = Field(
+        sa_column=big_column(primary_key=True, autoincrement=False)
+    )
+    position: int = Field(primary_key=True)
     debit_account_id: int = Field(sa_column=big_column())
     credit_account_id: int = Field(sa_column=big_column())
     amount: int = Field(sa_column=big_column())

@@ -65,7 +65,6 @@ class Page:
         packed = lots.pack(changes, one.amount.atomic) if changes else (None, None)
         # Every row has the same columns: they are inserted in one statement.
         return {
-            "id": new_id(),
             "debit_account_id": ids[one.debit.code],
             "credit_account_id": ids[one.credit.code],
             "amount": one.amount.atomic,
@@ -87,7 +86,6 @@ class Page:
             transactions.append(_expiry_transaction(one, transaction_id, self.now))
             transfers.append(
                 {
-                    "id": new_id(),
                     "ledger_transaction_id": transaction_id,
                     "position": 0,
                     "debit_account_id": one.account_id,

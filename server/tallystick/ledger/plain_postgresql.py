@@ -17,9 +17,7 @@ _ITEM = (
     ("item_id", "bigint"),
     ("customer_id", "bigint"),
     ("amount", "bigint"),
-    ("transfer_id", "bigint"),
     ("revenue_code", "text"),
-    ("reference", "text"),
     ("memo", "text"),
 )
 _DECIDE = """
@@ -37,14 +35,14 @@ _DECIDE = """
          ORDER BY ledger_account_id FOR UPDATE OF account_balance),
     due AS (
         SELECT locked.*, SUM(amount) OVER earlier AS taken,
-               COUNT(transfer_id) OVER earlier AS line,
-               SUM(amount) FILTER (WHERE transfer_id IS NOT NULL) OVER earlier AS spent
+               COUNT(revenue_code) OVER earlier AS line,
+               SUM(amount) FILTER (WHERE revenue_code IS NOT NULL) OVER earlier AS spent
           FROM locked
         WINDOW earlier AS (PARTITION BY debit_id ORDER BY item_id)),
     written AS (
         SELECT *, balance - CAST(COALESCE(spent, 0) AS BIGINT) AS balance_after
           FROM due WHERE taken <= burning_left),
-    charged AS (SELECT * FROM written WHERE transfer_id IS NOT NULL),
+    charged AS (SELECT * FROM written WHERE revenue_code IS NOT NULL),
     balances AS (
         UPDATE account_balance
            SET balance = total.balance - total.spent,
@@ -53,9 +51,9 @@ _DECIDE = """
                version = total.version + total.lines,
                revision = total.revision + 1
           FROM (SELECT debit_id, balance, held, burning_left, version, revision,
-                       COUNT(transfer_id) AS lines,
+                       COUNT(revenue_code) AS lines,
                        CAST(SUM(amount) AS BIGINT) AS taken,
-                       CAST(COALESCE(SUM(amount) FILTER (WHERE transfer_id IS NOT NULL),
+                       CAST(COALESCE(SUM(amount) FILTER (WHERE revenue_code IS NOT NULL),
                                      0) AS BIGINT) AS spent
                   FROM written
                  GROUP BY debit_id, balance, held, burning_left, version, revision)
@@ -64,12 +62,12 @@ _DECIDE = """
     transactions AS (
         INSERT INTO ledger_transaction (id, kind, reference, memo, occurred_at_ms,
                                         posted_at_ms)
-        SELECT item_id, 'charge', reference, memo, $1, $1 FROM charged),
+        SELECT item_id, 'charge', '', memo, $1, $1 FROM charged),
     transfers AS (
-        INSERT INTO transfer (id, ledger_transaction_id, position, debit_account_id,
+        INSERT INTO transfer (ledger_transaction_id, position, debit_account_id,
                               credit_account_id, amount, debit_balance_after,
                               debit_version, lot_id)
-        SELECT transfer_id, item_id, 0, debit_id, credit_id, amount, balance_after,
+        SELECT item_id, 0, debit_id, credit_id, amount, balance_after,
                version + line, burning_lot_id FROM charged)"""
 
 
@@ -91,14 +89,12 @@ async def write_on_postgresql(
 
 def _item(one: Plain) -> Row:
     if isinstance(one, PlainHold):
-        return (*one, None, None, None, None)
+        return (*one, None, None)
     return (
         one.id,
         one.customer_id,
         one.amount,
-        one.transfer_id,
         one.revenue_code,
-        one.reference,
         one.memo,
     )
 

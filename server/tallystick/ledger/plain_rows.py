@@ -12,16 +12,14 @@ Row = tuple[object, ...]
 class PlainCharge(NamedTuple):
     """A charge of ``amount`` micro-credits, booked as revenue of ``feature``.
 
-    ``id`` and ``transfer_id`` are fresh: of its transaction and of its transfer. It has
-    no key of its own: who wants it once says so in a row beside it.
+    ``id`` is a fresh one, of its transaction. It has no key of its own: who wants it
+    once says so in a row beside it.
     """
 
     id: int
     customer_id: int
     amount: int
-    transfer_id: int
     feature: str
-    reference: str
     memo: str
 
     @property

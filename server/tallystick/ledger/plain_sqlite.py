@@ -36,7 +36,7 @@ _TRANSACTION = (
     "ledger_transaction (id, kind, reference, memo, occurred_at_ms, posted_at_ms)"
 )
 _TRANSFER = (
-    "transfer (id, ledger_transaction_id, position, debit_account_id,"
+    "transfer (ledger_transaction_id, position, debit_account_id,"
     " credit_account_id, amount, debit_balance_after, debit_version, lot_id)"
 )
 _CHARGE = TransactionKind.CHARGE.value
@@ -97,7 +97,7 @@ def _write(
             transfers += _transfer(one, account, revenue)
     _take(db, [one for one in accounts.values() if one.spent or one.held])
     _insert(db, _TRANSACTION, 6, transactions)
-    _insert(db, _TRANSFER, 9, transfers)
+    _insert(db, _TRANSFER, 8, transfers)
     _insert_beside(db, beside, left, lots)
     return left
 
@@ -119,12 +119,11 @@ def _fresh(
 
 
 def _transaction(one: PlainCharge, now: int) -> Row:
-    return (one.id, _CHARGE, one.reference, one.memo, now, now)
+    return (one.id, _CHARGE, "", one.memo, now, now)
 
 
 def _transfer(one: PlainCharge, account: _Account, revenue: int) -> Row:
     return (
-        one.transfer_id,
         one.id,
         0,
         account.id,

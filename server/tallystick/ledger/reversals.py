@@ -120,7 +120,7 @@ async def _lots_of(
         )
         .join(LedgerAccount, col(LedgerAccount.id) == col(side))
         .where(of, col(LedgerAccount.code) == name.code)
-        .order_by(col(TransferRow.id))
+        .order_by(col(TransferRow.ledger_transaction_id), col(TransferRow.position))
     )
     sign = -1 if debited else 1
     found = (await session.exec(query)).all()

@@ -11,7 +11,6 @@ from tallystick.kernel.money import ASSETS, Asset
 class Booked:
     """A transfer as it was booked, in its asset's atomic units; times in ms."""
 
-    id: int
     ledger_transaction_id: int
     position: int
     kind: str
@@ -25,29 +24,39 @@ class Booked:
     occurred_at_ms: int
     posted_at_ms: int
 
+    @property
+    def place(self) -> "Place":
+        return self.ledger_transaction_id, self.position
+
 
 _PAGE = """
-    SELECT transfer.id, ledger_transaction_id, position, kind, memo, reference,
-           reverses_id, debit.code AS debit, credit.code AS credit, debit.asset,
-           transfer.amount, occurred_at_ms, posted_at_ms
+    SELECT ledger_transaction_id, position, kind, memo, reference, reverses_id,
+           debit.code AS debit, credit.code AS credit, debit.asset, transfer.amount,
+           occurred_at_ms, posted_at_ms
       FROM transfer
       JOIN ledger_transaction ON ledger_transaction.id = ledger_transaction_id
       JOIN ledger_account AS debit ON debit.id = debit_account_id
       JOIN ledger_account AS credit ON credit.id = credit_account_id
-     WHERE transfer.id > :after
-     ORDER BY transfer.id
+     WHERE (ledger_transaction_id, position) > (:transaction_id, :position)
+     ORDER BY ledger_transaction_id, position
      LIMIT :limit"""
+Place = tuple[int, int]
+"""Where a transfer stands: its transaction's id, and its position in it."""
+BEFORE_THE_FIRST: Place = (0, 0)
 
 
 async def transfers(
-    session: ReadSession, *, after: int, limit: int
+    session: ReadSession, *, after: Place, limit: int
 ) -> Sequence[Booked]:
-    """The next transfers by their ids, which rise with time.
+    """The next transfers in the order of their transactions' ids, which rise with time.
 
     A transaction that took long may be committed after one with higher ids. So all
     pages of one journal belong in one snapshot (``Database.snapshot``).
     """
-    rows = await query(session, _PAGE, after=after, limit=limit)
+    found, position = after
+    rows = await query(
+        session, _PAGE, transaction_id=found, position=position, limit=limit
+    )
     return [Booked(**{**row, "asset": ASSETS[row["asset"]]}) for row in rows]
 
 

@@ -35,11 +35,6 @@ class Usage:
     limits: tuple[LimitTake, ...] = ()
 
     @property
-    def reference(self) -> str:
-        """What the transaction belongs to: ``portfolio_audit:10000000``."""
-        return f"{self.feature}:{self.quantity}"
-
-    @property
     def memo(self) -> str:
         """What the statement says: ``10 portfolio_audit``."""
         if self.quantity == 1_000_000:
@@ -98,7 +93,8 @@ def _posting(
         chart.feature_revenue(usage.feature),
         Amount(usage.price, CREDIT),
     )
-    return Posting(TransactionKind.CHARGE, key, [spent], usage.reference, usage.memo)
+    # It belongs to nothing but its use, which bears its id.
+    return Posting(TransactionKind.CHARGE, key, [spent], "", usage.memo)
 
 
 async def capture(

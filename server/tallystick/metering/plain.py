@@ -19,14 +19,12 @@ EVENTS = Table(
 
 
 def plain_charge(db: Database, usage: Usage) -> PlainCharge:
-    """The charge with fresh ids, as ``charges.charge`` would book it; it is not free."""
+    """The charge with a fresh id, as ``charges.charge`` would book it; it is not free."""
     return PlainCharge(
         db.ids.new(),
         usage.customer_id,
         usage.price,
-        db.ids.new(),
         usage.feature,
-        usage.reference,
         usage.memo,
     )
 

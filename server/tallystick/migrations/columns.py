@@ -38,10 +38,12 @@ def table(
     refers: Mapping[str, str] | None = None,
     unique: Mapping[str, tuple[str, ...]] | None = None,
     create_as: str | None = None,
+    with_rowid: bool = True,
 ) -> None:
     """A table: checks and uniques by the ends of their names, references by column.
 
-    One that shall take the place of an older one is created under another name.
+    One that shall take the place of an older one is created under another name. SQLite
+    keeps one ``with_rowid`` False in the order of its key, and has no second one.
     """
     op.create_table(
         create_as or name,
@@ -59,6 +61,7 @@ def table(
             sa.UniqueConstraint(*some, name=op.f(f"uq_{name}_{what}"))
             for what, some in (unique or {}).items()
         ),
+        sqlite_with_rowid=with_rowid,
     )
 
 

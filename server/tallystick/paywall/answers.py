@@ -8,12 +8,11 @@ must not keep everybody else from asking.
 import json
 from dataclasses import dataclass, replace
 
-from sqlalchemy import ColumnElement, delete, text, update
+from sqlalchemy import ColumnElement, delete, update
 from sqlmodel import col, select
 
 from tallystick.kernel.db import ReadSession, WriteSession, insert_once, new_id, now_ms
 from tallystick.kernel.errors import Conflict
-from tallystick.kernel.ids import first_id_at
 from tallystick.kernel.seal import digest16
 from tallystick.ledger.errors import IdempotencyMismatch
 from tallystick.ledger.plain import Table
@@ -94,7 +93,7 @@ async def begin(
     own = replace(key, owner=new_id(session))
     lease_ms = _lease_ms(session, lease_seconds)
     row: dict[str, object] = {
-        "id": own.owner,
+        "owner": own.owner,
         "key": key.key,
         "fingerprint": key.fingerprint,
         "state": AnswerState.RUNNING,
@@ -123,7 +122,7 @@ async def extend(session: WriteSession, key: AnswerKey, *, lease_seconds: int) -
 
 
 def _own(key: AnswerKey) -> ColumnElement[bool]:
-    return (col(StoredAnswer.key) == key.key) & (col(StoredAnswer.id) == key.owner)
+    return (col(StoredAnswer.key) == key.key) & (col(StoredAnswer.owner) == key.owner)
 
 
 def _lease_ms(session: WriteSession, lease_seconds: int) -> int:
@@ -153,7 +152,7 @@ async def given(session: ReadSession | WriteSession, key: AnswerKey) -> Answer |
     if row.state == AnswerState.RUNNING:
         raise RequestInProgress
     if row.state == AnswerState.CHARGED:
-        return charge_answer(await charge_behind(session, row.id))
+        return charge_answer(await charge_behind(session, row.owner))
     if row.http_status is None or row.headers is None or row.body is None:
         raise AnswerNotKept
     headers = [(name, value) for name, value in json.loads(row.headers)]
@@ -183,7 +182,7 @@ async def keep_charge(
 ) -> None:
     """The answer is the receipt of this charge."""
     values = {
-        "id": ledger_transaction_id,
+        "owner": ledger_transaction_id,
         "state": AnswerState.CHARGED,
         "expires_at_ms": key.until_ms,
     }
@@ -206,7 +205,7 @@ _TOLD, _RUNNING = AnswerState.CHARGED.value, AnswerState.RUNNING.value
 ANSWERS = Table(
     "stored_answer",
     (
-        ("id", "bigint"),
+        ("owner", "bigint"),
         ("key", "bytea"),
         ("fingerprint", "bytea"),
         ("state", "text"),
@@ -219,17 +218,3 @@ ANSWERS = Table(
 async def forget(session: WriteSession, key: AnswerKey) -> None:
     """Nothing was charged, so the same key may ask again."""
     await session.exec(delete(StoredAnswer).where(_own(key)))
-
-
-async def forget_expired(session: WriteSession) -> int:
-    """Drop answers that nobody may ask for any more; how many."""
-    now = now_ms(session)
-    expired = col(StoredAnswer.expires_at_ms) < now
-    # Spelled out, so that a plan made for any state still uses their index.
-    others = text("state <> 'charged'") & expired
-    old = col(StoredAnswer.id) < first_id_at(now - KEPT_MS)
-    charged = (col(StoredAnswer.state) == AnswerState.CHARGED) & old & expired
-    gone = [
-        await session.exec(delete(StoredAnswer).where(one)) for one in (others, charged)
-    ]
-    return sum(one.rowcount for one in gone)

@@ -5,7 +5,7 @@ from enum import StrEnum
 from sqlalchemy import Index, text
 from sqlmodel import Field, SQLModel
 
-from tallystick.kernel.tables import big_column, bytes_column, id_column, one_of
+from tallystick.kernel.tables import big_column, bytes_column, one_of
 
 
 class AnswerState(StrEnum):
@@ -26,8 +26,9 @@ class StoredAnswer(SQLModel, table=True):
 
     ``key`` stands for who asked with which nonce or key, ``fingerprint`` for what was
     asked. ``claim_id`` is the claim of the payment that the first request brought, if
-    that was to be settled. ``id`` is that of the charge where the answer tells of one
-    and of nothing else; such rows are the many, and are forgotten in the order of it.
+    that was to be settled. ``owner`` is an id of the request that answers, or that of
+    the charge where the answer tells of one and of nothing else. Such rows are the many:
+    no index but their key costs them a page.
     """
 
     __tablename__ = "stored_answer"
@@ -39,10 +40,10 @@ class StoredAnswer(SQLModel, table=True):
             sqlite_where=text("state <> 'charged'"),
             postgresql_where=text("state <> 'charged'"),
         ),
+        {"sqlite_with_rowid": False},
     )
 
-    id: int = Field(sa_column=id_column())
-    key: bytes = Field(sa_column=bytes_column(size=16, unique=True))
+    key: bytes = Field(sa_column=bytes_column(size=16, primary_key=True))
     fingerprint: bytes = Field(sa_column=bytes_column(size=16))
     state: str
     claim_id: int | None = Field(default=None, sa_column=big_column(nullable=True))
@@ -52,3 +53,4 @@ class StoredAnswer(SQLModel, table=True):
         default=None, sa_column=bytes_column(size=65536, nullable=True)
     )
     expires_at_ms: int = Field(sa_column=big_column())
+    owner: int = Field(sa_column=big_column())

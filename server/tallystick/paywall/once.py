@@ -78,10 +78,10 @@ async def begin_once(
         if first is None or first.claim_id is None:
             raise
         if first.claim_id == claim_id:  # ours, begun before this process took over
-            return replace(key, owner=first.id)
+            return replace(key, owner=first.owner)
         if not await _is_over(session, first.claim_id):
             raise await _why_not(session, first.claim_id, refusal) from None
-        await answers.forget(session, replace(key, owner=first.id))
+        await answers.forget(session, replace(key, owner=first.owner))
     return await answers.begin(
         session, key, lease_seconds=lease_seconds, claim_id=claim_id
     )
@@ -129,7 +129,7 @@ async def begin_purchase(
     A key whose payment was not taken is free again. Raises ``IdempotencyMismatch``.
     """
     row: dict[str, object] = {
-        "id": new_id(session),
+        "owner": new_id(session),
         "key": key.key,
         "fingerprint": key.fingerprint,
         "state": AnswerState.TOPUP,
@@ -182,7 +182,7 @@ async def _pass_on(
     statement = (
         update(StoredAnswer)
         .where(
-            col(StoredAnswer.id) == first.id,
+            col(StoredAnswer.owner) == first.owner,
             col(StoredAnswer.claim_id) == first.claim_id,
         )
         .values({name: row[name] for name in ("claim_id", "fingerprint")})

@@ -10,7 +10,7 @@ from tallystick.payments.observer import observed_seconds
 from tallystick.payments.rail import Rail
 from tallystick.payments.sending import send_stranded
 from tallystick.payments.topups import prune_unsent
-from tallystick.paywall.answers import forget_expired
+from tallystick.paywall.forgetting import forget_expired
 
 _CLAIM_MARGIN_SECONDS = 3600
 _REJECTED_SECONDS = 7 * 24 * 3600
