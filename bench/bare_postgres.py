@@ -1,4 +1,4 @@
-"""The baseline on PostgreSQL: pgbench sends one statement for each charge."""
+"""The least that a charge could be on PostgreSQL: pgbench sends a statement for each."""
 
 import re
 import subprocess
@@ -44,14 +44,15 @@ async def make_tables(url: str, customers: int) -> None:
         await connection.close()
 
 
-def charges_per_second(
-    server: PostgresServer, name: str, folder: Path, *, customers: int, seconds: float
-) -> float:
-    """What ``CLIENTS`` connections of pgbench get through."""
-    script = folder / f"charge-{customers}.sql"
-    script.write_text("\n".join(_CHARGE.format(customers=customers).split("\n")))
+def script(customers: int) -> str:
+    """A charge of any of so many customers, as pgbench runs it."""
+    return _CHARGE.format(customers=customers)
+
+
+def pgbench(server: PostgresServer, name: str, script: Path, seconds: float) -> float:
+    """How often in a second; ``n`` is a variable that a script may count in."""
     told = server.pgbench(
-        *("-n", "-M", "prepared", "-c", str(CLIENTS), "-j", "1"),
+        *("-n", "-M", "prepared", "-c", str(CLIENTS), "-j", "1", "-D", "n=0"),
         *("-T", str(max(1, round(seconds))), "-f", str(script), name),
     )
     found = _TPS.search(told)

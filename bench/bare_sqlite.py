@@ -1,4 +1,4 @@
-"""The baseline on SQLite: one durable commit for each charge, and nothing around it."""
+"""The least that a charge could be on SQLite, and a durable commit for each."""
 
 import secrets
 import sqlite3

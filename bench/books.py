@@ -10,9 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from bench.callers import Call, Calls, calls
-from tallystick.credits.grants import grant_promotional
-from tallystick.customers.wallets import create_customer
-from tallystick.kernel.db import Database, WriteSession, open_database
+from tallystick.kernel.db import Database, open_database
 from tallystick.kernel.money import MicroCredits
 from tallystick.metering.charges import Usage
 from tallystick.migrations import upgrade
@@ -71,31 +69,6 @@ async def empty_books(url: str) -> AsyncIterator[Database]:
         yield db
     finally:
         await db.close()
-
-
-@asynccontextmanager
-async def funded_books(url: str, customers: int) -> AsyncIterator[Books]:
-    """So many customers, each with a grant."""
-    async with empty_books(url) as db:
-        made: list[int] = []
-        while len(made) < customers:
-            some = min(200, customers - len(made))
-            made += await db.write(partial(_fund, some))
-        yield Books(db, made)
-
-
-async def _fund(customers: int, session: WriteSession) -> list[int]:
-    made = [await create_customer(session) for _ in range(customers)]
-    for customer in made:
-        await grant_promotional(
-            session,
-            customer,
-            GIVEN,
-            idempotency_key=secrets.token_bytes(16),
-            reference="bench",
-            memo="bench",
-        )
-    return made
 
 
 @contextmanager

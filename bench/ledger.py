@@ -6,20 +6,24 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from pathlib import Path
 from statistics import median
 from urllib.parse import urlsplit
 
 from tests.postgres import PostgresServer
 
-from bench import bare_postgres, bare_sqlite
-from bench.books import Books, funded_books, temporary_folder
+from bench import alone_postgres, alone_sqlite, bare_postgres, bare_sqlite
+from bench.books import Books, temporary_folder
 from bench.callers import Calls
 from bench.clusters import postgresql, sqlite_url
 from bench.disk import bytes_per_charge
 from bench.figures import Figure
 from bench.fsync import fsync_ms
+from bench.load import made_books
 from bench.plan import POSTGRES, SQLITE, Plan
+from bench.population import Population
+from tallystick.kernel.clock import SystemClock
 
 _CALLERS = (1, 32, 64, 256)
 _ONE, _MANY = "one", "many"
@@ -29,14 +33,32 @@ _TARGETS = {
     (POSTGRES, _ONE, 64): ("P2", 20),
     (SQLITE, _MANY, 64): ("P3", 4),
 }
+_ALONE = {
+    POSTGRES: f"pgbench with the same statement, {bare_postgres.CLIENTS} clients",
+    SQLITE: "the same rows by sqlite3, a commit for each charge",
+}
 _BARE = {
-    POSTGRES: f"pgbench at {bare_postgres.CLIENTS} clients",
-    SQLITE: "one bare commit for each charge",
+    POSTGRES: f"pgbench with the least, {bare_postgres.CLIENTS} clients",
+    SQLITE: "the least by sqlite3, a commit for each charge",
 }
 
-Bare = Callable[[], Awaitable[float]]
-"""Charges a second of a database with nothing around it."""
-Place = Callable[[int], AbstractAsyncContextManager[tuple[Books, Bare]]]
+Rate = Callable[[], Awaitable[float]]
+"""Measures charges a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What the books are compared with.
+
+    ``alone`` writes one by one what our charges write. ``bare`` is the least that a
+    charge could be: a key, a balance, a line.
+    """
+
+    alone: Rate
+    bare: Rate
+
+
+Place = Callable[[int], AbstractAsyncContextManager[tuple[Books, Beside]]]
 """Makes books with so many customers, and what they are compared with."""
 
 
@@ -55,11 +77,11 @@ async def _figures(
 ) -> list[Figure]:
     on, many = plan.name(database), plan.customers or _CUSTOMERS
     plan.tell(f"ledger on {on}, one customer")
-    async with place(1) as (books, bare):
-        of_one = await _measure(plan, books, bare, folder)
+    async with place(1) as (books, beside):
+        of_one = await _measure(plan, books, beside, folder)
     plan.tell(f"ledger on {on}, {many:,} customers")
-    async with place(many) as (books, bare):
-        of_many = await _measure(plan, books, bare, folder)
+    async with place(many) as (books, beside):
+        of_many = await _measure(plan, books, beside, folder)
         plan.tell(f"ledger on {on}, bytes on disk")
         on_disk = await bytes_per_charge(database, books, plan)
     return [
@@ -77,11 +99,12 @@ class _Found:
     calls: dict[int, list[Calls]] = field(
         default_factory=lambda: {callers: [] for callers in _CALLERS}
     )
+    alone: list[float] = field(default_factory=list)
     bare: list[float] = field(default_factory=list)
     fsync_ms: list[float] = field(default_factory=list)
 
 
-async def _measure(plan: Plan, books: Books, bare: Bare, folder: Path) -> _Found:
+async def _measure(plan: Plan, books: Books, beside: Beside, folder: Path) -> _Found:
     found = _Found()
     for number in range(plan.rounds):
         plan.tell(f"round {number + 1}")
@@ -89,7 +112,8 @@ async def _measure(plan: Plan, books: Books, bare: Bare, folder: Path) -> _Found
         found.fsync_ms.append(
             await asyncio.to_thread(fsync_ms, folder, seconds=seconds)
         )
-        found.bare.append(await bare())
+        found.alone.append(await beside.alone())
+        found.bare.append(await beside.bare())
         for callers, made in found.calls.items():
             made.append(await books.charges(callers=callers, seconds=plan.seconds))
     return found
@@ -99,23 +123,23 @@ def _charges(database: str, on: str, spread: str, found: _Found) -> list[Figure]
     figures = []
     for callers, made in found.calls.items():
         name = f"ledger-{database}-{spread}-{callers}"
-        name, target = _TARGETS.get((database, spread, callers), (name, None))
+        judged, target = _TARGETS.get((database, spread, callers), (name, None))
         customers = "one customer" if spread == _ONE else "many customers"
-        figures.append(
-            Figure(
-                name,
-                f"charges/s on {on}, {customers}, callers: {callers}"
-                f" ÷ {_BARE[database]}",
-                "charges/s",
-                [one.per_second for one in made],
-                found.bare,
-                target,
-                more={
-                    "p50_ms": median(one.p50_ms for one in made),
-                    "p99_ms": median(one.p99_ms for one in made),
-                },
-            )
+        words = f"charges/s on {on}, {customers}, callers: {callers} ÷ "
+        rates = [one.per_second for one in made]
+        took = {
+            "p50_ms": median(one.p50_ms for one in made),
+            "p99_ms": median(one.p99_ms for one in made),
+        }
+        unit, alone, bare = (
+            "charges/s",
+            words + _ALONE[database],
+            words + _BARE[database],
         )
+        figures += [
+            Figure(judged, alone, unit, rates, found.alone, target, more=took),
+            Figure(f"{name}-bare", bare, unit, rates, found.bare, more=took),
+        ]
     return figures
 
 
@@ -139,41 +163,67 @@ async def _places(database: str, folder: Path, plan: Plan) -> AsyncIterator[Plac
         yield partial(_on_postgresql, server, folder, plan.seconds)
 
 
+def _population(customers: int) -> Population:
+    """Each with a grant, and no charge yet."""
+    return Population(customers, 2 * customers, SystemClock().now_ms())
+
+
 @asynccontextmanager
 async def _on_sqlite(
     folder: Path, seconds: float, customers: int
-) -> AsyncIterator[tuple[Books, Bare]]:
-    async def bare() -> float:
-        return await asyncio.to_thread(
-            bare_sqlite.charges_per_second,
-            folder / f"bare-{uuid.uuid4().hex}.sqlite3",
-            customers=customers,
-            seconds=seconds,
+) -> AsyncIterator[tuple[Books, Beside]]:
+    population = _population(customers)
+    alone, bare = (folder / f"{uuid.uuid4().hex}.sqlite3" for _ in range(2))
+    async with made_books(sqlite_url(folder, alone.stem), population):
+        pass
+
+    def by_hand() -> float:
+        ids = population.customer_ids
+        return alone_sqlite.charges_per_second(alone, ids, seconds=seconds)
+
+    def least() -> float:
+        bare.unlink(missing_ok=True)
+        return bare_sqlite.charges_per_second(
+            bare, customers=customers, seconds=seconds
         )
 
-    async with funded_books(sqlite_url(folder, uuid.uuid4().hex), customers) as books:
-        yield books, bare
+    async with made_books(sqlite_url(folder, uuid.uuid4().hex), population) as books:
+        yield (
+            books,
+            Beside(
+                partial(asyncio.to_thread, by_hand), partial(asyncio.to_thread, least)
+            ),
+        )
 
 
 @asynccontextmanager
 async def _on_postgresql(
     server: PostgresServer, folder: Path, seconds: float, customers: int
-) -> AsyncIterator[tuple[Books, Bare]]:
-    name = await server.create_database(template="template0")
-    url = urlsplit(server.url(name))._replace(scheme="postgresql").geturl()
+) -> AsyncIterator[tuple[Books, Beside]]:
+    population, now_ms = _population(customers), SystemClock().now_ms()
+    bare = await server.create_database(template="template0")
+    url = urlsplit(server.url(bare))._replace(scheme="postgresql").geturl()
     await bare_postgres.make_tables(url, customers)
+    alone = await server.create_database()
+    async with made_books(server.url(alone), population):
+        pass
 
-    async def bare() -> float:
-        return await asyncio.to_thread(
-            bare_postgres.charges_per_second,
-            server,
-            name,
-            folder,
-            customers=customers,
-            seconds=seconds,
-        )
+    runs = count()
 
-    async with funded_books(
-        server.url(await server.create_database()), customers
+    def same() -> float:
+        path = folder / f"same-{customers}.sql"
+        path.write_text(alone_postgres.script(population, now_ms, next(runs)))
+        return bare_postgres.pgbench(server, alone, path, seconds)
+
+    def least() -> float:
+        path = folder / f"least-{customers}.sql"
+        path.write_text(bare_postgres.script(customers))
+        return bare_postgres.pgbench(server, bare, path, seconds)
+
+    async with made_books(
+        server.url(await server.create_database()), population
     ) as books:
-        yield books, bare
+        yield (
+            books,
+            Beside(partial(asyncio.to_thread, same), partial(asyncio.to_thread, least)),
+        )

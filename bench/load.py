@@ -14,9 +14,9 @@ from typing import Any, Protocol
 
 import asyncpg
 
-from bench.books import FEATURE
+from bench.books import FEATURE, Books, empty_books
 from bench.population import FILLED, House, Population
-from tallystick.kernel.db import Database
+from tallystick.kernel.db import Database, open_database
 from tallystick.ledger import chart
 from tallystick.ledger.accounts import ensure_accounts
 
@@ -43,6 +43,28 @@ async def load(db: Database, population: Population, tell: Tell) -> None:
             for insertion in population.charges_sql(house):
                 await loader.charge(insertion, numbers.start, numbers.stop - 1)
             tell(f"{numbers.stop:,} of {population.charges:,} charges")
+
+
+@asynccontextmanager
+async def made_books(
+    url: str, population: Population, tell: Tell = lambda _words: None
+) -> AsyncIterator[Books]:
+    """Empty books with the newest schema, and then with the population in them."""
+    async with empty_books(url) as db:
+        await load(db, population, tell)
+    async with opened_books(url, population) as books:
+        yield books
+
+
+@asynccontextmanager
+async def opened_books(url: str, population: Population) -> AsyncIterator[Books]:
+    """Books that have the population in them."""
+    db = open_database(url)
+    try:
+        await db.start()
+        yield Books(db, population.customer_ids)
+    finally:
+        await db.close()
 
 
 async def _house(db: Database) -> House:

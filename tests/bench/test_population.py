@@ -1,20 +1,23 @@
 """Books that a benchmark makes are such as the ledger would have written."""
 
+import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bench.books import Books, funded_books
-from bench.load import load
+from bench.books import GIVEN, Books, empty_books
+from bench.load import made_books
 from bench.plans import ReadWithoutIndex, require_index
 from bench.population import Population
 
 from tallystick.audit import audit
+from tallystick.credits.grants import grant_promotional
+from tallystick.customers.wallets import create_customer
 from tallystick.kernel.clock import SystemClock
-from tallystick.kernel.db import Database, ReadSession, open_database, query
+from tallystick.kernel.db import Database, ReadSession, WriteSession, query
 from tallystick.kernel.ids import made_at_ms
 from tallystick.ledger.statement import statement
 
@@ -32,20 +35,24 @@ _NEWEST = [
 ]
 
 
+def _made(url: str, customers: int, entries: int) -> AbstractAsyncContextManager[Books]:
+    return made_books(url, Population(customers, entries, SystemClock().now_ms()))
+
+
 @asynccontextmanager
-async def _made(url: str, customers: int, entries: int) -> AsyncIterator[Books]:
-    population = Population(customers, entries, SystemClock().now_ms())
-    db = open_database(url)
-    try:
-        await load(db, population, lambda _words: None)
-    finally:
-        await db.close()
-    db = open_database(url)
-    try:
-        await db.start()
-        yield Books(db, population.customer_ids)
-    finally:
-        await db.close()
+async def _real(url: str) -> AsyncIterator[Books]:
+    """What the ledger wrote: two customers, each with a grant."""
+    async with empty_books(url) as db:
+        made = [await db.write(_fund) for _ in range(2)]
+        yield Books(db, made)
+
+
+async def _fund(session: WriteSession) -> int:
+    customer = await create_customer(session)
+    key = secrets.token_bytes(16)
+    said = {"reference": "bench", "memo": "bench"}
+    await grant_promotional(session, customer, GIVEN, idempotency_key=key, **said)
+    return customer
 
 
 async def _rows(db: Database, sql: str) -> list[dict[str, Any]]:
@@ -82,7 +89,7 @@ async def test_made_rows_say_what_real_ones_say(
     database_url: str, tmp_path: Path
 ) -> None:
     real_url = f"sqlite+aiosqlite:///{tmp_path / 'real.sqlite3'}"
-    async with _made(database_url, 1, 4) as made, funded_books(real_url, 2) as real:
+    async with _made(database_url, 1, 4) as made, _real(real_url) as real:
         # The first charge of a feature opens its account and is not of the plain kind.
         for customer in real.customers:
             await Books(real.db, [customer]).charging()(0)

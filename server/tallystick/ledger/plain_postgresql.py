@@ -77,14 +77,20 @@ async def write_on_postgresql(
     """As ``plain.write_plain``; ``now`` in milliseconds."""
     if not items:
         return []
+    left = dict(await lane.fetch(*writing(items, beside, now)))
+    return [left.get(one.id) for one in items]
+
+
+def writing(
+    items: Sequence[Plain], beside: Sequence[Beside], now: int
+) -> tuple[str, tuple[object, ...]]:
+    """The statement that writes them, and its values: ``now``, and an array each."""
     columns = list(zip(*map(_item, items), strict=True))
     for one in beside:
         nothing: Row = (None,) * len(one.table.columns)
         rows = [nothing if row is None else row for row in one.rows]
         columns += zip(*rows, strict=True)
-    sql = _statement(tuple(one.table for one in beside))
-    left = dict(await lane.fetch(sql, (now, *columns)))
-    return [left.get(one.id) for one in items]
+    return _statement(tuple(one.table for one in beside)), (now, *columns)
 
 
 def _item(one: Plain) -> Row:
