@@ -21,8 +21,8 @@ _SPEND = """
     UPDATE account_balance
        SET balance = balance - 1, burning_left = burning_left - 1,
            version = version + 1, revision = revision + 1
-     WHERE ledger_account_id = (SELECT id FROM ledger_account WHERE customer_id = ?)
-       AND burning_left >= 1 AND (next_change_ms IS NULL OR next_change_ms > ?)
+     WHERE customer_id = ? AND burning_left >= 1
+       AND (next_change_ms IS NULL OR next_change_ms > ?)
     RETURNING ledger_account_id, balance, version, burning_lot_id"""
 _TRANSACTION = """
     INSERT INTO ledger_transaction (id, kind, reference, memo, occurred_at_ms,

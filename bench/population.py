@@ -134,12 +134,14 @@ class Population:
         left = GIVEN - charged * _PRICE
         return {
             "ledger_account_id": self._grants.id(number, _ACCOUNT),
+            "customer_id": self._grants.id(number, _CUSTOMER),
             "balance": left,
             "held": 0,
             "deferred": 0,
             "version": 1 + charged,
             "revision": 1 + charged,
             "burning_lot_id": self._grants.id(number, _GRANT),
+            "burning_since_ms": self._grants.at_ms(number),
             "burning_left": left,
         }
 

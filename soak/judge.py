@@ -27,9 +27,7 @@ _CHARGES = """
      WHERE ledger_transaction.kind = 'charge'
 """
 _BALANCES = """
-    SELECT ledger_account.customer_id, account_balance.balance
-      FROM account_balance
-      JOIN ledger_account ON ledger_account.id = account_balance.ledger_account_id
+    SELECT customer_id, balance FROM account_balance
 """
 
 

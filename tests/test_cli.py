@@ -203,8 +203,9 @@ async def test_an_audit_that_finds_something_exits_with_1(
             " VALUES (1, 'liabilities:customer:x:credits', 'CREDIT', 1)"
         )
         connection.execute(
-            "INSERT INTO account_balance (ledger_account_id, balance, held, deferred,"
-            " version, revision, burning_left) VALUES (1, 5, 0, 0, 0, 0, 0)"
+            "INSERT INTO account_balance (ledger_account_id, customer_id, balance, held,"
+            " deferred, version, revision, burning_left)"
+            " VALUES (1, 1, 5, 0, 0, 0, 0, 0)"
         )
     connection.close()
     words, document = await all_of(

@@ -75,6 +75,9 @@ _CONTROLS = {
     "I3 a transfer stands between accounts, in a transaction": (
         f"UPDATE transfer SET credit_account_id = 7 WHERE ledger_transaction_id = {_A_CHARGE}"
     ),
+    "I3 a balance row names its account's customer": (
+        "UPDATE account_balance SET customer_id = -customer_id"
+    ),
     "I3 the burning lot is an open one of its own account": (
         "UPDATE account_balance SET burning_left = burning_left + 99"
     ),

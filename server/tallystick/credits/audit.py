@@ -8,21 +8,19 @@ from tallystick.ledger.findings import Finding, run_checks
 
 _CHECKS = {
     "I4 held equals the sum of open holds": """
-        SELECT ledger_account.customer_id, account_balance.held,
+        SELECT account_balance.customer_id, account_balance.held,
                COALESCE(held_open.amount, 0)
           FROM account_balance
-          JOIN ledger_account ON ledger_account.id = ledger_account_id
           LEFT JOIN (SELECT customer_id, SUM(amount) AS amount FROM hold
                       WHERE state = 'open' GROUP BY customer_id) AS held_open
-            ON held_open.customer_id = ledger_account.customer_id
+            ON held_open.customer_id = account_balance.customer_id
          WHERE account_balance.held <> COALESCE(held_open.amount, 0)""",
     "I4 every open hold has a balance to stand on": """
         SELECT hold.id, hold.customer_id FROM hold
          WHERE hold.state = 'open'
            AND NOT EXISTS (
-               SELECT 1 FROM ledger_account
-                 JOIN account_balance ON ledger_account_id = ledger_account.id
-                WHERE ledger_account.customer_id = hold.customer_id)""",
+               SELECT 1 FROM account_balance
+                WHERE account_balance.customer_id = hold.customer_id)""",
     "I4 a hold holds what it drew": """
         SELECT hold.id, hold.amount, COALESCE(SUM(hold_draw.amount), 0) AS drawn
           FROM hold

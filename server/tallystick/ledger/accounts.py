@@ -42,5 +42,8 @@ async def _open(session: WriteSession, name: AccountName) -> None:
     if not await insert_once(session, LedgerAccount, account):
         return  # another process opened it meanwhile, and its balance row with it
     if name.customer_id is not None:
-        empty = dict.fromkeys(_FIGURES, 0) | {"ledger_account_id": account_id}
+        empty = dict.fromkeys(_FIGURES, 0) | {
+            "ledger_account_id": account_id,
+            "customer_id": name.customer_id,
+        }
         await session.exec(insert(AccountBalance).values(empty))

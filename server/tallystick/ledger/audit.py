@@ -38,6 +38,13 @@ _CHECKS = {
          WHERE customer_id IS NOT NULL
            AND NOT EXISTS (SELECT 1 FROM account_balance
                             WHERE ledger_account_id = ledger_account.id)""",
+    "I3 a balance row names its account's customer": """
+        SELECT ledger_account_id, account_balance.customer_id,
+               ledger_account.customer_id AS of_account
+          FROM account_balance
+          LEFT JOIN ledger_account ON ledger_account.id = ledger_account_id
+         WHERE ledger_account.customer_id IS NULL
+            OR ledger_account.customer_id <> account_balance.customer_id""",
     "I3 balance equals the sum of entries, version their number": """
         SELECT account_balance.ledger_account_id, account_balance.balance,
                COALESCE(SUM(entry.amount), 0), account_balance.version,
@@ -73,12 +80,16 @@ _CHECKS = {
          GROUP BY account_balance.ledger_account_id, balance, held
         HAVING balance <> COALESCE(SUM(lot_left.remaining), 0) + held""",
     "I3 the burning lot is an open one of its own account": """
-        SELECT account_balance.ledger_account_id, burning_lot_id, burning_left
+        SELECT account_balance.ledger_account_id, burning_lot_id, burning_left,
+               burning_since_ms
           FROM account_balance LEFT JOIN lot ON lot.id = burning_lot_id
-         WHERE (burning_lot_id IS NULL AND burning_left <> 0)
+         WHERE (burning_lot_id IS NULL
+                AND (burning_left <> 0 OR burning_since_ms IS NOT NULL))
             OR (burning_lot_id IS NOT NULL
                 AND (lot.id IS NULL OR NOT lot.is_open
                      OR burning_left < 0 OR burning_left > lot.amount
+                     OR burning_since_ms IS NULL
+                     OR burning_since_ms <> lot.effective_at_ms
                      OR lot.effective_at_ms >= next_change_ms
                      OR lot.ledger_account_id <> account_balance.ledger_account_id))""",
     "I3 the burning lot comes first in burn order": """

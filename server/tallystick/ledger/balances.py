@@ -47,7 +47,6 @@ async def customer_balance(
 _BALANCE = """
     SELECT ledger_account_id, balance, held, deferred, next_change_ms
       FROM account_balance
-      JOIN ledger_account ON ledger_account.id = ledger_account_id
      WHERE customer_id = :customer_id"""
 _BY_THE_LOTS = """
     SELECT COALESCE(SUM(CASE WHEN effective_at_ms > :now
@@ -73,13 +72,8 @@ async def balance_at(
     an index for each step. Where a clock stepped back, it is one of the lines whose
     booking that time lies between.
     """
-    account = (
-        select(AccountBalance.ledger_account_id, AccountBalance.version)
-        .join(
-            LedgerAccount,
-            col(LedgerAccount.id) == col(AccountBalance.ledger_account_id),
-        )
-        .where(col(LedgerAccount.customer_id) == customer_id)
+    account = select(AccountBalance.ledger_account_id, AccountBalance.version).where(
+        col(AccountBalance.customer_id) == customer_id
     )
     found = (await session.exec(account)).one_or_none()
     if found is None:

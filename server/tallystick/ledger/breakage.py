@@ -8,7 +8,7 @@ from sqlmodel import col, select
 
 from tallystick.kernel.db import WriteSession, now_ms
 from tallystick.ledger.change import change
-from tallystick.ledger.models import AccountBalance, LedgerAccount
+from tallystick.ledger.models import AccountBalance
 from tallystick.ledger.page import Page
 
 
@@ -21,15 +21,13 @@ async def settle_due(session: WriteSession, *, limit: int = 200) -> int:
     now = now_ms(session)
     account = col(AccountBalance.ledger_account_id)
     due = (
-        select(LedgerAccount.customer_id)
-        .join(AccountBalance, col(LedgerAccount.id) == account)
+        select(AccountBalance.customer_id)
         .where(col(AccountBalance.next_change_ms) <= now)
         .order_by(col(AccountBalance.next_change_ms), account)
         .limit(limit)
-        .with_for_update(of=AccountBalance, skip_locked=True)
+        .with_for_update(skip_locked=True)
     )
-    found = (await session.exec(due)).all()
-    customers = [one for one in found if one is not None]
+    customers = list((await session.exec(due)).all())
 
     def nothing_else(page: Page) -> None:
         """What is due is booked around every change."""

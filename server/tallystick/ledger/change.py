@@ -19,7 +19,6 @@ from tallystick.ledger.lots import Lot
 from tallystick.ledger.lotted import LottedAccount
 from tallystick.ledger.models import (
     AccountBalance,
-    LedgerAccount,
     LedgerTransaction,
     LotRow,
     TransferRow,
@@ -35,18 +34,17 @@ _ACCOUNT = """
            revision"""
 _OPEN_LOTS = f"""
     SELECT {_ACCOUNT}, {_LOT}
-      FROM ledger_account
-      JOIN account_balance ON account_balance.ledger_account_id = ledger_account.id
-      LEFT JOIN lot
-        ON lot.ledger_account_id = ledger_account.id AND lot.is_open
+      FROM account_balance
+      LEFT JOIN lot ON lot.ledger_account_id = account_balance.ledger_account_id
+                   AND lot.is_open
      WHERE customer_id IN :customers"""  # noqa: S608  # two constants
 # Lots that get something back may have been spent to nothing.
 _SPENT_LOTS = f"""
     UNION ALL
     SELECT {_ACCOUNT}, {_LOT}
       FROM lot
-      JOIN ledger_account ON ledger_account.id = lot.ledger_account_id
-      JOIN account_balance ON account_balance.ledger_account_id = ledger_account.id
+      JOIN account_balance
+        ON account_balance.ledger_account_id = lot.ledger_account_id
      WHERE lot.id IN :named AND NOT lot.is_open"""  # noqa: S608  # two constants
 _COLUMNS = (
     "id",
@@ -57,20 +55,23 @@ _COLUMNS = (
     "version",
     "next_change_ms",
     "burning_lot_id",
+    "burning_since_ms",
     "burning_left",
 )
 _SAVE_BALANCE = text("""
     UPDATE account_balance
        SET balance = :balance, held = :held, deferred = :deferred, version = :version,
            next_change_ms = :next_change_ms, revision = :read_revision + 1,
-           burning_lot_id = :burning_lot_id, burning_left = :burning_left
+           burning_lot_id = :burning_lot_id, burning_since_ms = :burning_since_ms,
+           burning_left = :burning_left
      WHERE ledger_account_id = :id AND revision = :read_revision""")
 _SAVE_BALANCES = text(f"""
     UPDATE account_balance
        SET balance = new.balance, held = new.held, deferred = new.deferred,
            version = new.version, next_change_ms = new.next_change_ms,
            revision = new.read_revision + 1,
-           burning_lot_id = new.burning_lot_id, burning_left = new.burning_left
+           burning_lot_id = new.burning_lot_id,
+           burning_since_ms = new.burning_since_ms, burning_left = new.burning_left
       FROM unnest({", ".join(f"CAST(:{name} AS BIGINT[])" for name in _COLUMNS)})
            AS new({", ".join(_COLUMNS)})
      WHERE ledger_account_id = new.id AND revision = new.read_revision""")  # noqa: S608  # constants
@@ -121,10 +122,9 @@ async def _lock(session: WriteSession, customers: list[int]) -> None:
     account = col(AccountBalance.ledger_account_id)
     query = (
         select(account)
-        .join(LedgerAccount, col(LedgerAccount.id) == account)
-        .where(col(LedgerAccount.customer_id).in_(customers))
+        .where(col(AccountBalance.customer_id).in_(customers))
         .order_by(account)
-        .with_for_update(of=AccountBalance)
+        .with_for_update()
     )
     (await session.exec(query)).all()
 

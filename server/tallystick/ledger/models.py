@@ -50,8 +50,9 @@ class AccountBalance(SQLModel, table=True):
     names the revision that he read, and the row count is the verdict.
 
     ``burning_lot_id`` is the lot that is spent from until ``next_change_ms``, if there is
-    one. What is left of it stands here, in ``burning_left``, and not in its own row: so a
-    charge that it covers changes one row (docs/decisions/0016).
+    one; it counts since ``burning_since_ms``. What is left of it stands here, in
+    ``burning_left``, and not in its own row: so a charge that it covers finds one row by
+    the customer's id, and changes that (docs/decisions/0016).
 
     House accounts have no such row: one row written by every call costs five times
     the throughput, and their balance is a sum (docs/decisions/0004).
@@ -80,6 +81,7 @@ class AccountBalance(SQLModel, table=True):
             "ledger_account.id", primary_key=True, autoincrement=False
         )
     )
+    customer_id: int = Field(sa_column=big_column(unique=True))
     balance: int = Field(sa_column=big_column())
     held: int = Field(sa_column=big_column())
     deferred: int = Field(sa_column=big_column())
@@ -89,6 +91,9 @@ class AccountBalance(SQLModel, table=True):
         default=None, sa_column=big_column(nullable=True)
     )
     burning_lot_id: int | None = Field(
+        default=None, sa_column=big_column(nullable=True)
+    )
+    burning_since_ms: int | None = Field(
         default=None, sa_column=big_column(nullable=True)
     )
     burning_left: int = Field(sa_column=big_column())

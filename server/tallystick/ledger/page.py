@@ -111,6 +111,7 @@ def balance_row(account: LottedAccount, now: int) -> Row:
         "version": account.version,
         "next_change_ms": account.next_change_ms(now),
         "burning_lot_id": None if burning is None else burning.id,
+        "burning_since_ms": None if burning is None else burning.effective_at_ms,
         "burning_left": 0 if burning is None else burning.remaining,
     }
 

@@ -21,16 +21,18 @@ _ITEM = (
     ("memo", "text"),
 )
 _DECIDE = """
+    revenue AS MATERIALIZED (
+        SELECT code, id FROM ledger_account
+         WHERE code IN (SELECT DISTINCT revenue_code FROM item)),
     locked AS (
         SELECT item.*, ledger_account_id AS debit_id, revenue.id AS credit_id,
                balance, held, version, revision, burning_lot_id, burning_left
           FROM item
-          JOIN ledger_account AS customer ON customer.customer_id = item.customer_id
-          JOIN account_balance ON ledger_account_id = customer.id
-          LEFT JOIN ledger_account AS revenue ON revenue.code = item.revenue_code
+          JOIN account_balance ON account_balance.customer_id = item.customer_id
+          LEFT JOIN revenue ON revenue.code = item.revenue_code
          WHERE (next_change_ms IS NULL OR next_change_ms > $1)
            AND (revenue_code IS NULL OR revenue.id IS NOT NULL)
-           AND (SELECT effective_at_ms FROM lot WHERE lot.id = burning_lot_id) <= $1
+           AND burning_since_ms <= $1
            {only}
          ORDER BY ledger_account_id FOR UPDATE OF account_balance),
     due AS (
@@ -50,15 +52,15 @@ _DECIDE = """
                burning_left = total.burning_left - total.taken,
                version = total.version + total.lines,
                revision = total.revision + 1
-          FROM (SELECT debit_id, balance, held, burning_left, version, revision,
+          FROM (SELECT customer_id, balance, held, burning_left, version, revision,
                        COUNT(revenue_code) AS lines,
                        CAST(SUM(amount) AS BIGINT) AS taken,
                        CAST(COALESCE(SUM(amount) FILTER (WHERE revenue_code IS NOT NULL),
                                      0) AS BIGINT) AS spent
                   FROM written
-                 GROUP BY debit_id, balance, held, burning_left, version, revision)
+                 GROUP BY customer_id, balance, held, burning_left, version, revision)
                AS total
-         WHERE ledger_account_id = debit_id),
+         WHERE account_balance.customer_id = total.customer_id),
     transactions AS (
         INSERT INTO ledger_transaction (id, kind, reference, memo, occurred_at_ms,
                                         posted_at_ms)

@@ -17,12 +17,9 @@ from tallystick.ledger.plain_rows import Beside, Plain, PlainCharge, PlainHold, 
 _ACCOUNTS = """
     SELECT customer_id, ledger_account_id, balance, version, burning_lot_id,
            burning_left
-      FROM ledger_account
-      JOIN account_balance ON ledger_account_id = ledger_account.id
+      FROM account_balance
      WHERE customer_id IN ({list})
-       AND (next_change_ms IS NULL OR next_change_ms > ?)
-       AND EXISTS (SELECT 1 FROM lot
-                    WHERE lot.id = burning_lot_id AND effective_at_ms <= ?)"""
+       AND (next_change_ms IS NULL OR next_change_ms > ?) AND burning_since_ms <= ?"""
 _HOUSE = "SELECT code, id FROM ledger_account WHERE code IN ({list})"
 _TAKE = """
     UPDATE account_balance

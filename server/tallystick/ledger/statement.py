@@ -69,10 +69,8 @@ _BETWEEN = _LINES.format(
     order="",
 )
 _ACCOUNT = """
-    SELECT id, version
-      FROM ledger_account
-      JOIN account_balance ON ledger_account_id = ledger_account.id
-     WHERE customer_id = :customer_id"""
+    SELECT ledger_account_id AS id, version
+      FROM account_balance WHERE customer_id = :customer_id"""
 
 
 async def statement(

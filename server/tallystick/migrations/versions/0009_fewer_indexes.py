@@ -2,7 +2,8 @@
 
 A transfer is its transaction's first, second, …, and an answer is found by its key: ids
 of their own were an index each that only their uniqueness needed. SQLite keeps both
-tables in the order of their keys.
+tables in the order of their keys. A balance is found by its customer, and says by itself
+since when what burns has counted.
 
 The journal's seals told of those ids, so the chain begins anew.
 """
@@ -26,7 +27,22 @@ _SIDES = ("debit", "credit")
 _ACCOUNTS = ("debit_account_id", "credit_account_id")
 _AFTER = [f"{side}_{what}" for side in _SIDES for what in ("balance_after", "version")]
 _KEPT = "key, fingerprint, state, claim_id, http_status, headers, body, expires_at_ms"
+_ALONE = {
+    "customer_id": "(SELECT one.customer_id FROM ledger_account AS one"
+    " WHERE one.id = account_balance.ledger_account_id)",
+    "burning_since_ms": "(SELECT lot.effective_at_ms FROM lot"
+    " WHERE lot.id = account_balance.burning_lot_id)",
+}
 _NUMBERED = "ROW_NUMBER() OVER (ORDER BY ledger_transaction_id, position)"
+_LOT_LEFT = """
+CREATE VIEW lot_left AS
+SELECT lot.id, lot.ledger_account_id, amount, is_open, effective_at_ms, expires_at_ms,
+       CASE WHEN burning_lot_id = lot.id THEN burning_left ELSE remaining END
+         AS remaining
+  FROM lot
+  LEFT JOIN account_balance
+    ON account_balance.ledger_account_id = lot.ledger_account_id
+"""
 _JSON = {
     "sqlite": (
         "json_each(transfer.lots) AS draw",
@@ -53,7 +69,7 @@ def downgrade() -> None:
 def _remake(*, with_ids: bool) -> None:
     return_rights()
     _forget_seals()
-    for name in ("entry", "lot_entry"):
+    for name in ("entry", "lot_entry", "lot_left"):
         op.execute(f"DROP VIEW {name}")
     allow_changes("transfer")
     if op.get_bind().dialect.name == "postgresql":
@@ -61,6 +77,7 @@ def _remake(*, with_ids: bool) -> None:
     else:
         _create_transfers(with_ids=with_ids)
         _create_answers(with_ids=with_ids)
+        _create_balances(found_alone=not with_ids)
     refuse_changes("transfer")
     _create_views("transfer.id AS transfer_id" if with_ids else "position")
     take_rights()
@@ -74,6 +91,13 @@ def _forget_seals() -> None:
 
 
 def _drop_ids() -> None:
+    for column, found in _ALONE.items():
+        op.add_column("account_balance", sa.Column(column, BIG))
+        op.execute(f"UPDATE account_balance SET {column} = {found}")  # noqa: S608  # our own words
+    op.alter_column("account_balance", "customer_id", nullable=False)
+    op.create_unique_constraint(
+        op.f("uq_account_balance_customer_id"), "account_balance", ["customer_id"]
+    )
     for name, unique, key in (
         ("transfer", "ledger_transaction_id_position", _PLACE),
         ("stored_answer", "key", ("key",)),
@@ -86,6 +110,8 @@ def _drop_ids() -> None:
 
 
 def _add_ids() -> None:
+    for column in _ALONE:
+        op.drop_column("account_balance", column)
     op.add_column("transfer", sa.Column("id", BIG))
     op.execute(f"""
         UPDATE transfer SET id = numbered.id
@@ -158,6 +184,37 @@ def _create_answers(*, with_ids: bool) -> None:
     index(name, "stored_answer", ["expires_at_ms"], where=some)
 
 
+def _create_balances(*, found_alone: bool) -> None:
+    figures = ("balance", "held", "deferred", "version", "revision")
+    name, left = "account_balance", ("burning_lot_id", "burning_left")
+    alone = (big("customer_id"), big("burning_since_ms", null=True))
+    table(
+        name,
+        big("ledger_account_id"),
+        *map(big, figures),
+        big("next_change_ms", null=True),
+        big("burning_lot_id", null=True),
+        big("burning_left"),
+        *(alone if found_alone else ()),
+        key=("ledger_account_id",),
+        checks={
+            "never_overdrawn": "balance - held - deferred >= 0",
+            "held_not_negative": "held >= 0",
+            "deferred_not_negative": "deferred >= 0",
+            "balance_limit": f"balance < {_LIMIT}",
+            "burning_not_negative": "burning_left >= 0",
+        },
+        refers={"ledger_account_id": "ledger_account.id"},
+        unique={"customer_id": ("customer_id",)} if found_alone else None,
+        create_as=f"{name}_new",
+    )
+    found = _ALONE.values() if found_alone else ()
+    columns = ["ledger_account_id", *figures, "next_change_ms", *left, *found]
+    _swap(name, ", ".join(columns))
+    some = "next_change_ms IS NOT NULL"
+    index(f"ix_{name}_next_change", name, ["next_change_ms"], where=some)
+
+
 def _swap(name: str, columns: str) -> None:
     """Put the new table in the old one's place; SQLite cannot change constraints."""
     op.execute(f"INSERT INTO {name}_new SELECT {columns} FROM {name}")  # noqa: S608  # our own words
@@ -186,3 +243,4 @@ def _create_views(place: str) -> None:
         SELECT {place}, ledger_transaction_id, {lot_id}, {amount}
           FROM transfer, {source}
          WHERE transfer.lots IS NOT NULL""")  # noqa: S608  # our own words
+    op.execute(_LOT_LEFT)
