@@ -26,12 +26,13 @@ from bench.population import Population
 from tallystick.kernel.clock import SystemClock
 
 _CALLERS = (1, 32, 64, 256)
+_JUDGED = 64
 _ONE, _MANY = "one", "many"
 _CUSTOMERS = 10_000
 _TARGETS = {
-    (POSTGRES, _MANY, 64): ("P1", 2.5),
-    (POSTGRES, _ONE, 64): ("P2", 20),
-    (SQLITE, _MANY, 64): ("P3", 4),
+    (POSTGRES, _MANY, _JUDGED): ("P1", 2.5),
+    (POSTGRES, _ONE, _JUDGED): ("P2", 20),
+    (SQLITE, _MANY, _JUDGED): ("P3", 4),
 }
 _ALONE = {
     POSTGRES: f"pgbench with the same statement, {bare_postgres.CLIENTS} clients",
@@ -136,10 +137,11 @@ def _charges(database: str, on: str, spread: str, found: _Found) -> list[Figure]
             words + _ALONE[database],
             words + _BARE[database],
         )
-        figures += [
-            Figure(judged, alone, unit, rates, found.alone, target, more=took),
-            Figure(f"{name}-bare", bare, unit, rates, found.bare, more=took),
-        ]
+        figures.append(
+            Figure(judged, alone, unit, rates, found.alone, target, more=took)
+        )
+        if callers == _JUDGED:
+            figures.append(Figure(f"{name}-bare", bare, unit, rates, found.bare))
     return figures
 
 

@@ -122,15 +122,14 @@ def test_the_ledgers_benchmark_tells_few_callers_and_many(
         if callers != 64 or (database, spread) == ("sqlite", "one")
     }
     told |= {
-        f"ledger-{database}-{spread}-{callers}-bare"
+        f"ledger-{database}-{spread}-64-bare"
         for database in ("postgres", "sqlite")
         for spread in ("one", "many")
-        for callers in (1, 32, 64, 256)
     }
     assert figures.keys() == judged.keys() | told
     assert {name: figures[name]["target"] for name in judged} == judged
     for name in (*told, "P1", "P2", "P3"):
-        if not name.endswith("latency"):
+        if not name.endswith(("latency", "bare")):
             assert 0 < figures[name]["p50_ms"] <= figures[name]["p99_ms"]
 
 
