@@ -19,7 +19,7 @@ from tallystick.ledger.chart import AccountName
 from tallystick.ledger.errors import InsufficientCredits
 from tallystick.ledger.models import TransactionKind
 from tallystick.ledger.posting import Posted, Posting, Transfer
-from tallystick.ledger.transfers import transfers
+from tallystick.ledger.transfers import BEFORE_THE_FIRST, transfers
 from tests.ledger.bookings import ALICE, BOB, balance, book, buy, charge
 from tests.postgres import PostgresServer
 
@@ -71,7 +71,7 @@ class Move:
 async def left(db: Database) -> list[Move]:
     """What ever left a ledger, from its journal alone."""
     async with db.read() as session:
-        journal = await transfers(session, after=0, limit=1_000)
+        journal = await transfers(session, after=BEFORE_THE_FIRST, limit=1_000)
     found = []
     for one in journal:
         if one.credit == CLEARING.code:
