@@ -12,6 +12,7 @@
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.money import CREDIT, USDC, Asset
@@ -42,6 +43,7 @@ def suspense(network: str, token: bytes) -> AccountName:
     return AccountName(f"liabilities:suspense:{network}:0x{token.hex()}", USDC)
 
 
+@lru_cache(maxsize=4096)  # every charge asks, some of them several times
 def feature_revenue(slug: str) -> AccountName:
     """What the feature has earned, in micro-credits."""
     return AccountName(f"revenue:feature:{slug}", CREDIT)
