@@ -62,6 +62,11 @@ async def extend(db: Database, hold_id: int, seconds: int) -> None:
     )
 
 
+async def is_open(db: Database, hold_id: int) -> bool:
+    async with db.read() as session:
+        return await holds.is_open(session, hold_id)
+
+
 async def expire_due(
     db: Database, customer_id: int | None = None, limit: int = 500
 ) -> int:

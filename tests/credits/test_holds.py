@@ -1,6 +1,7 @@
 """Credits are set aside, taken or given back, once."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 from tests.credits.calls import (
@@ -8,6 +9,7 @@ from tests.credits.calls import (
     expire_due,
     extend,
     hold,
+    is_open,
     let_lapse,
     place,
     release,
@@ -17,6 +19,7 @@ from tests.ledger.bookings import ALICE, BOB, balance, book, charge, give
 
 from tallystick.credits import holds
 from tallystick.credits.errors import HoldAlreadySettled, HoldTooSmall, UnknownHold
+from tallystick.credits.holds import hold_behind
 from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.db import Database, WriteSession, query
 from tallystick.kernel.money import InvalidAmount, MicroCredits
@@ -65,6 +68,25 @@ async def test_a_customer_without_credits_gets_no_hold(db: Database) -> None:
     assert await place(db, 1) is None
 
 
+async def test_a_charge_names_the_hold_that_it_captured_and_no_other_charge_does(
+    db: Database,
+) -> None:
+    """The charge of a feature that is called "hold" has a reference that looks alike."""
+    await give(db, 10)
+    hold_id = await hold(db, 4)
+    await capture(db, hold_id)
+    await book(db, replace(charge(1, "direct"), reference="hold:12345"))
+    await book(db, charge(1, "plain"))
+    async with db.read() as session:
+        rows = await query(
+            session,
+            "SELECT reference, idempotency_key FROM ledger_transaction"
+            " WHERE kind = 'charge' ORDER BY id",
+        )
+    behind = [hold_behind(row["reference"], row["idempotency_key"]) for row in rows]
+    assert behind == [hold_id, None, None]
+
+
 async def test_a_whole_capture_charges_all(db: Database) -> None:
     await give(db, 10)
     posted = await capture(db, await hold(db, 4))
@@ -90,7 +112,7 @@ async def test_a_release_charges_nothing(db: Database) -> None:
 async def test_more_than_was_held_is_never_captured(db: Database) -> None:
     await give(db, 10)
     hold_id = await hold(db, 4)
-    with pytest.raises(HoldTooSmall):
+    with pytest.raises(HoldTooSmall, match=r"^0\.000005 credits exceed the 0\.000004"):
         await capture(db, hold_id, 5)
     assert await _amounts(db) == (10, 4, 6)
     await capture(db, hold_id, 4)
@@ -142,7 +164,9 @@ async def test_a_second_settlement_is_told_what_the_first_was(
     hold_id = await hold(db, 4)
     await first(db, hold_id)
     before = await _amounts(db)
-    with pytest.raises(HoldAlreadySettled) as refusal:
+    with pytest.raises(
+        HoldAlreadySettled, match=rf"^hld_.* is {state} already"
+    ) as refusal:
         await second(db, hold_id)
     assert refusal.value.members == {"state": state}
     assert refusal.value.status == 409
@@ -191,8 +215,9 @@ async def test_a_hold_lapses_in_the_very_millisecond_it_says(
     assert await expire_due(standing) == 0
     await capture(standing, used)
     standing_clock.now += 1
-    with pytest.raises(HoldAlreadySettled):
-        await capture(standing, unused)
+    for amount in (None, 99):
+        with pytest.raises(HoldAlreadySettled):
+            await capture(standing, unused, amount)
     assert await expire_due(standing) == 1
 
 
@@ -277,6 +302,32 @@ async def test_a_heartbeat_keeps_a_hold_alive(db: Database, clock: OffsetClock) 
         await extend(db, hold_id, 10)
     assert await expire_due(db) == 0
     await capture(db, hold_id)
+
+
+async def test_a_heartbeat_counts_from_now_and_to_the_millisecond(
+    standing: Database, standing_clock: StandingClock
+) -> None:
+    await give(standing, 10)
+    hold_id = await hold(standing, 4, seconds=10)
+    standing_clock.now += 9_000
+    await extend(standing, hold_id, 10)
+    standing_clock.now += 9_999
+    assert await is_open(standing, hold_id)
+    standing_clock.now += 1
+    assert not await is_open(standing, hold_id)
+
+
+async def test_only_what_can_still_be_captured_is_open(
+    db: Database, clock: OffsetClock
+) -> None:
+    """Else a call whose hold is gone would be served."""
+    await give(db, 10)
+    lapsed, captured, other = [await hold(db, 2, seconds=5) for _ in range(3)]
+    await capture(db, captured)
+    open_ones = [await is_open(db, one) for one in (lapsed, captured, other, 12345)]
+    assert open_ones == [True, False, True, False]
+    clock.advance(5)
+    assert not await is_open(db, lapsed), "though no sweeper came"
 
 
 async def test_a_late_heartbeat_never_shortens_a_hold(

@@ -37,6 +37,8 @@ async def test_no_more_is_taken_than_the_limit_has(db: Database) -> None:
         await take(db, (one, 3))
     assert refused.value.status == 429
     assert refused.value.code == "limit_reached"
+    said = "3 would be taken of the limit 'budget', and 2 is left"
+    assert refused.value.detail == said
     expected = {"limit": "budget", "most": 5, "used": 3, "left": 2, "resets_at": None}
     assert refused.value.members == expected
     assert refused.value.retry_after_seconds is None, "waiting does not help"
@@ -87,11 +89,19 @@ async def test_taking_nothing_is_never_refused(db: Database) -> None:
     assert await take(db, (one, 0)) == ()
 
 
+async def test_taking_nothing_of_one_limit_spares_no_other(db: Database) -> None:
+    """A free call still counts as a use."""
+    budget, uses = await set_limit(db, 5), await set_limit(db, 1, name="uses")
+    await take(db, (budget, 0), (uses, 1))
+    with pytest.raises(LimitReached):
+        await take(db, (budget, 0), (uses, 1))
+
+
 @pytest.mark.parametrize("amount", [-1, 1 << 62, True, 1.5])
 async def test_amounts_are_whole_numbers_from_nothing(
     db: Database, amount: int
 ) -> None:
-    with pytest.raises(InvalidAmount):
+    with pytest.raises(InvalidAmount, match=r"^a limit counts in whole numbers"):
         LimitTake(1, amount)
     with pytest.raises(InvalidAmount):
         await set_limit(db, amount)
@@ -106,12 +116,25 @@ async def test_the_largest_numbers_do_not_overflow(db: Database) -> None:
     assert await used(db, one) == largest
 
 
+async def test_who_removes_a_limit_removes_no_other_of_the_subject(
+    db: Database,
+) -> None:
+    """A key without its budget still has its quota."""
+    await set_limit(db, 5)
+    await set_limit(db, 7, LimitPeriod.DAY, name="uses")
+    assert await db.write(
+        lambda session: limits.remove_limit(session, "key:1", "budget")
+    )
+    (left,) = await limits_of(db)
+    assert (left.name, left.most, left.period) == ("uses", 7, LimitPeriod.DAY)
+
+
 async def test_a_removed_limit_is_told_apart_from_a_reached_one(db: Database) -> None:
     one = await set_limit(db, 5)
     remove = lambda session: limits.remove_limit(session, "key:1", "budget")  # noqa: E731  # said twice
     assert await db.write(remove)
     assert not await db.write(remove)
-    with pytest.raises(UnknownLimit):
+    with pytest.raises(UnknownLimit, match=r"^lim_.* names no limit"):
         await take(db, (one, 1))
     anew = await set_limit(db, 5)
     assert anew != one
@@ -347,16 +370,30 @@ async def test_a_lowered_limit_is_what_the_next_window_allows_at_most(
     one = await set_limit(standing, 9, HOUR)
     await take(standing, (one, 8))
     await set_limit(standing, 3, HOUR)
-    assert await _highest(standing) == 9, "or the limit could not be lowered"
+    assert await _figures(standing) == (9, 0, window_end_ms(HOUR, standing_clock.now))
     standing_clock.now += 3_600_000
     await take(standing, (one, 1))
-    assert await _highest(standing) == 3
+    assert await _figures(standing) == (3, 1, window_end_ms(HOUR, standing_clock.now))
 
 
-async def _highest(db: Database) -> int:
+async def test_who_sets_a_limit_after_its_window_opens_the_next_as_a_whole(
+    standing: Database, standing_clock: StandingClock
+) -> None:
+    """Else what is taken next would be counted in a window that nobody opened."""
+    one = await set_limit(standing, 9, HOUR)
+    await take(standing, (one, 8))
+    standing_clock.now += 3_600_000
+    await set_limit(standing, 3, HOUR)
+    assert await _figures(standing) == (3, 1, window_end_ms(HOUR, standing_clock.now))
+
+
+async def _figures(db: Database) -> tuple[int, int, int]:
+    """The most that the database lets a window use, the window, and its end."""
     async with db.read() as session:
-        (row,) = await query(session, "SELECT highest FROM spend_limit")
-    return int(row["highest"])
+        (row,) = await query(
+            session, "SELECT highest, window_number, ends_at_ms FROM spend_limit"
+        )
+    return row["highest"], row["window_number"], row["ends_at_ms"]
 
 
 async def test_room_is_made_once_for_however_many_limits_are_reached(

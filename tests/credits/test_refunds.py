@@ -21,7 +21,9 @@ from tallystick.credits.errors import NothingToTakeBack, UnknownCharge, UnknownG
 from tallystick.credits.grants import grants_of
 from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.db import Database
-from tallystick.kernel.money import CREDIT, InvalidAmount
+from tallystick.kernel.ids import encode_id
+from tallystick.kernel.money import CREDIT, Amount, InvalidAmount
+from tallystick.kernel.seal import digest16
 from tallystick.ledger import chart
 from tallystick.ledger.balances import Balance, net_debits
 from tallystick.ledger.errors import (
@@ -29,7 +31,9 @@ from tallystick.ledger.errors import (
     IdempotencyMismatch,
     ReversalTooLarge,
 )
-from tallystick.ledger.posting import Posted
+from tallystick.ledger.models import TransactionKind
+from tallystick.ledger.posting import Posted, Posting, Transfer
+from tallystick.ledger.statement import statement
 
 
 async def _charged(db: Database, *lots: int) -> tuple[int, list[int]]:
@@ -54,12 +58,14 @@ async def test_a_refund_returns_to_the_lots_last_drawn_first(db: Database) -> No
 async def test_refunds_together_never_exceed_their_charge(db: Database) -> None:
     charge_id, _ = await _charged(db, 10)
     await refund(db, charge_id, 6)
-    with pytest.raises(ReversalTooLarge) as refusal:
+    with pytest.raises(
+        ReversalTooLarge, match=r"^5 of ltx_.*reversed, 4 can"
+    ) as refusal:
         await refund(db, charge_id, 5)
     assert refusal.value.members == {"left": 4}
     await refund(db, charge_id, 4)
     for amount in (1, None):
-        with pytest.raises(AlreadyReversed):
+        with pytest.raises(AlreadyReversed, match=r"^ltx_.*was reversed"):
             await refund(db, charge_id, amount)
     assert (await balance(db)).posted == 10
 
@@ -88,6 +94,30 @@ async def test_a_refund_that_comes_again_is_one_refund(
     assert (await balance(db)).posted == (amount or 10)
 
 
+async def test_a_refund_of_the_rest_that_comes_again_is_one_refund(
+    db: Database,
+) -> None:
+    """What is the rest has changed by then; what was asked for has not."""
+    charge_id, _ = await _charged(db, 10)
+    await refund(db, charge_id, 4)
+    first = await refund(db, charge_id, None, "the rest")
+    again = await refund(db, charge_id, None, "the rest")
+    assert again == Posted(first.ledger_transaction_id, replayed=True)
+    assert (await balance(db)).posted == 10
+
+
+async def test_what_was_taken_back_is_told_to_the_customer(db: Database) -> None:
+    charge_id, (grant_id,) = await _charged(db, 10)
+    await refund(db, charge_id, 4)
+    await void(db, grant_id)
+    async with db.read() as session:
+        lines = await statement(session, ALICE, limit=2)
+    assert [(one.memo, one.amount) for one in lines] == [
+        ("Grant taken back", -4),
+        ("Refund", 4),
+    ]
+
+
 async def test_a_refund_s_key_stands_for_one_charge(db: Database) -> None:
     await give_lot(db, 10)
     one, other = [(await book(db, charge(2, key))) for key in ("a", "b")]
@@ -105,11 +135,23 @@ async def test_a_captured_hold_is_refunded_like_any_charge(db: Database) -> None
 
 
 async def test_only_a_charge_is_refunded(db: Database) -> None:
-    charge_id, _ = await _charged(db, 5)
+    """Neither is what was taken back, though it looks like a charge."""
+    charge_id, (grant_id,) = await _charged(db, 5)
     given_back = await refund(db, charge_id, 2)
-    for other in (given_back.ledger_transaction_id, 12345):
+    taken_back = await void(db, grant_id)
+    for other in (
+        given_back.ledger_transaction_id,
+        taken_back.ledger_transaction_id,
+        12345,
+    ):
         with pytest.raises(UnknownCharge, match="ltx_"):
             await refund(db, other, 1)
+    moved = Transfer(chart.promotions(), chart.breakage(), Amount(1, CREDIT))
+    key = digest16(b"of the house")
+    posted = await book(db, Posting(TransactionKind.CHARGE, key, [moved], "moved"))
+    named = encode_id("ltx", posted.ledger_transaction_id)
+    with pytest.raises(UnknownCharge, match=named):
+        await refund(db, posted.ledger_transaction_id, 1)
     with pytest.raises(InvalidAmount):
         await refund(db, charge_id, 0)
 
@@ -154,7 +196,7 @@ async def test_what_a_running_call_holds_is_not_taken_from_it(db: Database) -> N
     await void(db, grant_id)
     assert await balance(db) == Balance(7, 7)
     await capture(db, kept)
-    with pytest.raises(NothingToTakeBack):
+    with pytest.raises(NothingToTakeBack, match=r"^nothing is left of grt_"):
         await void(db, grant_id)
     await release(db, given_back)
     await void(db, grant_id)

@@ -120,7 +120,7 @@ async def test_parallel_first_uses_of_one_key_post_once(db: Database) -> None:
 async def test_a_key_cannot_stand_for_other_input(db: Database, other: Posting) -> None:
     await give(db, 10)
     await book(db, charge(4, "a"))
-    with pytest.raises(IdempotencyMismatch):
+    with pytest.raises(IdempotencyMismatch, match=r"^this idempotency key"):
         await book(db, other)
     assert (await balance(db)).posted == 6
 

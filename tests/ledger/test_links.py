@@ -39,6 +39,13 @@ def test_the_formats_are_those_of_the_first_seal() -> None:
     written = b"i1;s6:chargeb1:\0s2:\xc3\xa9-i2;i2;i-5;i4611686018427387904;s3:2:x"
     assert digest == sha256(b"tallystick journal 1" + written).digest()[:16]
 
+    # Nobody posts a fraction, but SQLite lets a forger write one.
+    written = b"?s3:1.5i0;"
+    assert (
+        transaction_digest((1.5,), [])
+        == sha256(b"tallystick journal 1" + written).digest()[:16]
+    )
+
     link = Link.after(Head(1, b"\1" * 32), {9: digest, 7: bytes(16)}, now_ms=10**12)
     assert list(link.sealed().items()) == [(7, bytes(16)), (9, digest)]
     ids = b"\0\0\0\0\0\0\0\7\0\0\0\0\0\0\0\x09"
@@ -67,7 +74,14 @@ def test_a_note_that_is_no_seal_is_refused(bad: str) -> None:
         Head.noted(bad)
 
 
-def test_a_note_is_read_as_it_was_written() -> None:
-    head = Head(12, b"\xab" * 32)
+@pytest.mark.parametrize("bad", [f"0:{'ab' * 32}", "1:ab"])
+def test_a_note_of_no_seal_is_told_what_a_note_is(bad: str) -> None:
+    with pytest.raises(ValueError, match=r"^a seal is noted as its number"):
+        Head.noted(bad)
+
+
+@pytest.mark.parametrize("number", [1, 12])
+def test_a_note_is_read_as_it_was_written(number: int) -> None:
+    head = Head(number, b"\xab" * 32)
     assert Head.noted(f" {head.note}\n") == head
     assert BEFORE_THE_FIRST.digest == bytes(32)

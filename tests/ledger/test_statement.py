@@ -1,16 +1,23 @@
 """A customer can read how his balance came about."""
 
 from dataclasses import replace
+from decimal import Decimal
 
 from tests.ledger.bookings import ALICE, BOB, balance, book, charge, give
 
 from tallystick.kernel.db import Database
+from tallystick.kernel.ids import encode_id
 from tallystick.kernel.money import CREDIT, Amount
 from tallystick.kernel.seal import digest16
 from tallystick.ledger import chart
 from tallystick.ledger.models import TransactionKind
 from tallystick.ledger.posting import Posting, Transfer
-from tallystick.ledger.statement import StatementLine, statement
+from tallystick.ledger.statement import (
+    StatementLine,
+    line_document,
+    statement,
+    written,
+)
 
 
 async def _pages(db: Database, customer_id: int, size: int) -> list[StatementLine]:
@@ -70,6 +77,23 @@ async def test_two_customers_in_one_posting_see_their_own_side(db: Database) -> 
 
 async def test_a_customer_without_credits_has_an_empty_statement(db: Database) -> None:
     assert await _pages(db, ALICE, 5) == []
+    async with db.read() as session:
+        assert await written(session, ALICE) is None
+
+
+async def test_a_line_is_told_in_exact_credits_under_the_id_of_its_transaction(
+    db: Database,
+) -> None:
+    posted = await give(db, 1_250_000)
+    (line,) = await _pages(db, ALICE, 5)
+    assert line_document(line) == {
+        "id": encode_id("ltx", posted.ledger_transaction_id),
+        "type": "grant",
+        "description": "Welcome",
+        "credits": Decimal("1.25"),
+        "balance_after": Decimal("1.25"),
+        "posted_at_ms": line.posted_at_ms,
+    }
 
 
 async def test_a_line_keeps_when_it_happened_and_when_it_was_booked(

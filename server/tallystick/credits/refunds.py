@@ -133,9 +133,7 @@ async def _left_of(session: WriteSession, grant: Grant) -> int:
         return lot.remaining
 
     now = now_ms(session)
-    return await change(
-        session, [grant.customer_id], work, now=now, named=[grant.id], lock=True
-    )
+    return await change(session, [grant.customer_id], work, now=now, named=[grant.id])
 
 
 async def _giver(session: WriteSession, grant: Grant) -> AccountName:
