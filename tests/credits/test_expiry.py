@@ -192,6 +192,24 @@ async def test_the_sweeper_books_breakage_batch_by_batch(
     assert (await balance(db, 7)).posted == 1
 
 
+async def test_the_sweeper_begins_with_whoever_is_due_longest(
+    standing: Database, standing_clock: StandingClock
+) -> None:
+    due = standing_clock.now + 100
+    await give_lot(standing, 1, ALICE, expires_at_ms=due + 1)
+    await give_lot(standing, 1, BOB, expires_at_ms=due)
+    standing_clock.now = due - 1
+    assert await settle_due(standing) == 0
+    standing_clock.now = due
+    assert await settle_due(standing) == 1, "in the very millisecond"
+    assert (await balance(standing, BOB)).posted == 0
+    await give_lot(standing, 1, BOB, expires_at_ms=due + 2)
+    standing_clock.now = due + 2
+    assert await settle_due(standing, limit=1) == 1
+    assert (await balance(standing, ALICE)).posted == 0
+    assert (await balance(standing, BOB)).posted == 1
+
+
 async def test_many_at_once_book_breakage_once_and_overdraw_nothing(
     db: Database, clock: OffsetClock
 ) -> None:

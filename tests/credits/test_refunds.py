@@ -12,6 +12,7 @@ from tests.ledger.bookings import (
     buy,
     charge,
     give_lot,
+    newest_grant,
     refund,
     remainders,
     void,
@@ -20,9 +21,9 @@ from tests.ledger.bookings import (
 from tallystick.credits.errors import NothingToTakeBack, UnknownCharge, UnknownGrant
 from tallystick.credits.grants import grants_of
 from tallystick.kernel.clock import OffsetClock
-from tallystick.kernel.db import Database
+from tallystick.kernel.db import Database, WriteSession
 from tallystick.kernel.ids import encode_id
-from tallystick.kernel.money import CREDIT, Amount, InvalidAmount
+from tallystick.kernel.money import CREDIT, USDC, Amount, InvalidAmount
 from tallystick.kernel.seal import digest16
 from tallystick.ledger import chart
 from tallystick.ledger.balances import Balance, net_debits
@@ -33,6 +34,7 @@ from tallystick.ledger.errors import (
 )
 from tallystick.ledger.models import TransactionKind
 from tallystick.ledger.posting import Posted, Posting, Transfer
+from tallystick.ledger.reversals import reversed_so_far
 from tallystick.ledger.statement import statement
 
 
@@ -68,6 +70,22 @@ async def test_refunds_together_never_exceed_their_charge(db: Database) -> None:
         with pytest.raises(AlreadyReversed, match=r"^ltx_.*was reversed"):
             await refund(db, charge_id, amount)
     assert (await balance(db)).posted == 10
+
+
+async def test_what_was_taken_back_is_counted_for_each_asset_by_itself(
+    db: Database,
+) -> None:
+    bought = await buy(db, usdc=5, credits_=50)
+    await void(db, await newest_grant(db))
+
+    async def so_far(session: WriteSession) -> list[int]:
+        original = bought.ledger_transaction_id
+        return [
+            await reversed_so_far(session, original, asset.code)
+            for asset in (CREDIT, USDC)
+        ]
+
+    assert await db.write(so_far) == [50, 0]
 
 
 async def test_parallel_refunds_never_exceed_their_charge(db: Database) -> None:

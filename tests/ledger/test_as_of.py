@@ -4,10 +4,11 @@ import itertools
 
 import pytest
 from sqlalchemy import event
-from tests.ledger.bookings import ALICE, BOB, book, charge, give
+from tests.credits.clocks import StandingClock
+from tests.ledger.bookings import ALICE, BOB, balance, book, charge, give
 
 from tallystick.kernel.clock import OffsetClock
-from tallystick.kernel.db import Database
+from tallystick.kernel.db import Database, open_database
 from tallystick.ledger.balances import balance_at
 
 
@@ -26,14 +27,24 @@ async def test_each_time_has_the_balance_of_the_line_before_it(
     for n in range(count):
         clock.advance(10)
         await (book(db, charge(n, f"charge {n}")) if n % 3 else give(db, 10))
-        async with db.read() as session:
-            marks.append((db.clock.now_ms(), await balance_at(session, ALICE, 1 << 62)))
+        marks.append((db.clock.now_ms(), (await balance(db)).posted))
     assert await _at(db, start) == 0
     for at_ms, expected in marks:
         assert await _at(db, at_ms) == expected
         assert await _at(db, at_ms + 5_000) == expected
     for (_, before), (at_ms, _) in itertools.pairwise(marks):
         assert await _at(db, at_ms - 5_000) == before
+
+
+async def test_a_line_counts_from_the_very_millisecond_in_which_it_was_booked(
+    db: Database, database_url: str
+) -> None:
+    clock = StandingClock()
+    standing = open_database(database_url, clock)
+    await give(standing, 10)
+    await standing.close()
+    assert await _at(db, clock.now - 1) == 0
+    assert await _at(db, clock.now) == 10
 
 
 async def test_nobody_s_balance_is_nothing_at_any_time(db: Database) -> None:

@@ -17,6 +17,7 @@ from tallystick.kernel.money import (
 )
 from tallystick.kernel.seal import digest16
 from tallystick.ledger import chart
+from tallystick.ledger.accounts import ensure_accounts
 from tallystick.ledger.balances import net_debits
 from tallystick.ledger.errors import (
     AlreadyReversed,
@@ -51,6 +52,15 @@ async def test_a_posting_moves_what_it_says(db: Database) -> None:
         assert await net_debits(session, chart.feature_revenue("x")) == -3
         assert await net_debits(session, chart.promotions()) == 10
         assert await net_debits(session, chart.feature_revenue("unheard of")) == 0
+
+
+async def test_an_account_that_nothing_passed_through_holds_nothing(
+    db: Database,
+) -> None:
+    unused = chart.feature_revenue("unused")
+    await db.write(lambda session: ensure_accounts(session, [unused]))
+    async with db.read() as session:
+        assert await net_debits(session, unused) == 0
 
 
 async def test_one_posting_may_pass_through_a_customer_several_times(

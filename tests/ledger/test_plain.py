@@ -15,10 +15,18 @@ from tests.ledger.bookings import (
     give_lot,
 )
 
+from tallystick.credits.plain_holds import HOLDS, hold_row
 from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.db import Database, query
 from tallystick.kernel.lane import GroupRefused
-from tallystick.ledger.plain import Beside, PlainCharge, Table, write_plain
+from tallystick.ledger.balances import Balance
+from tallystick.ledger.plain import (
+    Beside,
+    PlainCharge,
+    PlainHold,
+    Table,
+    write_plain,
+)
 from tallystick.ledger.posting import Posting
 from tallystick.ledger.statement import statement
 
@@ -97,6 +105,42 @@ async def test_it_writes_what_posting_would_have_written(db: Database) -> None:
     assert slow.pop("balance_after") == 4
     assert quick.pop("version") + 1 == slow.pop("version")
     assert quick == slow
+
+
+async def test_a_hold_takes_from_the_lot_and_leaves_the_balance(db: Database) -> None:
+    await give(db, 10)
+    holds = [PlainHold(db.ids.new(), ALICE, amount) for amount in (4, 3, 9)]
+    now = db.clock.now_ms()
+    beside = [hold_row(one, "x", now=now, lifetime_seconds=60) for one in holds]
+    booked = await write_plain(
+        db, [*holds, plain(db, 2)], [Beside(HOLDS, [*beside, None])]
+    )
+    assert booked == [10, 10, None, 8]
+    assert await balance(db) == Balance(8, 7)
+    async with db.read() as session:
+        (lot,) = await query(
+            session,
+            "SELECT lot_left.id, remaining FROM lot_left JOIN ledger_account"
+            f" ON ledger_account.id = ledger_account_id WHERE customer_id = {ALICE}",
+        )
+        held = await query(session, "SELECT amount, lot_id FROM hold ORDER BY id")
+    assert lot["remaining"] == 1
+    assert [(row["amount"], row["lot_id"]) for row in held] == [
+        (4, lot["id"]),
+        (3, lot["id"]),
+    ]
+
+
+async def test_what_two_rows_beside_it_would_repeat_is_left_alone(db: Database) -> None:
+    await give(db, 10)
+    again = Table("hold", HOLDS.columns, once="id", lot="lot_id")
+    one = PlainHold(db.ids.new(), ALICE, 4)
+    row = hold_row(one, "x", now=db.clock.now_ms(), lifetime_seconds=60)
+    answer = (db.ids.new(), b"a".ljust(16), bytes(16), "running", 1 << 60)
+    beside = [Beside(_ONCE, [answer]), Beside(again, [row])]
+    assert await write_plain(db, [one], beside) == [10]
+    assert await write_plain(db, [one], beside) == [None]
+    assert await balance(db) == Balance(10, 4)
 
 
 _BOTH = """

@@ -4,8 +4,9 @@ import asyncio
 import itertools
 
 import pytest
+from structlog.testing import capture_logs
 from tests.ledger.bookings import audit, book, charge, give, run
-from tests.ledger.sealed import ids_of, sealed_ids
+from tests.ledger.sealed import head_of, ids_of, sealed_ids
 
 from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.db import Database, WriteSession, open_database
@@ -25,6 +26,21 @@ async def test_what_is_young_is_not_sealed_yet_and_no_finding(
     assert await seal_due(db) == 1
     assert await seal_due(db) == 0
     assert await sealed_ids(db) == [await ids_of(db)]
+
+
+async def test_a_long_look_back_makes_the_first_seal_too_and_tells_the_log_its_note(
+    db: Database, clock: OffsetClock
+) -> None:
+    """The note is what an operator compares the chain with."""
+    with capture_logs() as logs:
+        assert await seal_late(db) == 0
+        await give(db, 50)
+        clock.advance(60)
+        assert await seal_late(db) == 1
+    head = await head_of(db)
+    assert head.number == 1
+    told = [one for one in logs if one["event"] == "journal_sealed"]
+    assert [one["seal"] for one in told] == [head.note]
 
 
 async def test_who_commits_late_is_sealed_late_and_is_no_finding(

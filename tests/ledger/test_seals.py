@@ -10,11 +10,13 @@ from tests.ledger.sealed import head_of, ids_of, sealed_ids
 from tests.ledger.tampering import tamper, tampered
 
 from tallystick.kernel.clock import OffsetClock
-from tallystick.kernel.db import Database, query
+from tallystick.kernel.db import Database, ReadSession, query
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.seal import digest16
 from tallystick.ledger import sealed_audit, sealing
 from tallystick.ledger.audit import audit_ledger
+from tallystick.ledger.digests import digests_down
+from tallystick.ledger.findings import Finding
 from tallystick.ledger.links import Head, Link
 from tallystick.ledger.sealed_audit import audit_noted
 from tallystick.ledger.sealing import seal_due, seal_late
@@ -314,7 +316,26 @@ async def test_a_noted_seal_that_was_cut_off_is_missed(
     assert await audit(db) == []
     async with db.read() as session:
         findings = await audit_noted(session, sealed.noted)
-    assert [one.detail for one in findings] == ["seal 3 is not there"]
+    assert findings == [Finding(NOTED, "seal 3 is not there")]
+
+
+async def test_a_seal_that_says_of_itself_that_it_is_right_must_have_ids(
+    unaudited_db: Database, clock: OffsetClock
+) -> None:
+    """Whoever forges nonsense with its right digest must not stop the audit."""
+    db = unaudited_db
+    await a_life(db, clock)
+    async with db.read() as session:
+        (row,) = await query(session, "SELECT * FROM journal_seal WHERE number = 3")
+    nonsense = Link(3, row["previous"], row["sealed_at_ms"], b"seven b", row["digests"])
+    await tamper(
+        db,
+        "UPDATE journal_seal SET"
+        f" transaction_ids = {literal(db, nonsense.transaction_ids)},"
+        f" digest = {literal(db, nonsense.digest())} WHERE number = 3",
+    )
+    found = {one.invariant: one.detail for one in await audit(db)}
+    assert found[CHAINED] == "seal 3 was changed"
 
 
 async def forge_seals(db: Database, numbers: list[int]) -> None:
@@ -375,7 +396,17 @@ async def test_large_books_are_walked_page_by_page(
         await seal_due(db)
     ids = await ids_of(db)
     assert sum(map(len, await sealed_ids(db))) == len(ids)
+    in_memory = []
+
+    async def watched(session: ReadSession, **limits: int) -> dict[int, bytes]:
+        found = await digests_down(session, **limits)
+        in_memory.append(len(found))
+        return found
+
+    monkeypatch.setattr(sealed_audit, "digests_down", watched)
     assert await audit(db) == []
+    assert sum(in_memory) == len(ids)
+    assert max(in_memory) == 3
     for one in (ids[-1], ids[4]):
         await tamper(db, f"UPDATE ledger_transaction SET memo = '' WHERE id = {one}")
         (finding,) = await audit(db)

@@ -33,5 +33,5 @@ async def settle_due(session: WriteSession, *, limit: int = 200) -> int:
         """What is due is booked around every change."""
 
     if customers:
-        await change(session, customers, nothing_else, now=now, lock=True)
+        await change(session, customers, nothing_else, now=now)
     return len(customers)
