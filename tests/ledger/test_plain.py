@@ -22,6 +22,7 @@ from tallystick.kernel.lane import GroupRefused
 from tallystick.ledger.balances import Balance
 from tallystick.ledger.plain import (
     Beside,
+    Plain,
     PlainCharge,
     PlainHold,
     Table,
@@ -109,13 +110,21 @@ async def test_it_writes_what_posting_would_have_written(db: Database) -> None:
 
 async def test_a_hold_takes_from_the_lot_and_leaves_the_balance(db: Database) -> None:
     await give(db, 10)
-    holds = [PlainHold(db.ids.new(), ALICE, amount) for amount in (4, 3, 9)]
     now = db.clock.now_ms()
-    beside = [hold_row(one, "x", now=now, lifetime_seconds=60) for one in holds]
-    booked = await write_plain(
-        db, [*holds, plain(db, 2)], [Beside(HOLDS, [*beside, None])]
-    )
-    assert booked == [10, 10, None, 8]
+    items: list[Plain] = [
+        PlainHold(db.ids.new(), ALICE, 4),
+        PlainHold(db.ids.new(), ALICE, 3),
+        plain(db, 2),
+        PlainHold(db.ids.new(), ALICE, 9),
+    ]
+    beside = [
+        hold_row(one, "x", now=now, lifetime_seconds=60)
+        if isinstance(one, PlainHold)
+        else None
+        for one in items
+    ]
+    booked = await write_plain(db, items, [Beside(HOLDS, beside)])
+    assert booked == [10, 10, 8, None]
     assert await balance(db) == Balance(8, 7)
     async with db.read() as session:
         (lot,) = await query(

@@ -133,7 +133,7 @@ def _only_new(tables: Sequence[Table]) -> str:
         for number, table in enumerate(tables)
         if table.once is not None
     ]
-    return "".join(f"AND {one}" for one in known)
+    return " ".join(f"AND {one}" for one in known)
 
 
 def _insertion(number: int, table: Table) -> str:
