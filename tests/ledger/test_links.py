@@ -1,5 +1,6 @@
 """What is hashed tells any two journals apart, and stays the same for ever."""
 
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
@@ -64,6 +65,14 @@ def test_every_column_of_the_journal_is_hashed() -> None:
     assert all(f"transfer.{one}" in digests._TRANSFERS for one in transfer)
     for side in ("debit", "credit"):
         assert all(f"{side}.{one}" in digests._TRANSFERS for one in account)
+
+
+def test_a_link_that_was_cut_says_so() -> None:
+    whole = Link.after(BEFORE_THE_FIRST, {7: bytes(16), 9: bytes(16)}, now_ms=1)
+    with pytest.raises(ValueError, match=r"^a link has as many digests as ids$"):
+        replace(whole, digests=bytes(16)).sealed()
+    with pytest.raises(ValueError, match=r"^an id has eight bytes$"):
+        replace(whole, transaction_ids=bytes(15)).sealed()
 
 
 @pytest.mark.parametrize(

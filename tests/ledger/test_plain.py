@@ -28,6 +28,7 @@ from tallystick.ledger.plain import (
     Table,
     write_plain,
 )
+from tallystick.ledger.plain_sqlite import _padded
 from tallystick.ledger.posting import Posting
 from tallystick.ledger.statement import statement
 
@@ -150,6 +151,17 @@ async def test_what_two_rows_beside_it_would_repeat_is_left_alone(db: Database) 
     assert await write_plain(db, [one], beside) == [10]
     assert await write_plain(db, [one], beside) == [None]
     assert await balance(db) == Balance(10, 4)
+
+
+@pytest.mark.parametrize(
+    ("asked", "padded"), [(0, 0), (1, 1), (2, 2), (3, 4), (4, 4), (5, 8), (9, 16)]
+)
+def test_groups_of_about_the_same_size_ask_in_the_same_words(
+    asked: int, padded: int
+) -> None:
+    """Else SQLite would prepare a statement for each size that a group can have."""
+    values = list(range(asked))
+    assert _padded(values) == values + [asked - 1] * (padded - asked)
 
 
 _BOTH = """

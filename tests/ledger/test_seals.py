@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 import pytest
+from structlog.testing import capture_logs
 from tests.credits.calls import capture, hold
 from tests.ledger.bookings import audit, book, buy, charge, give
 from tests.ledger.sealed import head_of, ids_of, sealed_ids
@@ -249,11 +250,17 @@ async def test_the_first_row_that_was_tampered_with_is_named(
     assert await audit(db) == []
 
 
+@pytest.mark.parametrize("at_once", [1, 1_000])
 @pytest.mark.parametrize("place", [0, 2, -1])
 async def test_a_transaction_that_was_slipped_in_is_named(
-    unaudited_db: Database, clock: OffsetClock, place: int
+    unaudited_db: Database,
+    clock: OffsetClock,
+    monkeypatch: pytest.MonkeyPatch,
+    place: int,
+    at_once: int,
 ) -> None:
     """Between old ones, before the oldest, and right after the last but two."""
+    monkeypatch.setattr(sealed_audit, "_AT_ONCE", at_once)
     db = unaudited_db
     sealed = await a_life(db, clock)
     forged = sealed.ids[place] - 1 if place >= 0 else sealed.ids[3] + 1
@@ -317,6 +324,26 @@ async def test_a_noted_seal_that_was_cut_off_is_missed(
     async with db.read() as session:
         findings = await audit_noted(session, sealed.noted)
     assert findings == [Finding(NOTED, "seal 3 is not there")]
+
+
+@pytest.mark.parametrize(
+    ("what", "found"),
+    [
+        ("sealed_at_ms = 1", {CHAINED}),
+        # SQLite takes a number for bytes; then nobody knows what it had listed.
+        ("transaction_ids = 5", {CHAINED, SEALED}),
+    ],
+)
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_what_a_changed_seal_lists_is_not_blamed_as_well(
+    unaudited_db: Database, clock: OffsetClock, what: str, found: set[str]
+) -> None:
+    db = unaudited_db
+    await a_life(db, clock)
+    await tamper(db, f"UPDATE journal_seal SET {what} WHERE number = 3")
+    findings = await audit(db)
+    assert {one.invariant for one in findings} == found
+    assert "seal 3 was changed" in [one.detail for one in findings]
 
 
 async def test_a_seal_that_says_of_itself_that_it_is_right_must_have_ids(
@@ -421,5 +448,9 @@ async def test_a_sealer_goes_no_further_when_seals_are_missing(
     await a_life(db, clock)
     clock.advance(60)
     await tamper(db, "DELETE FROM journal_seal WHERE number = 3")
-    assert await seal_late(db) == 0
+    with capture_logs() as logs:
+        assert await seal_late(db) == 0
+    assert {"event": "journal_seals_missing", "made": 3, "last": 2}.items() <= logs[
+        0
+    ].items()
     assert len(await sealed_ids(db)) == 2

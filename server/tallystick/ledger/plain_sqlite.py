@@ -181,7 +181,7 @@ def _insert(
 
 def _padded(values: list[T]) -> list[T]:
     """With the last repeated until a power of two, so that few statements are kept."""
-    missing = (1 << (len(values) - 1).bit_length()) - len(values) if values else 0
+    missing = (1 << (len(values) - 1).bit_length()) - len(values)
     return values + values[-1:] * missing
 
 

@@ -1,0 +1,52 @@
+"""Where mutmut works: build/mutation/<database>, with links to what is ours.
+
+mutmut finds imports below `src` or beside its settings, and nowhere else; our code is in
+`server`. It changes nothing here: it writes all of its mutants into `mutants`, a copy.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+_BUILD = ROOT / "build" / "mutation"
+_LINKS = {"src": "server", "tests": "tests", "pyproject.toml": "pyproject.toml"}
+# What pytest is told besides what [tool.mutmut] says: the tests of one database.
+_ONLY = {"sqlite": "not postgres", "postgres": "postgres"}
+
+
+class Stage:
+    """The folder of a campaign on one database."""
+
+    def __init__(self, database: str) -> None:
+        self.folder = _BUILD / database
+        self._only = _ONLY[database]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name, target in _LINKS.items():
+            link = self.folder / name
+            link.unlink(missing_ok=True)
+            link.symlink_to(os.path.relpath(ROOT / target, self.folder))
+
+    def run(self, mutants: Sequence[str], children: int) -> None:
+        """Run these mutants (patterns may be among them), or all not yet known.
+
+        Tests may have changed since, so it is found out anew which of them go through
+        which function.
+        """
+        (self.folder / "mutants" / "mutmut-stats.json").unlink(missing_ok=True)
+        temporary = self.folder / "tmp"  # what killed tests leave behind
+        temporary.mkdir(exist_ok=True)
+        environment = os.environ | {
+            "CI": "true",
+            "PYTEST_ADDOPTS": f"-k '{self._only}'",
+            "TMPDIR": str(temporary),
+        }
+        mutmut = Path(sys.executable).with_name("mutmut")
+        command = [str(mutmut), "run", "--max-children", str(children), *mutants]
+        try:
+            subprocess.run(command, cwd=self.folder, env=environment, check=True)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
