@@ -242,6 +242,23 @@ async def test_lapsed_credits_can_be_held_again_without_a_sweeper(
     assert await _amounts(db) == (10, 0, 10)
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_all_lapsed_holds_of_a_customer_are_freed_however_many_there_are(
+    db: Database, clock: OffsetClock
+) -> None:
+    """More than a sweeper takes at once."""
+    many = 501
+    await give(db, many)
+
+    async def place_all(session: WriteSession) -> None:
+        for _ in range(many):
+            await holds.place(session, ALICE, "x", MicroCredits(1), lifetime_seconds=5)
+
+    await db.write(place_all)
+    clock.advance(5)
+    await hold(db, many)
+
+
 async def test_a_customer_s_shortage_expires_only_his_own_holds(
     db: Database, clock: OffsetClock
 ) -> None:

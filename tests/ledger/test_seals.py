@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 from structlog.testing import capture_logs
@@ -340,10 +341,10 @@ async def test_what_a_changed_seal_lists_is_not_blamed_as_well(
 ) -> None:
     db = unaudited_db
     await a_life(db, clock)
-    await tamper(db, f"UPDATE journal_seal SET {what} WHERE number = 3")
+    await tamper(db, f"UPDATE journal_seal SET {what} WHERE number = 2")
     findings = await audit(db)
     assert {one.invariant for one in findings} == found
-    assert "seal 3 was changed" in [one.detail for one in findings]
+    assert "seal 2 was changed" in [one.detail for one in findings]
 
 
 async def test_a_seal_that_says_of_itself_that_it_is_right_must_have_ids(
@@ -453,4 +454,17 @@ async def test_a_sealer_goes_no_further_when_seals_are_missing(
     assert {"event": "journal_seals_missing", "made": 3, "last": 2}.items() <= logs[
         0
     ].items()
+    assert len(await sealed_ids(db)) == 2
+
+
+async def test_a_seal_is_not_made_in_the_place_of_one_that_was_taken_away(
+    unaudited_db: Database, clock: OffsetClock
+) -> None:
+    """Though a sealer had looked before that, and so does not miss it."""
+    db = unaudited_db
+    sealed = await a_life(db, clock)
+    await tamper(db, "DELETE FROM journal_seal WHERE number = 3")
+    anew = Link.after(sealed.noted[1], {sealed.ids[-1]: bytes(16)}, now_ms=1)
+    with pytest.raises(RuntimeError, match=r"the journal's seals were tampered with"):
+        await db.write(partial(sealing._append, anew))
     assert len(await sealed_ids(db)) == 2
