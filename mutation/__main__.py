@@ -61,7 +61,9 @@ def _arguments() -> argparse.Namespace:
 def _python(asked: argparse.Namespace, files: Sequence[str]) -> list[_Told]:
     sqlite, postgres = Stage("sqlite"), Stage("postgres")
     if not asked.tell:
-        children = int(os.environ.get("TALLYSTICK_MUTATE_CHILDREN") or 1)
+        children = int(
+            os.environ.get("TALLYSTICK_MUTATE_CHILDREN") or os.cpu_count() or 1
+        )
         sqlite.run([_pattern(one) for one in files], children)
         # What SQLite lets live may be meant for PostgreSQL.
         found = _of(files, mutants_of(sqlite.folder))

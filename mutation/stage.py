@@ -44,9 +44,11 @@ class Stage:
             "PYTEST_ADDOPTS": f"-k '{self._only}'",
             "TMPDIR": str(temporary),
         }
-        mutmut = Path(sys.executable).with_name("mutmut")
-        command = [str(mutmut), "run", "--max-children", str(children), *mutants]
+        mutmut = Path(__file__).with_name("faster.py")
+        run = [sys.executable, str(mutmut), "run", "--max-children", str(children)]
         try:
-            subprocess.run(command, cwd=self.folder, env=environment, check=True)
+            subprocess.run(
+                [*run, *mutants], cwd=self.folder, env=environment, check=True
+            )
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

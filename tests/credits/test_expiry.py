@@ -196,8 +196,9 @@ async def test_the_sweeper_begins_with_whoever_is_due_longest(
     standing: Database, standing_clock: StandingClock
 ) -> None:
     due = standing_clock.now + 100
-    await give_lot(standing, 1, ALICE, expires_at_ms=due + 1)
+    # Bob's account is the older one, and must not come first for that.
     await give_lot(standing, 1, BOB, expires_at_ms=due)
+    await give_lot(standing, 1, ALICE, expires_at_ms=due + 1)
     standing_clock.now = due - 1
     assert await settle_due(standing) == 0
     standing_clock.now = due
@@ -208,6 +209,30 @@ async def test_the_sweeper_begins_with_whoever_is_due_longest(
     assert await settle_due(standing, limit=1) == 1
     assert (await balance(standing, ALICE)).posted == 0
     assert (await balance(standing, BOB)).posted == 1
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+async def test_sweepers_leave_aside_whom_somebody_else_is_changing(
+    db: Database, clock: OffsetClock
+) -> None:
+    """To wait for one customer would keep all the others waiting, too."""
+    for customer in (ALICE, BOB):
+        await give_lot(db, 10, customer, expires_at_ms=soon(db))
+        await hold(db, 3, customer, seconds=5)
+    clock.advance(3_600)
+    async with db.writer.connect() as connection, connection.begin():
+        await connection.exec_driver_sql(
+            f"SELECT 1 FROM hold WHERE customer_id = {ALICE} FOR UPDATE"
+        )
+        await connection.exec_driver_sql(
+            "SELECT 1 FROM account_balance JOIN ledger_account ON id = ledger_account_id"
+            f" WHERE customer_id = {ALICE} FOR UPDATE OF account_balance"
+        )
+        assert await settle_due(db) == 1
+        assert await expire_due(db) == 1
+    assert (await balance(db, BOB)).posted == 0
+    assert await expire_due(db) == 1
+    assert (await balance(db, ALICE)).posted == 0
 
 
 async def test_many_at_once_book_breakage_once_and_overdraw_nothing(
