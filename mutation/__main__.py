@@ -4,12 +4,12 @@ import argparse
 import json
 import os
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from mutation.reasons import Reasons
+from mutation.reasons import Reason, Reasons
 from mutation.results import Mutant, change, mutants_of
 from mutation.sql_run import SqlStage
 from mutation.stage import Stage
@@ -174,10 +174,19 @@ def _markdown(scores: Sequence[Score], reasons: Reasons) -> Iterator[str]:
             f"| {one.file} | {one.total:,} | {one.killed:,} | {one.timed_out} |"
             f" {one.ratio:.1%} |"
         )
-    yield "\n| Survivors | Why |"
-    yield "|---|---|"
+    yield "\n| Survivors | Why | Where |"
+    yield "|---|---|---|"
     for reason in reasons.given:
-        yield f"| {len(reason.survivors)} | {reason.words} |"
+        if reason.survivors:
+            yield f"| {len(reason.survivors)} | {reason.words} | {_where(reason)} |"
+
+
+def _where(reason: Reason) -> str:
+    places = Counter(one.partition(":")[0] for one in reason.survivors)
+    return ", ".join(
+        f"`{place}`{f' ({count})' if count > 1 else ''}"
+        for place, count in places.items()
+    )
 
 
 if __name__ == "__main__":

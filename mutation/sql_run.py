@@ -14,6 +14,7 @@ import re
 import shutil
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ _ROOMS = ("ledger", "credits")
 # Imported once, for every process that is forked from here; nothing of ours among it.
 _HEAVY = ("sqlmodel", "sqlalchemy.ext.asyncio", "alembic.command", "fastapi", "web3")
 _PATIENCE_SECONDS = 300
+# A library that was imported already is one whose assertions nobody needs rewritten.
+_QUIET = "ignore::pytest.PytestAssertRewriteWarning"
+_OPTIONS = ("-x", "-q", "-n0", "-p", "no:cacheprovider", "--timeout=45", "-W", _QUIET)
 _INVARIANT = re.compile(r'^    "(I\d+ [^"]+)":', re.MULTILINE)
 
 
@@ -35,6 +39,7 @@ class SqlStage:
     def __init__(self, sqlite: Stage) -> None:
         self.folder = sqlite.folder.with_name("sql")
         self._kept = self.folder / "results.jsonl"
+        self.log = self.folder / "log"  # of the tests that ran last
         self._stats = sqlite.folder / "mutants" / "mutmut-stats.json"
 
     def run(self, files: Sequence[str]) -> None:
@@ -125,15 +130,18 @@ class SqlStage:
             os.setpgid(0, 0)
             os.chdir(self.folder)
             sys.path[:] = [str(self.folder / "src"), *sys.path]
-            sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115  # its end is the process's
+            sys.stdout = sys.stderr = self.log.open("w")
             (self.folder / "tmp").mkdir(exist_ok=True)
             os.environ |= {"CI": "true", "TMPDIR": str(self.folder / "tmp")}
             import pytest  # noqa: PLC0415  # only the forked process may know it
 
             of = "postgres" if database == "postgres" else "not postgres"
-            options = ["-x", "-q", "-n0", "-p", "no:cacheprovider", "-k", of]
-            outcome = int(pytest.main([*options, *tests]))
+            outcome = int(pytest.main([*_OPTIONS, "-k", of, *tests]))
+        except BaseException:
+            traceback.print_exc()
+            raise
         finally:
+            sys.stdout.flush()
             os._exit(outcome)
 
 

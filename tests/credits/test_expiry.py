@@ -21,7 +21,7 @@ from tests.ledger.bookings import (
 from tallystick.credits.errors import HoldAlreadySettled
 from tallystick.credits.grants import GrantView, grants_of
 from tallystick.kernel.clock import OffsetClock
-from tallystick.kernel.db import Database
+from tallystick.kernel.db import Database, query
 from tallystick.ledger import chart
 from tallystick.ledger.balances import Balance, net_debits
 from tallystick.ledger.errors import InsufficientCredits
@@ -54,11 +54,11 @@ async def grants(db: Database) -> list[GrantView]:
 async def test_an_expired_lot_is_spent_by_nobody_and_becomes_breakage(
     db: Database, clock: OffsetClock
 ) -> None:
-    await give_lot(db, 10, expires_at_ms=soon(db))
+    lot_id = await give_lot(db, 10, expires_at_ms=soon(db))
     await give(db, 2)
     clock.advance(3_600)
     assert await place(db, 3) is None
-    with pytest.raises(InsufficientCredits):
+    with pytest.raises(InsufficientCredits, match=r"^0\.000003 credits are needed$"):
         await book(db, charge(3, "too much"))
     await book(db, charge(2, "what is left"))
     assert await balance(db) == Balance(0, 0)
@@ -69,6 +69,22 @@ async def test_an_expired_lot_is_spent_by_nobody_and_becomes_breakage(
         ("grant", "Welcome", 2),
         ("grant", "Welcome", 10),
     ]
+    async with db.read() as session:
+        (booked,) = await query(session, _EXPIRIES)
+    now = db.clock.now_ms()
+    assert now - 60_000 < booked["posted_at_ms"] == booked["occurred_at_ms"] <= now
+    assert (booked["reference"], booked["position"], booked["amount"]) == (
+        f"lot:{lot_id}",
+        0,
+        10,
+    )
+
+
+_EXPIRIES = """
+    SELECT reference, occurred_at_ms, posted_at_ms, position, amount
+      FROM ledger_transaction JOIN transfer
+        ON ledger_transaction_id = ledger_transaction.id
+     WHERE kind = 'expiry'"""
 
 
 async def test_a_balance_is_right_though_nobody_has_booked_the_breakage(

@@ -40,6 +40,11 @@ def test_the_formats_are_those_of_the_first_seal() -> None:
     written = b"i1;s6:chargeb1:\0s2:\xc3\xa9-i2;i2;i-5;i4611686018427387904;s3:2:x"
     assert digest == sha256(b"tallystick journal 1" + written).digest()[:16]
 
+    # Text that no encoding has, which SQLite keeps as well.
+    digest = transaction_digest(("\ud800",), [])
+    written = b"s3:\xed\xa0\x80i0;"
+    assert digest == sha256(b"tallystick journal 1" + written).digest()[:16]
+
     # Nobody posts a fraction, but SQLite lets a forger write one.
     written = b"?s3:1.5i0;"
     assert (
