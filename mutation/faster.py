@@ -1,33 +1,121 @@
-"""mutmut, but some tests are tried before the others are even looked for.
+"""mutmut, but all tests are collected once, before it forks for each mutant.
 
-Most mutants are killed by almost any test, and to collect hundreds of tests takes longer
-than to run some. A program of its own, started in the folder where mutmut works.
+Most mutants are killed by the first test, and it takes ten times as long to start pytest
+and to collect that test. So the process from which mutmut forks holds a session of pytest
+that is ready to run: collected, with the migrated template or the cluster in place. It
+imports nothing that a mutant could change, for mutmut decides at each call. A program of
+its own, started in the folder where mutmut works.
 """
 
-from collections.abc import Iterable
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
+import pytest
+from _pytest.config import _prepareconfig
 from mutmut.__main__ import cli
+from mutmut.configuration import config
 from mutmut.runners.harness import PytestRunner
+from mutmut.utils.file_utils import change_cwd
+from mutmut.workers.isolation import ForkRunner
 
-_SOME = 12
-_run_all = PytestRunner.run_tests
+_OPTIONS = ("--rootdir=.", "-x", "-q", "-o", "tmp_path_retention_policy=none")
+_SOME = 20
+_run_alone = PytestRunner.run_tests
+_start, _end = ForkRunner.startup, ForkRunner.shutdown
 
 
-def _run_some_first(
+class _Ready:
+    """A session of pytest between its collection and its end."""
+
+    def __init__(self) -> None:
+        chosen = config().pytest_add_cli_args_test_selection
+        arguments = [*_OPTIONS, *config().pytest_add_cli_args, *chosen]
+        self._config = _prepareconfig(arguments)
+        self._config._do_configure()  # noqa: SLF001  # as pytest.main does
+        self._session = pytest.Session.from_config(self._config)
+        self._config.hook.pytest_sessionstart(session=self._session)
+        self._config.hook.pytest_collection(session=self._session)
+        self._by_id = {one.nodeid: one for one in self._session.items}
+        self._warm_up()
+
+    def _warm_up(self) -> None:
+        """Let a test make what all share, such as the template of the database.
+
+        Then some must pass in a fork, or every mutant would seem to be killed.
+        """
+        databases = [
+            one
+            for one in self._session.items
+            if "db" in getattr(one, "fixturenames", ())
+        ]
+        some = databases[:: len(databases) // _SOME]
+        if self._first_failure(some[:1]) or _outcome_in_a_fork(self, some):
+            raise RuntimeError("a test fails without any mutant")
+
+    def outcome(self, tests: Iterable[str]) -> int:
+        """As pytest's exit code: 1 when a test fails, 0 when none does."""
+        return int(self._first_failure([self._by_id[one] for one in tests]))
+
+    def _first_failure(self, items: Sequence[pytest.Item]) -> bool:
+        # The last one ends as well, which a test does when another follows.
+        first, *_, last = self._session.items
+        following = [*items[1:], last if items[-1] is first else first]
+        # What is left of the test before belongs to others.
+        self._session._setupstate.teardown_exact(items[0])  # noqa: SLF001  # pytest's own loop would
+        for item, then in zip(items, following, strict=True):
+            hook = self._config.hook
+            hook.pytest_runtest_protocol(item=item, nextitem=then)
+            if self._session.testsfailed:
+                return True
+        return False
+
+    def end(self) -> None:
+        self._session._setupstate.teardown_exact(None)  # noqa: SLF001  # likewise
+
+
+def _outcome_in_a_fork(ready: _Ready, items: Sequence[pytest.Item]) -> int:
+    child = os.fork()
+    if child == 0:
+        sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115  # for all its life
+        os._exit(_quietly(ready, [one.nodeid for one in items]))
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _quietly(ready: _Ready, tests: Iterable[str]) -> int:
+    # pytest puts its own in its place, and a file that is dropped while it is open is an
+    # error of the test that runs just then.
+    _open.append(sys.stdout)
+    return ready.outcome(tests)
+
+
+_ready: list[_Ready] = []
+_open: list[object] = []
+
+
+def _startup(self: ForkRunner) -> None:
+    with change_cwd(Path("mutants")):
+        _ready.append(_Ready())
+    _start(self)
+
+
+def _shutdown(self: ForkRunner) -> None:
+    _end(self)
+    for one in _ready:
+        one.end()
+
+
+def _run_tests(
     self: PytestRunner, *, mutant_name: str | None, tests: Iterable[str]
 ) -> int:
-    """Pytest's exit code. ``tests`` come with the quickest first."""
-    every = list(tests)
-    if mutant_name is None or len(every) < 4 * _SOME:
-        return int(_run_all(self, mutant_name=mutant_name, tests=every))
-    some = every[: len(every) // 2 : len(every) // (2 * _SOME)]
-    failed = _run_all(self, mutant_name=mutant_name, tests=some)
-    if failed:
-        return int(failed)
-    others = [one for one in every if one not in some]
-    return int(_run_all(self, mutant_name=mutant_name, tests=others))
+    if mutant_name is None:
+        return int(_run_alone(self, mutant_name=None, tests=tests))
+    with change_cwd(Path("mutants")):
+        return _quietly(_ready[0], tests)
 
 
 if __name__ == "__main__":
-    PytestRunner.run_tests = _run_some_first
+    ForkRunner.startup, ForkRunner.shutdown = _startup, _shutdown
+    PytestRunner.run_tests = _run_tests
     cli()
