@@ -1,16 +1,19 @@
 """What was taken can be given back, never more of it, and to where it came from."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from tests.credits.calls import capture, hold, release
 from tests.ledger.bookings import (
     ALICE,
+    BOB,
     audit,
     balance,
     book,
     buy,
     charge,
+    fresh_key,
     give_lot,
     newest_grant,
     refund,
@@ -70,6 +73,42 @@ async def test_refunds_together_never_exceed_their_charge(db: Database) -> None:
         with pytest.raises(AlreadyReversed, match=r"^ltx_.*was reversed"):
             await refund(db, charge_id, amount)
     assert (await balance(db)).posted == 10
+
+
+def _moves(
+    *amounts: int, customer_id: int = ALICE, back: bool = False
+) -> list[Transfer]:
+    sides = chart.customer_credits(customer_id), chart.feature_revenue("x")
+    debit, credit = reversed(sides) if back else sides
+    return [Transfer(debit, credit, Amount(one, CREDIT)) for one in amounts]
+
+
+def _back(charge_id: int, *transfers: Transfer) -> Posting:
+    kind = TransactionKind.REVERSAL
+    return Posting(kind, fresh_key(), transfers, "sorry", reverses_id=charge_id)
+
+
+async def test_a_reversal_in_several_parts_is_counted_as_a_whole(db: Database) -> None:
+    """Two halves that are too much together, or each lot would be filled twice."""
+    first, second = await give_lot(db, 5), await give_lot(db, 5)
+    charged = await book(db, replace(charge(1, "a"), transfers=_moves(5, 5)))
+    charge_id = charged.ledger_transaction_id
+    with pytest.raises(ReversalTooLarge):
+        await book(db, _back(charge_id, *_moves(6, 6, back=True)))
+    await book(db, _back(charge_id, *_moves(3, 4, back=True)))
+    assert await remainders(db) == {second: 5, first: 2}
+    await book(db, _back(charge_id, *_moves(1, 1, 1, back=True)))
+    assert await remainders(db) == {second: 5, first: 5}
+
+
+async def test_what_two_customers_paid_goes_back_to_each_of_them(db: Database) -> None:
+    hers, his = await give_lot(db, 5), await give_lot(db, 5, BOB)
+    both = [*_moves(5), *_moves(4, customer_id=BOB)]
+    charged = await book(db, replace(charge(1, "both"), transfers=both))
+    charge_id = charged.ledger_transaction_id
+    await book(db, _back(charge_id, *_moves(3, back=True)))
+    await book(db, _back(charge_id, *_moves(2, customer_id=BOB, back=True)))
+    assert await remainders(db) == {hers: 3, his: 1 + 2}
 
 
 async def test_what_was_taken_back_is_counted_for_each_asset_by_itself(

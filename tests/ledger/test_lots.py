@@ -110,6 +110,15 @@ def test_a_refund_returns_what_was_drawn_last_first_and_never_twice() -> None:
         lots.last_drawn_first(drawn, [Draw(2, 5)], 4)
 
 
+def test_what_one_lot_gave_several_times_is_returned_as_often_and_no_more() -> None:
+    drawn = [Draw(1, 3), Draw(1, 4)]
+    assert lots.last_drawn_first(drawn, [], 7) == (Draw(1, 4), Draw(1, 3))
+    assert lots.last_drawn_first(drawn, [Draw(1, 2)], 5) == (Draw(1, 2), Draw(1, 3))
+    assert lots.last_drawn_first(drawn, [Draw(1, 5)], 2) == (Draw(1, 2),)
+    with pytest.raises(ValueError, match="more was asked"):
+        lots.last_drawn_first(drawn, [Draw(1, 2)], 6)
+
+
 @given(
     st.lists(
         st.tuples(st.integers(1, 99), st.integers(-99, 99)).map(lambda x: Draw(*x))
