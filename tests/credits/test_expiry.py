@@ -108,6 +108,8 @@ async def test_the_very_millisecond_decides(
     await give_lot(standing, 1, expires_at_ms=standing_clock.now + 100)
     await give_lot(standing, 1, BOB, effective_at_ms=standing_clock.now + 100)
     standing_clock.now += 100 - early
+    assert (await balance(standing)).available == early
+    assert (await balance(standing, BOB)).available == 1 - early
     assert (await place(standing, 1) is not None) == (early == 1)
     assert (await place(standing, 1, BOB) is not None) == (early == 0)
 

@@ -4,9 +4,24 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from tests.ledger.bookings import ALICE, BOB, POT, balance
+from tests.ledger.bookings import (
+    ALICE,
+    BOB,
+    POT,
+    balance,
+    book,
+    charge,
+    give_lot,
+    remainders,
+)
 
-from tallystick.credits.grants import PaidGrant, grant_paid, grant_promotional
+from tallystick.credits.grants import (
+    GrantView,
+    PaidGrant,
+    grant_paid,
+    grant_promotional,
+    grants_of,
+)
 from tallystick.kernel.db import Database, query
 from tallystick.kernel.money import (
     CREDIT,
@@ -20,6 +35,7 @@ from tallystick.ledger import chart
 from tallystick.ledger.balances import net_debits
 from tallystick.ledger.errors import IdempotencyMismatch
 from tallystick.ledger.posting import Posted
+from tallystick.ledger.statement import statement
 
 _DOLLAR = Amount(1_000_000, USDC)
 _GRANT = PaidGrant(
@@ -67,6 +83,31 @@ async def test_a_payment_becomes_credits_and_the_money_is_ours(db: Database) -> 
     assert grant["category"] == "paid"
     assert (grant["cost_amount"], grant["cost_asset"]) == (1_000_000, "USDC")
     assert grant["ledger_transaction_id"] == posted.ledger_transaction_id
+
+
+async def test_a_payment_is_told_to_the_customer_as_it_was_sold(db: Database) -> None:
+    await _buy(db)
+    async with db.read() as session:
+        (line,) = await statement(session, ALICE, limit=9)
+        (grant,) = await grants_of(session, ALICE, limit=9)
+    assert (line.kind, line.memo, line.amount) == ("topup", "A pack", 10_000_000)
+    assert grant == GrantView(
+        grant.id,
+        category="paid",
+        amount=MicroCredits(10_000_000),
+        remaining=MicroCredits(10_000_000),
+        granted_at_ms=grant.granted_at_ms,
+        effective_at_ms=line.posted_at_ms,
+        expires_at_ms=None,
+    )
+    assert 0 <= grant.granted_at_ms - line.posted_at_ms < 60_000
+
+
+async def test_bought_credits_burn_when_their_priority_says(db: Database) -> None:
+    gift = await give_lot(db, 5)
+    await _buy(db, replace(_GRANT, credits=MicroCredits(7), priority=-1))
+    await book(db, charge(7, "the bought ones"))
+    assert await remainders(db) == {gift: 5}
 
 
 async def test_a_gift_costs_nothing_and_is_an_expense(db: Database) -> None:

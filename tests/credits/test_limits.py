@@ -1,5 +1,6 @@
 """A limit gives what is left in its window, all that was asked or nothing."""
 
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -267,7 +268,20 @@ async def test_a_clock_that_steps_back_does_not_reopen_a_window(
         (at(2028, 1, 1), at(2028, 2, 1)),
     ],
 )
-def test_a_month_ends_where_the_calendar_says(now: int, month_ends: int) -> None:
+def test_a_month_ends_where_the_calendar_says(
+    monkeypatch: pytest.MonkeyPatch, now: int, month_ends: int
+) -> None:
+    """In UTC, wherever the machine stands."""
+    monkeypatch.setenv("TZ", "Pacific/Kiritimati")
+    time.tzset()
+    try:
+        _check_month(now, month_ends)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def _check_month(now: int, month_ends: int) -> None:
     assert window_end_ms(MONTH, now) == month_ends
     assert window_end_ms(MONTH, month_ends - 1) == month_ends
     assert window_end_ms(TOTAL, now) is None
