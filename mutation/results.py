@@ -49,6 +49,17 @@ def mutants_of(folder: Path) -> list[Mutant]:
     return found
 
 
+def forget_survivors(folder: Path) -> None:
+    """Let mutmut run again what no test has killed."""
+    for kept in (folder / "mutants" / "src" / "tallystick").rglob("*.py.meta"):
+        known = json.loads(kept.read_text())
+        outcomes = known["exit_code_by_key"]
+        for name, outcome in outcomes.items():
+            if outcome not in _KILLED:
+                outcomes[name] = None
+        kept.write_text(json.dumps(known))
+
+
 def change(folder: Path, mutant: Mutant) -> str:
     """The lines that the mutant takes out (``-``) and puts in (``+``), in one."""
     path = folder / "mutants" / "src" / "tallystick" / mutant.file

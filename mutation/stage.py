@@ -9,7 +9,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
+
+from mutation.results import forget_survivors
 
 ROOT = Path(__file__).parents[1]
 _BUILD = ROOT / "build" / "mutation"
@@ -30,13 +33,25 @@ class Stage:
             link.unlink(missing_ok=True)
             link.symlink_to(os.path.relpath(ROOT / target, self.folder))
 
+    def _forget_if_changed(self) -> None:
+        told = self.folder / "mutants" / "ours.sha256"
+        folders = (ROOT / "tests", ROOT / "server")
+        files = [one for folder in folders for one in sorted(folder.rglob("*.py"))]
+        now = sha256(b"".join(one.read_bytes() for one in files)).hexdigest()
+        if told.exists() and told.read_text() == now:
+            return
+        (self.folder / "mutants" / "mutmut-stats.json").unlink(missing_ok=True)
+        forget_survivors(self.folder)
+        told.parent.mkdir(exist_ok=True)
+        told.write_text(now)
+
     def run(self, mutants: Sequence[str], children: int) -> None:
         """Run these mutants (patterns may be among them), or all not yet known.
 
-        Tests may have changed since, so it is found out anew which of them go through
-        which function.
+        Where tests or code have changed since, it is found out anew which of them go through
+        which function, and what survived the old ones is not known any more.
         """
-        (self.folder / "mutants" / "mutmut-stats.json").unlink(missing_ok=True)
+        self._forget_if_changed()
         temporary = self.folder / "tmp"  # what killed tests leave behind
         temporary.mkdir(exist_ok=True)
         environment = os.environ | {

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from tests.credits.calls import (
@@ -19,13 +20,14 @@ from tests.ledger.bookings import ALICE, BOB, balance, book, charge, give
 
 from tallystick.credits import holds
 from tallystick.credits.errors import HoldAlreadySettled, HoldTooSmall, UnknownHold
-from tallystick.credits.holds import hold_behind
+from tallystick.credits.holds import charge_key, hold_behind
 from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.db import Database, WriteSession, query
 from tallystick.kernel.money import InvalidAmount, MicroCredits
 from tallystick.ledger import chart
 from tallystick.ledger.balances import net_debits
 from tallystick.ledger.errors import InsufficientCredits
+from tallystick.ledger.statement import statement
 
 Settle = Callable[[Database, int], Awaitable[object]]
 
@@ -85,6 +87,24 @@ async def test_a_charge_names_the_hold_that_it_captured_and_no_other_charge_does
         )
     behind = [hold_behind(row["reference"], row["idempotency_key"]) for row in rows]
     assert behind == [hold_id, None, None]
+
+
+def test_the_key_of_a_capture_stays_what_it_was_in_the_first_version() -> None:
+    """Else yesterday's charges would not name their holds any more."""
+    assert charge_key(7).hex() == "3b4a4c8f160296abe5e3ab7bb6e8cee7"
+
+
+async def test_a_charge_is_told_in_the_seller_s_words_or_by_the_feature(
+    db: Database,
+) -> None:
+    await give(db, 10)
+    for memo in ("", "Twelve words"):
+        hold_id = await hold(db, 1)
+        await db.write(partial(holds.capture, hold_id=hold_id, memo=memo))
+    await capture(db, await hold(db, 1))
+    async with db.read() as session:
+        lines = await statement(session, ALICE, limit=3)
+    assert [one.memo for one in lines] == ["ai_analyst", "Twelve words", "ai_analyst"]
 
 
 async def test_a_whole_capture_charges_all(db: Database) -> None:
