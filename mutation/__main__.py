@@ -20,16 +20,17 @@ _Told = tuple[Mutant, Callable[[], str]]
 
 @dataclass(frozen=True)
 class Score:
-    """Of one file: how many mutants, and how many of them the tests kill."""
+    """Of one file: how many mutants were run, and how many of them the tests kill."""
 
     file: str
-    total: int
+    run: int
     killed: int
     timed_out: int
+    not_run: int
 
     @property
     def ratio(self) -> float:
-        return (self.killed + self.timed_out) / max(self.total, 1)
+        return (self.killed + self.timed_out) / max(self.run, 1)
 
 
 def main() -> None:
@@ -107,31 +108,25 @@ def _scores(told: Sequence[Mutant]) -> list[Score]:
     by_file: dict[str, list[Mutant]] = defaultdict(list)
     for one in told:
         by_file[one.file].append(one)
-    return [
-        Score(
-            file,
-            len(some),
-            sum(one.is_killed for one in some),
-            sum(one.has_timed_out for one in some),
-        )
-        for file, some in by_file.items()
-    ]
+    return [_score(*one) for one in [*by_file.items(), ("all", told)]]
+
+
+def _score(name: str, some: Sequence[Mutant]) -> Score:
+    ran = [one for one in some if one.outcome is not None]
+    killed = sum(one.is_killed for one in ran)
+    timed_out = sum(one.has_timed_out for one in ran)
+    return Score(name, len(ran), killed, timed_out, len(some) - len(ran))
 
 
 def _tell(asked: argparse.Namespace, told: Sequence[Mutant], reasons: Reasons) -> None:
     scores = _scores(told)
-    whole = Score(
-        "all",
-        sum(one.total for one in scores),
-        sum(one.killed for one in scores),
-        sum(one.timed_out for one in scores),
-    )
-    ok = whole.total > 0 and whole.ratio >= _TARGET and not reasons.missing
+    whole = scores[-1]
+    ok = whole.run > 0 and whole.ratio >= _TARGET and not reasons.missing
     if asked.json:
-        print(json.dumps(_verdict([*scores, whole], reasons, ok=ok)))
+        print(json.dumps(_verdict(scores, reasons, ok=ok)))
     else:
         lines = _markdown if asked.markdown else _plain
-        print("\n".join(lines([*scores, whole], reasons)))
+        print("\n".join(lines(scores, reasons)))
         print("ok" if ok else "bad: too few are killed, or a survivor has no reason")
     sys.exit(0 if ok else 1)
 
@@ -144,9 +139,10 @@ def _verdict(
         "target": _TARGET,
         "scores": {
             one.file: {
-                "mutants": one.total,
+                "mutants": one.run,
                 "killed": one.killed,
                 "timed_out": one.timed_out,
+                "not_run": one.not_run,
             }
             for one in scores
         },
@@ -157,7 +153,7 @@ def _verdict(
 
 def _plain(scores: Sequence[Score], reasons: Reasons) -> Iterator[str]:
     for one in scores:
-        shown = f"{one.killed}+{one.timed_out}/{one.total}"
+        shown = f"{one.killed}+{one.timed_out}/{one.run}"
         yield f"{one.file:32} {shown:>12} {one.ratio:7.1%}"
     for reason in reasons.given:
         yield f"\n{len(reason.survivors)} survive: {reason.words}"
@@ -167,12 +163,12 @@ def _plain(scores: Sequence[Score], reasons: Reasons) -> Iterator[str]:
 
 
 def _markdown(scores: Sequence[Score], reasons: Reasons) -> Iterator[str]:
-    yield "| File | Mutants | Killed | Timed out | Score |"
-    yield "|---|---|---|---|---|"
+    yield "| File | Mutants | Killed | Timed out | Score | Not run |"
+    yield "|---|---|---|---|---|---|"
     for one in scores:
         yield (
-            f"| {one.file} | {one.total:,} | {one.killed:,} | {one.timed_out} |"
-            f" {one.ratio:.1%} |"
+            f"| {one.file} | {one.run:,} | {one.killed:,} | {one.timed_out} |"
+            f" {one.ratio:.1%} | {one.not_run or ''} |"
         )
     yield "\n| Survivors | Why | Where |"
     yield "|---|---|---|"

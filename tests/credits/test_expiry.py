@@ -243,8 +243,7 @@ async def test_sweepers_leave_aside_whom_somebody_else_is_changing(
             f"SELECT 1 FROM hold WHERE customer_id = {ALICE} FOR UPDATE"
         )
         await connection.exec_driver_sql(
-            "SELECT 1 FROM account_balance JOIN ledger_account ON id = ledger_account_id"
-            f" WHERE customer_id = {ALICE} FOR UPDATE OF account_balance"
+            f"SELECT 1 FROM account_balance WHERE customer_id = {ALICE} FOR UPDATE"
         )
         assert await settle_due(db) == 1
         assert await expire_due(db) == 1

@@ -158,7 +158,7 @@ async def test_a_hold_holds_something(db: Database, amount: int) -> None:
 @pytest.mark.parametrize("seconds", [0, -1])
 async def test_a_hold_lives_for_a_while(db: Database, seconds: int) -> None:
     await give(db, 10)
-    with pytest.raises(ValueError, match="a while"):
+    with pytest.raises(ValueError, match=r"^a hold must live for a while$"):
         await place(db, 1, seconds=seconds)
 
 
