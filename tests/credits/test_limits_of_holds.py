@@ -158,6 +158,22 @@ async def test_what_a_lapsed_hold_took_stops_nobody_without_a_sweeper(
     assert (await balance(db)).held == 10
 
 
+async def test_who_reaches_a_limit_closes_his_own_lapsed_holds_and_nobody_elses(
+    db: Database, clock: OffsetClock
+) -> None:
+    await give(db, 100)
+    await give(db, 100, BOB)
+    uses = [LimitTake(await set_limit(db, 1), 1)]
+    await hold(db, 10, seconds=5, limits=uses)
+    await hold(db, 10, BOB, seconds=5)
+    clock.advance(5)
+    await hold(db, 10, limits=uses)
+    async with db.read() as session:
+        found = await query(session, "SELECT state FROM hold ORDER BY id")
+    assert [row["state"] for row in found] == ["expired", "open", "open"]
+    assert (await balance(db, BOB)).held == 10
+
+
 async def test_a_hold_that_outlives_its_window_gives_nothing_to_the_next(
     standing: Database, standing_clock: StandingClock
 ) -> None:
