@@ -79,6 +79,7 @@ async def test_a_failed_write_leaves_nothing(unaudited_db: Database) -> None:
     assert await _count(unaudited_db) == 0
 
 
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
 async def test_a_write_that_is_cancelled_leaves_nothing_and_blocks_nobody(
     unaudited_db: Database,
 ) -> None:
@@ -94,6 +95,44 @@ async def test_a_write_that_is_cancelled_leaves_nothing_and_blocks_nobody(
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    await unaudited_db.write(_insert)
+    assert await _count(unaudited_db) == 1
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_on_sqlite_a_write_that_has_begun_goes_on_when_it_is_cancelled(
+    unaudited_db: Database,
+) -> None:
+    inserted, may_go_on = asyncio.Event(), asyncio.Event()
+
+    async def wait(session: WriteSession) -> None:
+        await _insert(session)
+        inserted.set()
+        await may_go_on.wait()
+        await _insert(session)
+
+    task = asyncio.create_task(unaudited_db.write(wait))
+    await inserted.wait()
+    for _ in range(3):
+        task.cancel()
+        await asyncio.sleep(0.01)
+        assert not task.done(), "nobody else may have the turn yet"
+    may_go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await unaudited_db.write(_insert)
+    assert await _count(unaudited_db) == 3
+
+
+async def test_a_write_that_is_cancelled_before_its_turn_does_nothing(
+    unaudited_db: Database,
+) -> None:
+    async with _blocked(unaudited_db):
+        task = asyncio.create_task(unaudited_db.write(_insert))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises((asyncio.CancelledError, DatabaseBusy)):
+            await task
     await unaudited_db.write(_insert)
     assert await _count(unaudited_db) == 1
 
@@ -117,7 +156,7 @@ async def test_a_write_that_is_cancelled_inside_a_statement_blocks_nobody(
     with pytest.raises(asyncio.CancelledError):
         await task
     await unaudited_db.write(_insert)
-    assert await _count(unaudited_db) == 1
+    assert await _count(unaudited_db) == 1 + unaudited_db.is_sqlite
 
 
 async def test_the_reader_cannot_write(unaudited_db: Database) -> None:

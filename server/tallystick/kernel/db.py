@@ -33,6 +33,7 @@ from tallystick.kernel.engines import (
 from tallystick.kernel.errors import Unavailable
 from tallystick.kernel.ids import IdFactory
 from tallystick.kernel.lane import PostgresqlLane, SqliteLane
+from tallystick.kernel.stoppable import Stoppable
 
 ReadSession = NewType("ReadSession", AsyncSession)
 WriteSession = NewType("WriteSession", AsyncSession)
@@ -121,7 +122,8 @@ class Database:
     async def write(self, work: Callable[[WriteSession], Awaitable[T]]) -> T:
         """Run ``work`` in one transaction and commit; its whole effect or none.
 
-        ``work`` may run several times when the database asks for it.
+        ``work`` may run several times when the database asks for it. Whoever cancels
+        waits until it is committed or rolled back; on SQLite work that has begun goes on.
         Raises ``DatabaseBusy`` when it never got a turn. A connection that breaks
         during the commit leaves the outcome unknown and raises the driver's error:
         send the same idempotency key again to learn it.
@@ -154,11 +156,14 @@ class Database:
             self._turn.release()
 
     async def _write_once(self, work: Callable[[WriteSession], Awaitable[T]]) -> T:
-        async with (
-            self._its_turn(),
-            self._session(self.writer) as session,
-            session.begin(),
-        ):
+        # A statement that is broken off costs its connection. PostgreSQL rolls back
+        # then; on SQLite the thread behind it keeps the lock.
+        stoppable = Stoppable(work, breaks=not self.is_sqlite)
+        async with self._its_turn():
+            return await stoppable.within(self._transaction(stoppable))
+
+    async def _transaction(self, work: Callable[[WriteSession], Awaitable[T]]) -> T:
+        async with self._session(self.writer) as session, session.begin():
             await _connect(session)
             result = await work(WriteSession(session))
             if _MUST_ROLL_BACK in session.info:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import asyncpg
 
 from tallystick.kernel.log import get_logger
+from tallystick.kernel.stoppable import ended
 
 T = TypeVar("T")
 
@@ -60,7 +61,7 @@ class SqliteLane:
                 return await asyncio.shield(writing)
             except asyncio.CancelledError:
                 # The thread goes on, and nobody else may have the turn before its end.
-                await asyncio.wait([writing])
+                await ended(writing)
                 raise
 
     def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
