@@ -177,7 +177,7 @@ class LedgerTransaction(SQLModel, table=True):
 
     id: int = Field(sa_column=id_column())
     kind: str
-    # Null for a plain charge and an expiry: the row beside it, or the lot, says "once".
+    # Null for a plain charge: a row that another room writes beside it says "once".
     idempotency_key: bytes | None = Field(
         default=None, sa_column=bytes_column(size=16, nullable=True)
     )
