@@ -70,7 +70,11 @@ def _arguments() -> argparse.Namespace:
         metavar="NAME=VALUE",
         help="a setting of PostgreSQL that is not its own, such as shared_buffers=2GB",
     )
-    return parser.parse_args()
+    asked = parser.parse_args()
+    given = (asked.rounds, asked.seconds, asked.customers, asked.entries)
+    if any(one is not None and one <= 0 for one in given):
+        parser.error("rounds, seconds, customers and entries must be more than 0")
+    return asked
 
 
 if __name__ == "__main__":

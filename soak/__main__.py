@@ -43,6 +43,10 @@ def _arguments() -> argparse.Namespace:
         help="spoil something, as the campaign says: then the verdict must be bad",
     )
     asked = parser.parse_args()
+    if asked.seconds <= 0:
+        parser.error(
+            "--seconds must be more than 0: a campaign of no time proves nothing"
+        )
     if asked.name == "powercut" and asked.database != "sqlite":
         parser.error("powercut is of SQLite alone")
     return asked

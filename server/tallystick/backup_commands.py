@@ -17,6 +17,7 @@ from tallystick.backups.take import take_backup
 from tallystick.boot import check_database, check_database_url, reachable
 from tallystick.config import read_settings
 from tallystick.kernel.db import Database, open_database
+from tallystick.kernel.interrupts import leave_on_termination
 from tallystick.running import own_file
 
 File = Annotated[Path, typer.Argument(dir_okay=False)]
@@ -70,6 +71,7 @@ async def _restore(db: Database, file: Path, bar: "_Bar") -> Header:
 
 
 async def _run(work: Work) -> Header:
+    leave_on_termination()
     url = read_settings().database_url
     check_database_url(url)
     db = open_database(url)

@@ -19,6 +19,7 @@ from tallystick.exports.files import Export, Format, Period, period, written_as
 from tallystick.exports.journal import export_journal
 from tallystick.exports.statement import export_statement
 from tallystick.kernel.db import Database
+from tallystick.kernel.interrupts import leave_on_termination
 from tallystick.kernel.new_file import NewFile
 
 Source = Callable[[Database, Period], AbstractAsyncContextManager[Export]]
@@ -91,6 +92,7 @@ def journal(
 def _write(
     source: Source, file_format: Format, wanted: Period, out: Path | None
 ) -> None:
+    leave_on_termination()
     rows = asyncio.run(_run(source, file_format, wanted, out))
     if out is not None:
         typer.echo(f"{rows:,} lines are in {out}.")

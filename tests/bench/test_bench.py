@@ -166,6 +166,14 @@ def test_a_benchmark_needs_only_its_name(
         assert default in said
 
 
+@pytest.mark.parametrize("option", ["--rounds", "--seconds", "--customers"])
+def test_a_benchmark_of_nothing_is_refused(
+    option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _asked(monkeypatch, "ledger", option, "0") == 2
+    assert "must be more than 0" in capsys.readouterr().err
+
+
 def test_a_benchmark_that_there_is_not_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

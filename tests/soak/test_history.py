@@ -1,6 +1,9 @@
 """The campaign finds that parallel histories add up, and when one does not."""
 
+import sys
+
 import pytest
+from soak.__main__ import main
 
 from tests.soak.campaigns import soak
 
@@ -23,3 +26,14 @@ def test_a_balance_that_nobody_was_told_of_is_found() -> None:
     code, verdict, _ = soak("history", "--seconds", "1", "--seed", "8", "--sabotage")
     assert (code, verdict["ok"]) == (1, False)
     assert "assert await audit(db) == []" in verdict["failure"]
+
+
+def test_a_campaign_of_no_time_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would find nothing, and say that all is well."""
+    monkeypatch.setattr(sys, "argv", ["scripts/soak", "history", "--seconds", "-1"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "--seconds must be more than 0" in capsys.readouterr().err

@@ -6,7 +6,9 @@ traceback of some import. Nothing is imported here that takes part of that secon
 
 import os
 import signal
+import sys
 from types import FrameType
+from typing import NoReturn
 
 
 def leave_quietly() -> None:
@@ -20,6 +22,16 @@ def interrupt_normally() -> None:
     """From now on Ctrl-C raises ``KeyboardInterrupt``: there is work to put away."""
     if signal.getsignal(signal.SIGINT) is _leave:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def leave_on_termination() -> None:
+    """From now on SIGTERM raises ``SystemExit``: there is a file to clear away."""
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _exit)
+
+
+def _exit(number: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:
