@@ -304,3 +304,30 @@ async def test_a_waived_payment_submitted_by_others_credits_its_payer(
     assert refusal_of(answer) == SETTLED
     assert await scene.count("usage_event") == 1
     assert await scene.count("relayed_transaction") == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "how"),
+    [(ANALYST, {}), (ADD, {"method": "POST", "json": {"amount": 2}})],
+    ids=["call", "purchase"],
+)
+async def test_a_nonce_that_paid_us_another_amount_asks_nobody_to_pay_again(
+    scene: Scene, path: str, how: dict[str, Any]
+) -> None:
+    """Its money is here, so a 402 would take more of it; a person decides."""
+    payment = await scene.sign(path, **how)
+    nonce = authorization_of(payment).nonce
+    entry = await offer_of(scene.http, path, **how)
+    await scene.submit(sign(scene.wallet, entry, value=5 * DOLLAR, nonce=nonce))
+    once = {"Idempotency-Key": "one"}
+    another = await scene.sign(path, **how)
+    asked = [payment.headers | once, payment.headers, another.headers | once]
+    for headers in asked:
+        answer = await scene.http.request(
+            how.get("method", "GET"), path, json=how.get("json"), headers=headers
+        )
+        assert refusal_of(answer) == (409, "payment_under_review"), answer.text
+        assert answer.json()["topup"].startswith("top_")
+    assert await scene.count("topup", "state = 'quarantine'") == 1
+    assert await scene.count("relayed_transaction") == 0
+    assert (await scene.server.audit()).findings == []

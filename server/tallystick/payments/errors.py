@@ -46,6 +46,19 @@ class PaymentSpent(Conflict):
         super().__init__("this payment came with a call that was not charged")
 
 
+class PaymentUnderReview(Conflict):
+    """What the chain shows of the payment contradicts itself; a person decides."""
+
+    title = "This payment is being looked into"
+    next_step = "Do not pay again. Ask the seller, and name this top-up."
+
+    def __init__(self, topup_id: int) -> None:
+        super().__init__(
+            "what the chain shows of this payment does not fit what was signed",
+            topup=encode_id("top", topup_id),
+        )
+
+
 class TopUpsUnavailable(Unavailable):
     """No settlement can be started now; nothing was claimed."""
 

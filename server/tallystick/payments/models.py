@@ -42,7 +42,11 @@ class TopUpState(StrEnum):
 
 
 OPEN_STATES = (TopUpState.CLAIMED, TopUpState.SIGNED, TopUpState.WATCH)
+PENDING_STATES = (*OPEN_STATES, TopUpState.REVERSED)
+"""Nobody knows yet whether its money arrives."""
 PAID_STATES = (TopUpState.CREDITED, TopUpState.SAFE, TopUpState.FINAL)
+REFUSED_STATES = (TopUpState.REJECTED, TopUpState.EXPIRED, TopUpState.CANCELED)
+"""Its money will not arrive, so its payer may pay again."""
 
 
 class TopUp(SQLModel, table=True):

@@ -9,14 +9,22 @@ from tallystick.claims.claim import ClaimedMoney, Use, claim, find_claim
 from tallystick.claims.models import Claim, ClaimState
 from tallystick.customers.wallets import customer_of_wallet, ensure_customer_of_wallet
 from tallystick.kernel.db import Database, ReadSession, WriteSession
+from tallystick.kernel.errors import TallystickError
 from tallystick.kernel.money import MicroCredits
 from tallystick.payments.errors import (
     PayerNotLinked,
     PaymentInProgress,
+    PaymentUnderReview,
     SettlementPending,
     TopUpsUnavailable,
 )
-from tallystick.payments.models import OPEN_STATES, PAID_STATES, TopUp
+from tallystick.payments.models import (
+    PAID_STATES,
+    PENDING_STATES,
+    REFUSED_STATES,
+    TopUp,
+    TopUpState,
+)
 from tallystick.payments.presented import Presented
 from tallystick.payments.rail import Rail
 from tallystick.payments.topups import open_topup, read_topup, topup_of_claim
@@ -133,7 +141,7 @@ async def wait_for(db: Database, rail: Rail, topup_id: int, wait_ms: int) -> Top
         async with db.read() as session:
             topup = await read_topup(session, topup_id)
         left = deadline - now()
-        if topup.state not in OPEN_STATES or left <= 0:
+        if topup.state not in PENDING_STATES or left <= 0:
             return topup
         await change.within(min(left, rail.poll_seconds))
 
@@ -142,13 +150,24 @@ def require_paid(topup: TopUp) -> TopUp:
     """The top-up if its money has arrived.
 
     Raises ``SettlementPending`` while that is unknown, ``PaymentRejected`` once it is
-    certain that it never will.
+    certain that it never will, and ``PaymentUnderReview`` when a person must judge.
     """
     if topup.state in PAID_STATES:
         return topup
-    if topup.state in OPEN_STATES:
-        raise SettlementPending(topup.id)
-    raise not_taken(topup)
+    raise unpaid(topup)
+
+
+def unpaid(topup: TopUp) -> TallystickError:
+    """Why a top-up has brought no credits.
+
+    A 402 would have its payer sign once more, so there is none before it is certain
+    that nothing of this payment arrives.
+    """
+    if topup.state in REFUSED_STATES:
+        return not_taken(topup)
+    if topup.state == TopUpState.QUARANTINE:
+        return PaymentUnderReview(topup.id)
+    return SettlementPending(topup.id)
 
 
 def not_taken(topup: TopUp) -> PaymentRejected:

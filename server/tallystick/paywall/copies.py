@@ -9,9 +9,9 @@ from tallystick.payments.errors import (
     PaymentInProgress,
     PaymentSpent,
 )
-from tallystick.payments.models import OPEN_STATES, PAID_STATES, TopUp
+from tallystick.payments.models import PAID_STATES, PENDING_STATES, TopUp
 from tallystick.payments.presented import require_signer
-from tallystick.payments.purchase import not_taken
+from tallystick.payments.purchase import unpaid
 from tallystick.payments.topups import public_facts, topup_of_claim
 from tallystick.paywall import answers
 from tallystick.paywall.answer import Answer
@@ -44,13 +44,13 @@ async def admit_copy(gate: Gate, known: Claim, payload: PaymentPayload) -> Repla
 
 
 def _refuse_copy(topup: TopUp) -> Exception:
-    if topup.state in OPEN_STATES:
+    if topup.state in PENDING_STATES:
         return PaymentInProgress(
             "this payment is being settled", topup=encode_id("top", topup.id)
         )
     if topup.state in PAID_STATES:
         return already_settled(topup)
-    return not_taken(topup)
+    return unpaid(topup)
 
 
 def already_settled(topup: TopUp) -> PaymentAlreadySettled:

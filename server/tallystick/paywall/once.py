@@ -19,8 +19,8 @@ from tallystick.credits import holds
 from tallystick.kernel.db import ReadSession, WriteSession, insert_once, new_id
 from tallystick.kernel.errors import TallystickError
 from tallystick.ledger.errors import IdempotencyMismatch
-from tallystick.payments.errors import SettlementPending
-from tallystick.payments.models import OPEN_STATES, TopUp, TopUpState
+from tallystick.payments.models import PAID_STATES, REFUSED_STATES, TopUp
+from tallystick.payments.purchase import unpaid
 from tallystick.payments.topups import topup_of_claim
 from tallystick.paywall import answers
 from tallystick.paywall.answer import Answer
@@ -28,9 +28,6 @@ from tallystick.paywall.answers import AnswerKey, RequestInProgress
 from tallystick.paywall.facts import Facts
 from tallystick.paywall.gate import Gate
 from tallystick.paywall.models import AnswerState, StoredAnswer
-
-_REFUSED = (TopUpState.REJECTED, TopUpState.EXPIRED, TopUpState.CANCELED)
-"""Their money will never arrive, so a retry may pay."""
 
 
 def answer_key(gate: Gate, customer_id: int, name: str, binding: str) -> AnswerKey:
@@ -109,7 +106,8 @@ async def _is_over(session: WriteSession, claim_id: int) -> bool:
 
 async def _pending(session: WriteSession, claim_id: int) -> TopUp | None:
     topup = await topup_of_claim(session, claim_id)
-    return topup if topup is not None and topup.state in OPEN_STATES else None
+    is_decided = topup is None or topup.state in (*PAID_STATES, *REFUSED_STATES)
+    return None if is_decided else topup
 
 
 async def _why_not(
@@ -118,7 +116,7 @@ async def _why_not(
     pending = await _pending(session, claim_id)
     if pending is None or isinstance(refusal, IdempotencyMismatch):
         return refusal
-    return SettlementPending(pending.id)
+    return unpaid(pending)
 
 
 async def begin_purchase(
@@ -168,7 +166,7 @@ async def _topup_of(
 ) -> TopUp | None:
     is_purchase = first.state == AnswerState.TOPUP and first.claim_id is not None
     topup = await topup_of_claim(session, first.claim_id or 0) if is_purchase else None
-    if topup is not None and topup.state in _REFUSED:
+    if topup is not None and topup.state in REFUSED_STATES:
         return None
     if topup is None or first.fingerprint != key.fingerprint:
         raise IdempotencyMismatch

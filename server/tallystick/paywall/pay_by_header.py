@@ -18,7 +18,7 @@ from tallystick.kernel.db import WriteSession
 from tallystick.kernel.money import MicroCredits
 from tallystick.ledger.balances import customer_balance
 from tallystick.payments.errors import PaymentInProgress, SettlementPending
-from tallystick.payments.models import OPEN_STATES
+from tallystick.payments.models import PENDING_STATES
 from tallystick.payments.presented import check_payment, money_of
 from tallystick.payments.purchase import (
     probe_for,
@@ -104,7 +104,7 @@ async def _admit_proven(call: PaidCall, known: Claim | None) -> Serve | Replay:
         # An earlier try under the same key: its credits may pay for this one.
         gate, wait_ms = call.gate, call.facts.wait_ms
         topup = await wait_for(gate.db, gate.rail, first.topup_id, wait_ms)
-        if topup.state in OPEN_STATES:
+        if topup.state in PENDING_STATES:
             raise
         begun = await _begin(call, known)
     if isinstance(begun, _Undecided):
