@@ -59,6 +59,23 @@ class Grant(SQLModel, table=True):
     granted_at_ms: int = Field(sa_column=big_column())
 
 
+class Receivable(SQLModel, table=True):
+    """What a customer owes, in micro-credits: the balance of ``chart.receivable``.
+
+    Written only together with that account's transfers (``debts``).
+    """
+
+    __table_args__ = (CheckConstraint("owed >= 0", name="owed"),)
+
+    ledger_account_id: int = Field(
+        sa_column=reference_column(
+            "ledger_account.id", primary_key=True, autoincrement=False
+        )
+    )
+    customer_id: int = Field(sa_column=big_column(unique=True))
+    owed: int = Field(sa_column=big_column())
+
+
 class HoldState(StrEnum):
     """A hold is settled once: captured, released or expired."""
 

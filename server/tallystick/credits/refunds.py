@@ -76,7 +76,7 @@ async def void(
     earlier = await find_posted(session, idempotency_key, reverses_id=original)
     if earlier is not None:
         return earlier
-    left = await _left_of(session, grant)
+    left = await left_of(session, grant.customer_id, grant.id)
     if not left:
         raise NothingToTakeBack(grant_id)
     house = await _giver(session, grant)
@@ -125,15 +125,18 @@ async def _grant(session: WriteSession, grant_id: int) -> Grant:
     return grant
 
 
-async def _left_of(session: WriteSession, grant: Grant) -> int:
-    """What nobody can take meanwhile: the account stays locked by this."""
+async def left_of(session: WriteSession, customer_id: int, lot_id: int) -> int:
+    """What is left in a lot, in micro-credits, neither spent nor held nor expired.
+
+    Nobody can take of it meanwhile: the account stays locked by this.
+    """
 
     def work(page: Page) -> int:
-        lot = page.accounts[grant.customer_id].lots[grant.id]
-        return lot.remaining
+        return page.accounts[customer_id].lots[lot_id].remaining
 
-    now = now_ms(session)
-    return await change(session, [grant.customer_id], work, now=now, named=[grant.id])
+    return await change(
+        session, [customer_id], work, now=now_ms(session), named=[lot_id]
+    )
 
 
 async def _giver(session: WriteSession, grant: Grant) -> AccountName:

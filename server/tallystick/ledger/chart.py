@@ -8,6 +8,7 @@
 | ``revenue:feature:<slug>`` | CREDIT | earned by calls of a feature |
 | ``revenue:breakage`` | CREDIT | expired before anybody spent it |
 | ``expense:promotions`` | CREDIT | given away |
+| ``receivable:customer:<id>`` | CREDIT | spent of credits whose payment vanished |
 | ``equity:exchange:<asset>`` | each | where one posting changes the asset |
 """
 
@@ -57,6 +58,11 @@ def breakage() -> AccountName:
 def promotions() -> AccountName:
     """What was given away, in micro-credits."""
     return AccountName("expense:promotions", CREDIT)
+
+
+def receivable(customer_id: int) -> AccountName:
+    """What the customer owes us, in micro-credits: spent, and never paid in the end."""
+    return AccountName(f"receivable:customer:{encode_id('cus', customer_id)}", CREDIT)
 
 
 def exchange(asset: Asset) -> AccountName:

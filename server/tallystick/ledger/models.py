@@ -151,6 +151,8 @@ class TransactionKind(StrEnum):
     """Takes back an earlier transaction, which it names, wholly or in part."""
     EXPIRY = "expiry"
     """Credits expired before anybody spent them."""
+    COLLECTION = "collection"
+    """Credits went towards what their customer owes."""
 
 
 class LedgerTransaction(SQLModel, table=True):
@@ -158,7 +160,6 @@ class LedgerTransaction(SQLModel, table=True):
 
     __tablename__ = "ledger_transaction"
     __table_args__ = (
-        one_of("kind", TransactionKind),
         Index(
             "ix_ledger_transaction_reverses_id",
             "reverses_id",

@@ -11,6 +11,7 @@ from sqlmodel import col, select
 
 from tallystick.chain.evidence import TransferLog
 from tallystick.claims.models import Claim
+from tallystick.credits.debts import collect_from
 from tallystick.credits.grants import PaidGrant, grant_paid, grant_promotional
 from tallystick.credits.holds import place
 from tallystick.kernel.db import WriteSession, insert_once, new_id, now_ms
@@ -25,6 +26,7 @@ from tallystick.ledger.references import reference_to
 from tallystick.payments.machine import CREDITABLE
 from tallystick.payments.models import (
     ChainTransfer,
+    Presence,
     TopUp,
     TopUpState,
 )
@@ -59,7 +61,9 @@ async def credit(
     # A Transfer belongs to one nonce and a nonce to one top-up. If that ever fails,
     # nothing of this transaction may stay.
     assert paid_into is not None, "this Transfer was credited to another top-up"
-    await _grant(session, topup, seen, paid_into)
+    granted = await _grant(session, topup, seen, paid_into)
+    if topup.generation > 1:
+        await collect_from(session, topup.customer_id, granted)
     if await settled_by_us(session, topup.id, seen.tx_hash):
         await _hold_for_claim(session, topup, hold_seconds)
     funds = await customer_balance(session, topup.customer_id)
@@ -75,14 +79,15 @@ async def put_in_suspense(
     session: WriteSession, place_: Place, seen: TransferLog
 ) -> bool:
     """Book money that has no owner yet; whether this call did."""
-    if not await _record(session, place_, seen, topup_id=None):
+    generation = await _record(session, place_, seen, topup_id=None)
+    if generation is None:
         return False
     transfer = Transfer(
         chart.chain_assets(place_.network, place_.token),
         chart.suspense(place_.network, place_.token),
         Amount(seen.amount, USDC),
     )
-    key = digest16(b"suspense", seen.block_hash, seen.log_index.to_bytes(8, "big"))
+    key = suspense_key(seen.block_hash, seen.log_index, generation)
     reference = f"transfer:0x{seen.tx_hash.hex()}:{seen.log_index}"
     await post(
         session,
@@ -101,7 +106,7 @@ async def _take(
     session: WriteSession, place_: Place, seen: TransferLog, topup_id: int
 ) -> chart.AccountName | None:
     """The account that the money lies on, now taken for the top-up; None if it was."""
-    if await _record(session, place_, seen, topup_id=topup_id):
+    if await _record(session, place_, seen, topup_id=topup_id) is not None:
         return chart.chain_assets(place_.network, place_.token)
     statement = (
         update(ChainTransfer)
@@ -110,6 +115,7 @@ async def _take(
             col(ChainTransfer.block_hash) == seen.block_hash,
             col(ChainTransfer.log_index) == seen.log_index,
             col(ChainTransfer.topup_id).is_(None),
+            col(ChainTransfer.presence) != Presence.GONE,
         )
         .values(topup_id=topup_id)
     )
@@ -118,9 +124,22 @@ async def _take(
     return chart.suspense(place_.network, place_.token)
 
 
+def suspense_key(block_hash: bytes, log_index: int, generation: int) -> bytes:
+    """Of the transaction that put a Transfer in suspense, the first time or again."""
+    again = () if generation == 1 else (generation.to_bytes(4, "big"),)
+    return digest16(b"suspense", block_hash, log_index.to_bytes(8, "big"), *again)
+
+
+def grant_keys(topup: TopUp) -> tuple[bytes, bytes]:
+    """Of the transactions that granted its credits and its bonus in this generation."""
+    generation = topup.id.to_bytes(8, "big") + topup.generation.to_bytes(4, "big")
+    return digest16(b"topup", generation), digest16(b"bonus", generation)
+
+
 async def _record(
     session: WriteSession, place_: Place, seen: TransferLog, *, topup_id: int | None
-) -> bool:
+) -> int | None:
+    """How often it is booked by now, with this time; None when it is booked already."""
     row: dict[str, object] = {
         "id": new_id(session),
         "chain_id": place_.chain_id,
@@ -135,14 +154,40 @@ async def _record(
         "nonce": seen.nonce,
         "topup_id": topup_id,
         "seen_at_ms": now_ms(session),
+        "presence": Presence.BOOKED,
+        "generation": 1,
     }
-    return await insert_once(session, ChainTransfer, row)
+    if await insert_once(session, ChainTransfer, row):
+        return 1
+    statement = (
+        update(ChainTransfer)
+        .where(
+            col(ChainTransfer.chain_id) == place_.chain_id,
+            col(ChainTransfer.block_hash) == seen.block_hash,
+            col(ChainTransfer.log_index) == seen.log_index,
+            col(ChainTransfer.presence) == Presence.GONE,
+        )
+        .values(
+            presence=Presence.BOOKED,
+            topup_id=topup_id,
+            generation=ChainTransfer.generation + 1,
+        )
+        .returning(col(ChainTransfer.generation))
+        .execution_options(synchronize_session=False)
+    )
+    # The chain went back to a block that it had left.
+    return (await session.exec(statement)).scalar_one_or_none()
 
 
 async def _anchor(session: WriteSession, topup: TopUp, seen: TransferLog) -> bool:
     statement = (
         update(TopUp)
-        .where(col(TopUp.id) == topup.id, col(TopUp.state).in_(CREDITABLE))
+        .where(
+            col(TopUp.id) == topup.id,
+            col(TopUp.state).in_(CREDITABLE),
+            # Another generation's grant has another key.
+            col(TopUp.generation) == topup.generation,
+        )
         .values(
             state=TopUpState.CREDITED,
             in_flight=False,
@@ -161,31 +206,35 @@ async def _grant(
     topup: TopUp,
     seen: TransferLog,
     paid_into: chart.AccountName,
-) -> None:
-    generation = topup.id.to_bytes(8, "big") + topup.generation.to_bytes(4, "big")
+) -> list[int]:
+    """The transactions that grant its credits."""
+    key, bonus_key = grant_keys(topup)
     reference = reference_to("topup", topup.id)
-    await grant_paid(
+    posted = await grant_paid(
         session,
         PaidGrant(
             customer_id=topup.customer_id,
             credits=MicroCredits(topup.credits),
             cost=Amount(seen.amount, USDC),
             paid_into=paid_into,
-            idempotency_key=digest16(b"topup", generation),
+            idempotency_key=key,
             reference=reference,
             memo=f"Top-up of {format_usdc(seen.amount)}",
             occurred_at_ms=seen.timestamp_seconds * 1000,
         ),
     )
+    granted = [posted.ledger_transaction_id]
     if topup.bonus:
-        await grant_promotional(
+        posted = await grant_promotional(
             session,
             topup.customer_id,
             MicroCredits(topup.bonus),
-            idempotency_key=digest16(b"bonus", generation),
+            idempotency_key=bonus_key,
             reference=reference,
             memo=f"Bonus of {topup.purpose}",
         )
+        granted.append(posted.ledger_transaction_id)
+    return granted
 
 
 async def _hold_for_claim(
@@ -193,7 +242,8 @@ async def _hold_for_claim(
 ) -> None:
     query = select(Claim).where(col(Claim.id) == topup.claim_id)
     claim = (await session.exec(query)).one()
-    if not claim.charge or claim.waiting_until_ms <= now_ms(session):
+    is_awaited = claim.waiting_until_ms > now_ms(session)
+    if not claim.charge or not is_awaited or claim.hold_id is not None:
         return  # nobody waits for an answer, so nothing must be kept for one
     hold = await place(
         session,

@@ -7,7 +7,7 @@ REJECTED: once our signature may be out, only the chain says what became of it.
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tallystick.payments.models import OPEN_STATES, TopUpState
+from tallystick.payments.models import PENDING_STATES, TopUpState
 from tallystick.x402 import reasons
 
 EDGES: dict[TopUpState, frozenset[TopUpState]] = {
@@ -46,8 +46,14 @@ EDGES: dict[TopUpState, frozenset[TopUpState]] = {
     TopUpState.CREDITED: frozenset(
         {TopUpState.SAFE, TopUpState.REVERSED, TopUpState.QUARANTINE}
     ),
+    # Its transaction may turn up in another block, which is not safe yet.
     TopUpState.SAFE: frozenset(
-        {TopUpState.FINAL, TopUpState.REVERSED, TopUpState.QUARANTINE}
+        {
+            TopUpState.FINAL,
+            TopUpState.CREDITED,
+            TopUpState.REVERSED,
+            TopUpState.QUARANTINE,
+        }
     ),
     TopUpState.FINAL: frozenset({TopUpState.QUARANTINE}),
     TopUpState.REVERSED: frozenset({TopUpState.WATCH, TopUpState.QUARANTINE}),
@@ -114,8 +120,10 @@ class Decision:
 
 
 def decide(state: TopUpState, valid_before: int, look: Look) -> Decision:
-    """The next act for a top-up in an open state."""
-    assert state in OPEN_STATES, f"{state} needs no decision"
+    """The next act for a top-up whose outcome is not known."""
+    assert state in PENDING_STATES, f"{state} needs no decision"
+    if state == TopUpState.REVERSED:
+        return Decision(Act.MOVE, TopUpState.WATCH, look.reason)
     if look.captures == 1 and look.is_exact:
         return Decision(Act.CREDIT)
     if look.captures:
@@ -151,6 +159,9 @@ def _decide_watched(state: TopUpState, valid_before: int, look: Look) -> Decisio
         if look.own_is_dead:
             reason = "own_transaction_is_dead"
             return Decision(Act.MOVE, TopUpState.WATCH, reason, keeps_lane=is_open)
+        return Decision(Act.RESEND, keeps_lane=is_open)
+    if not look.own_is_dead:
+        # What we signed before may be mined after all: its block had been replaced.
         return Decision(Act.RESEND, keeps_lane=is_open)
     if look.rehearsal == Rehearsal.NONCE_USED:
         is_open = False

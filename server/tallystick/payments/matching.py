@@ -8,7 +8,6 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy import update
 from sqlmodel import col, select
 
 from tallystick.chain.evidence import TransferLog, transfers_to
@@ -20,10 +19,17 @@ from tallystick.kernel.ids import encode_id
 from tallystick.kernel.log import get_logger
 from tallystick.kernel.money import MicroCredits, UsdcAtomic
 from tallystick.payments.crediting import Place, credit, put_in_suspense
+from tallystick.payments.following import (
+    Overtaken,
+    cursor_of,
+    hold_cursor,
+    transfers_of,
+)
 from tallystick.payments.lanes import promote_queued
 from tallystick.payments.machine import CREDITABLE
-from tallystick.payments.models import PAID_STATES, ChainTransfer, TopUp
+from tallystick.payments.models import ChainCursor, ChainTransfer, Presence, TopUp
 from tallystick.payments.rail import Rail
+from tallystick.payments.reversing import find_again
 from tallystick.payments.topups import adopt_claim, topup_of_claim
 
 _log = get_logger(__name__)
@@ -39,22 +45,31 @@ class Rate:
 
 
 async def book(
-    db: Database, rail: Rail, rate: Rate, seen: TransferLog, *, hold_seconds: int
+    db: Database,
+    rail: Rail,
+    rate: Rate,
+    seen: TransferLog,
+    *,
+    hold_seconds: int,
+    after: ChainCursor,
 ) -> None:
     """Credit the Transfer's payer if he presented the authorization, else suspend it.
 
     Money that does not fit what was signed stays in suspense for a person to judge.
+    ``after`` is the cursor with which the Transfer's block was read. Raises
+    ``Overtaken`` when it is elsewhere by now.
     """
 
     async def work(session: WriteSession) -> TopUp | None:
+        await hold_cursor(session, rail, after)
+        if await find_again(session, rail, seen):
+            return None
         place = Place(rail.network, rail.domain.chain_id, rail.domain.contract)
         topup = await _topup_of(session, rail, rate, seen)
         if topup is not None and _fits(topup, seen):
             if await credit(session, place, topup, seen, hold_seconds=hold_seconds):
                 await promote_queued(session, topup.chain_id, topup.payer)
                 return topup
-            if await _follow(session, topup, seen):
-                return None
         await put_in_suspense(session, place, seen)
         return None
 
@@ -74,13 +89,17 @@ async def match_suspense(
     suspense, and be waived although it is spent: the evidence wins all the same.
     Raises ``RpcUnavailable``.
     """
+    cursor = await cursor_of(db, rail)
     async with db.read() as session:
         presented = await _presented(session, rail)
     for row in presented:
         height = row.block_number
         for seen in await transfers_to(rail.chain, rail.pay_to, height, height):
             if (seen.block_hash, seen.log_index) == (row.block_hash, row.log_index):
-                await book(db, rail, rate, seen, hold_seconds=hold_seconds)
+                with contextlib.suppress(Overtaken):
+                    await book(
+                        db, rail, rate, seen, hold_seconds=hold_seconds, after=cursor
+                    )
     return len(presented)
 
 
@@ -143,27 +162,6 @@ def _fits(topup: TopUp, seen: TransferLog) -> bool:
     return topup.value == seen.amount and topup.pay_to == seen.pay_to
 
 
-async def _follow(session: WriteSession, topup: TopUp, seen: TransferLog) -> bool:
-    """Move a credited top-up's anchor if its transaction is now in another block.
-
-    The money arrived once, so the ledger has nothing to say about it.
-    Whether this is so.
-    """
-    is_its = topup.state in PAID_STATES and topup.tx_hash == seen.tx_hash
-    if not is_its or topup.block_hash == seen.block_hash:
-        return False
-    anchor = {
-        "block_number": seen.block_number,
-        "block_hash": seen.block_hash,
-        "log_index": seen.log_index,
-    }
-    moved = col(ChainTransfer.topup_id) == topup.id
-    await session.exec(update(ChainTransfer).where(moved).values(**anchor))
-    await session.exec(update(TopUp).where(col(TopUp.id) == topup.id).values(**anchor))
-    _log.warning("topup_moved_to_another_block", topup=encode_id("top", topup.id))
-    return True
-
-
 async def _presented(session: ReadSession, rail: Rail) -> list[ChainTransfer]:
     query = (
         select(ChainTransfer)
@@ -177,9 +175,8 @@ async def _presented(session: ReadSession, rail: Rail) -> list[ChainTransfer]:
         )
         .outerjoin(TopUp, col(TopUp.claim_id) == col(Claim.id))
         .where(
-            col(ChainTransfer.chain_id) == rail.domain.chain_id,
-            col(ChainTransfer.token) == rail.domain.contract,
-            col(ChainTransfer.pay_to) == rail.pay_to,
+            *transfers_of(rail),
+            col(ChainTransfer.presence) == Presence.BOOKED,
             col(ChainTransfer.topup_id).is_(None),
             col(TopUp.id).is_(None) | col(TopUp.state).in_(CREDITABLE),
         )

@@ -47,6 +47,7 @@ PENDING_STATES = (*OPEN_STATES, TopUpState.REVERSED)
 PAID_STATES = (TopUpState.CREDITED, TopUpState.SAFE, TopUpState.FINAL)
 REFUSED_STATES = (TopUpState.REJECTED, TopUpState.EXPIRED, TopUpState.CANCELED)
 """Its money will not arrive, so its payer may pay again."""
+_PENDING = "state IN ('claimed', 'signed', 'watch', 'reversed')"
 
 
 class TopUp(SQLModel, table=True):
@@ -78,8 +79,8 @@ class TopUp(SQLModel, table=True):
         Index(
             "ix_topup_open",
             "next_look_at_ms",
-            sqlite_where=text("state IN ('claimed', 'signed', 'watch')"),
-            postgresql_where=text("state IN ('claimed', 'signed', 'watch')"),
+            sqlite_where=text(_PENDING),
+            postgresql_where=text(_PENDING),
         ),
         Index(
             "ix_topup_failed_valid_before",
@@ -155,15 +156,31 @@ class RelayedTransaction(SQLModel, table=True):
     sent_at_ms: int = Field(sa_column=big_column())
 
 
+class Presence(StrEnum):
+    """Whether the chain still shows a Transfer, and so whether the ledger has it."""
+
+    BOOKED = "booked"
+    """In the ledger, and in its block when we read that last."""
+    MISSING = "missing"
+    """In the ledger; its block was replaced, and those that replaced it are read."""
+    GONE = "gone"
+    """The chain has it no more, and the ledger has taken it back."""
+
+
+_OF_A_TOPUP = "topup_id IS NOT NULL AND presence <> 'gone'"
+
+
 class ChainTransfer(SQLModel, table=True):
     """Every Transfer to ``pay_to`` that a canonical block showed (I16).
 
-    Without a top-up its money is in suspense.
+    Without a top-up its money is in suspense. ``generation`` counts how often it was
+    booked: a block that was replaced may come back.
     """
 
     __tablename__ = "chain_transfer"
     __table_args__ = (
         CheckConstraint("value > 0", name="value"),
+        one_of("presence", Presence),
         # One credit for each log of a block (I7), whoever saw it first.
         UniqueConstraint("chain_id", "block_hash", "log_index"),
         Index(
@@ -172,6 +189,21 @@ class ChainTransfer(SQLModel, table=True):
             "nonce",
             sqlite_where=text("nonce IS NOT NULL"),
             postgresql_where=text("nonce IS NOT NULL"),
+        ),
+        # And one Transfer for each top-up, of those that the chain has.
+        Index(
+            "uq_chain_transfer_topup",
+            "topup_id",
+            unique=True,
+            sqlite_where=text(_OF_A_TOPUP),
+            postgresql_where=text(_OF_A_TOPUP),
+        ),
+        Index("ix_chain_transfer_block_number", "block_number"),
+        Index(
+            "ix_chain_transfer_missing",
+            "block_number",
+            sqlite_where=text("presence = 'missing'"),
+            postgresql_where=text("presence = 'missing'"),
         ),
     )
 
@@ -190,9 +222,23 @@ class ChainTransfer(SQLModel, table=True):
         default=None, sa_column=bytes_column(size=32, nullable=True)
     )
     topup_id: int | None = Field(
-        default=None, sa_column=reference_column("topup.id", nullable=True, unique=True)
+        default=None, sa_column=reference_column("topup.id", nullable=True)
     )
     seen_at_ms: int = Field(sa_column=big_column())
+    presence: str
+    generation: int
+
+
+class RecentBlock(SQLModel, table=True):
+    """A block that was read and was not final then, to know when it is replaced."""
+
+    __tablename__ = "recent_block"
+
+    chain_id: int = Field(sa_column=big_column(primary_key=True))
+    token: bytes = Field(sa_column=bytes_column(size=20, primary_key=True))
+    pay_to: bytes = Field(sa_column=bytes_column(size=20, primary_key=True))
+    number: int = Field(sa_column=big_column(primary_key=True))
+    hash: bytes = Field(sa_column=bytes_column(size=32))
 
 
 class ChainCursor(SQLModel, table=True):

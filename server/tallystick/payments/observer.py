@@ -4,25 +4,28 @@ A Transfer of an authorization that was presented to us credits its payer; any o
 money waits in suspense until somebody proves that it is his.
 """
 
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
-
-from sqlalchemy import update
-from sqlmodel import col
 
 from tallystick.chain.evidence import TransferLog, transfers_in_block, transfers_to
 from tallystick.chain.rpc import Block
 from tallystick.chain.token import balance_of
 from tallystick.kernel.db import Database, WriteSession, insert_once
 from tallystick.payments.errors import TopUpsUnavailable
+from tallystick.payments.following import (
+    Overtaken,
+    advance,
+    cursor_of,
+    hold_cursor,
+    miss_strays,
+    stay_on_chain,
+)
 from tallystick.payments.matching import Rate, book, match_suspense
 from tallystick.payments.models import ChainCursor
 from tallystick.payments.rail import Rail
-from tallystick.payments.same_chain import (
-    books_of,
-    drop_anchor,
-    find_cursor,
-    require_anchor,
-)
+from tallystick.payments.reversing import take_back_missing
+from tallystick.payments.same_chain import find_cursor, require_anchor
 
 _SPAN_BLOCKS = 2_000
 
@@ -80,43 +83,81 @@ async def are_open(db: Database, rail: Rail) -> bool:
 async def observe(db: Database, rail: Rail, rate: Rate, *, hold_seconds: int) -> int:
     """Read the blocks since the last look; how many Transfers they held.
 
-    Raises ``RpcUnavailable``; what was read until then stays read. Raises
-    ``BooksOfAnotherChain`` before anything of another chain is read.
+    Blocks that were replaced since are read anew first, and what is in none of the new
+    ones is taken back. Raises ``RpcUnavailable``; what was read until then stays read.
+    Raises ``BooksOfAnotherChain`` before anything of another chain is read.
     """
-    async with db.read() as session:
-        cursor = await find_cursor(session, rail)
-    if cursor is None:
-        raise TopUpsUnavailable("the books are not open yet")
+    cursor = await cursor_of(db, rail)
     head = await rail.head()
     if head.number != cursor.block_number or rail.outlook.is_another_chain:
         await require_anchor(rail, cursor)
-    final = await rail.chain.block("finalized")
-    count, next_block = 0, cursor.block_number + 1
-    while next_block <= head.number:
-        seen, last = await _read(rail, next_block, head, final)
-        for one in seen:
-            await book(db, rail, rate, one, hold_seconds=hold_seconds)
-        await db.write(partial(_advance, rail, last, final))
-        count, next_block = count + len(seen), last.number + 1
+    count = 0
+    # When overtaken, another observer reads on from there, and this one from there later.
+    with suppress(Overtaken):
+        cursor = await stay_on_chain(db, rail, cursor, head)
+        final = await rail.chain.block("finalized")
+        while cursor.block_number < head.number:
+            step = await _read(rail, cursor, head, final)
+            if step is None:
+                break  # replaced while we read: the next look goes back
+            await _book(db, rail, rate, cursor, step, hold_seconds=hold_seconds)
+            await db.write(
+                partial(_advance, rail=rail, cursor=cursor, step=step, final=final)
+            )
+            cursor = await cursor_of(db, rail)
+            count += len(step.seen)
+    await take_back_missing(db, rail)
     await match_suspense(db, rail, rate, hold_seconds=hold_seconds)
     return count
 
 
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """The Transfers of the next blocks, and the first and the last of these blocks."""
+
+    seen: list[TransferLog]
+    first: int
+    last: Block
+
+
+async def _book(
+    db: Database,
+    rail: Rail,
+    rate: Rate,
+    cursor: ChainCursor,
+    step: _Step,
+    *,
+    hold_seconds: int,
+) -> None:
+    blocks = [step.last.hash, *(one.block_hash for one in step.seen)]
+
+    async def miss(session: WriteSession) -> None:
+        await hold_cursor(session, rail, cursor)
+        await miss_strays(session, rail, step.first, step.last.number, blocks)
+
+    await db.write(miss)
+    for one in step.seen:
+        await book(db, rail, rate, one, hold_seconds=hold_seconds, after=cursor)
+
+
 async def _read(
-    rail: Rail, first: int, head: Block, final: Block | None
-) -> tuple[list[TransferLog], Block]:
-    """The Transfers of the next blocks, and the last of these blocks.
+    rail: Rail, cursor: ChainCursor, head: Block, final: Block | None
+) -> _Step | None:
+    """What comes after the cursor; None when that has been replaced.
 
     A range above the finalized block may silently lack what the node has not seen, so
-    there each block is asked for by its hash.
+    there each block is asked for by its hash, and must follow the one before.
     """
+    first = cursor.block_number + 1
     if final is not None and first <= min(final.number, head.number):
         height = min(first + _SPAN_BLOCKS - 1, final.number, head.number)
         seen = await transfers_to(rail.chain, rail.pay_to, first, height)
-        return seen, await _block(rail, height)
+        return _Step(seen, first, await _block(rail, height))
     block = await _block(rail, first)
+    if first > cursor.first_block and block.parent_hash != bytes(cursor.block_hash):
+        return None
     seen = await transfers_in_block(rail.chain, block.hash, pay_to=rail.pay_to)
-    return seen, block
+    return _Step(seen, first, block)
 
 
 async def _block(rail: Rail, height: int) -> Block:
@@ -131,20 +172,16 @@ async def observed_seconds(db: Database, rail: Rail) -> int:
 
     Raises ``RpcUnavailable`` or ``TopUpsUnavailable``.
     """
-    async with db.read() as session:
-        cursor = await find_cursor(session, rail)
-    if cursor is None:
-        raise TopUpsUnavailable("the books are not open yet")
+    cursor = await cursor_of(db, rail)
     return (await _block(rail, max(cursor.block_number, 0))).timestamp_seconds
 
 
 async def _advance(
-    rail: Rail, block: Block, final: Block | None, session: WriteSession
+    session: WriteSession,
+    *,
+    rail: Rail,
+    cursor: ChainCursor,
+    step: _Step,
+    final: Block | None,
 ) -> None:
-    if final is not None:
-        await drop_anchor(session, rail, final)
-    await session.exec(
-        update(ChainCursor)
-        .where(*books_of(rail), col(ChainCursor.block_number) < block.number)
-        .values(block_number=block.number, block_hash=block.hash)
-    )
+    await advance(session, rail, cursor, step.last, final)

@@ -1,0 +1,206 @@
+"""Where the observer stands on the chain, and going back when its blocks are replaced.
+
+The cursor is the last block that was read. Whoever books what a block shows, or moves
+the cursor, names the block that he read before it: of several observers, and of one
+that read a branch which the chain has left since, only one goes on.
+"""
+
+from collections.abc import Iterable
+
+from sqlalchemy import ColumnElement, delete, update
+from sqlmodel import col, select
+
+from tallystick.chain.rpc import Block
+from tallystick.kernel.db import Database, ReadSession, WriteSession, insert_once
+from tallystick.kernel.log import get_logger
+from tallystick.payments.errors import TopUpsUnavailable
+from tallystick.payments.models import (
+    ChainCursor,
+    ChainTransfer,
+    Presence,
+    RecentBlock,
+)
+from tallystick.payments.rail import Rail
+from tallystick.payments.same_chain import books_of, drop_anchor, find_cursor
+
+_log = get_logger(__name__)
+
+
+class Overtaken(Exception):
+    """Another observer has moved the cursor; nothing was written."""
+
+
+async def cursor_of(db: Database, rail: Rail) -> ChainCursor:
+    """Raises ``TopUpsUnavailable`` before the first boot."""
+    async with db.read() as session:
+        cursor = await find_cursor(session, rail)
+    if cursor is None:
+        raise TopUpsUnavailable("the books are not open yet")
+    return cursor
+
+
+async def stay_on_chain(
+    db: Database, rail: Rail, cursor: ChainCursor, head: Block
+) -> ChainCursor:
+    """The cursor, taken back to the last block that the chain still has.
+
+    What later blocks had shown is missing from then on, until it is read again. A node
+    that merely lags behind takes nothing back. Raises ``RpcUnavailable``.
+    """
+    height = min(head.number, cursor.block_number)
+    async with db.read() as session:
+        known = await _known(session, rail, cursor, height)
+    for number in sorted(known, reverse=True):
+        found = head if number == head.number else await rail.chain.block(number)
+        if found is not None and found.hash == known[number]:
+            return await _return_to(db, rail, cursor, found, at_most=height)
+    if not known:
+        return cursor
+    # Nothing that was read is left, and there was no final block yet.
+    first = await rail.chain.block(max(cursor.first_block - 1, 0))
+    if first is None:
+        raise TopUpsUnavailable("the node has not seen a block that it named")
+    await db.write(
+        lambda session: _go_back(
+            session, rail, cursor, cursor.first_block - 1, first.hash
+        )
+    )
+    return await cursor_of(db, rail)
+
+
+async def _known(
+    session: ReadSession, rail: Rail, cursor: ChainCursor, height: int
+) -> dict[int, bytes]:
+    """The hashes that were read, of heights up to this one."""
+    query = select(RecentBlock.number, RecentBlock.hash).where(*_recent(rail))
+    known = {number: bytes(one) for number, one in await session.exec(query)}
+    known[cursor.block_number] = bytes(cursor.block_hash)
+    if cursor.anchor_number is not None and cursor.anchor_hash is not None:
+        known[cursor.anchor_number] = bytes(cursor.anchor_hash)
+    return {at: one for at, one in known.items() if cursor.first_block <= at <= height}
+
+
+async def _return_to(
+    db: Database, rail: Rail, cursor: ChainCursor, last: Block, *, at_most: int
+) -> ChainCursor:
+    if last.number == at_most:
+        return cursor
+    await db.write(
+        lambda session: _go_back(session, rail, cursor, last.number, last.hash)
+    )
+    return await cursor_of(db, rail)
+
+
+async def _go_back(
+    session: WriteSession,
+    rail: Rail,
+    cursor: ChainCursor,
+    number: int,
+    block_hash: bytes,
+) -> None:
+    await hold_cursor(session, rail, cursor, number=number, block_hash=block_hash)
+    await _miss(session, rail, col(ChainTransfer.block_number) > number)
+    await session.exec(
+        delete(RecentBlock).where(*_recent(rail), col(RecentBlock.number) > number)
+    )
+    depth = cursor.block_number - number
+    _log.warning("chain_reorganised", block=number, depth=depth)
+
+
+async def hold_cursor(
+    session: WriteSession,
+    rail: Rail,
+    cursor: ChainCursor,
+    *,
+    number: int | None = None,
+    block_hash: bytes | None = None,
+) -> None:
+    """Keep the cursor where it was read, or move it from there, in this transaction.
+
+    Raises ``Overtaken`` when it is elsewhere by now.
+    """
+    statement = (
+        update(ChainCursor)
+        .where(
+            *books_of(rail),
+            col(ChainCursor.block_number) == cursor.block_number,
+            col(ChainCursor.block_hash) == cursor.block_hash,
+        )
+        .values(
+            block_number=cursor.block_number if number is None else number,
+            block_hash=block_hash or cursor.block_hash,
+        )
+        .execution_options(synchronize_session=False)
+    )
+    if (await session.exec(statement)).rowcount != 1:
+        raise Overtaken
+
+
+async def advance(
+    session: WriteSession,
+    rail: Rail,
+    cursor: ChainCursor,
+    block: Block,
+    final: Block | None,
+) -> None:
+    """Move the cursor from where it was read to the block. Raises ``Overtaken``."""
+    await hold_cursor(
+        session, rail, cursor, number=block.number, block_hash=block.hash
+    )
+    row: dict[str, object] = {
+        "chain_id": rail.domain.chain_id,
+        "token": rail.domain.contract,
+        "pay_to": rail.pay_to,
+        "number": block.number,
+        "hash": block.hash,
+    }
+    await insert_once(session, RecentBlock, row)
+    if final is not None:
+        await drop_anchor(session, rail, final)
+        old = col(RecentBlock.number) < min(final.number, block.number)
+        await session.exec(delete(RecentBlock).where(*_recent(rail), old))
+
+
+async def miss_strays(
+    session: WriteSession,
+    rail: Rail,
+    first: int,
+    last: int,
+    seen_in: Iterable[bytes],
+) -> None:
+    """What was booked in blocks of these heights that are not the ones we read now.
+
+    The settler credits what a node shows it before the observer has come so far.
+    """
+    height = col(ChainTransfer.block_number)
+    elsewhere = col(ChainTransfer.block_hash).not_in(sorted(set(seen_in)))
+    await _miss(session, rail, height >= first, height <= last, elsewhere)
+
+
+async def _miss(
+    session: WriteSession, rail: Rail, *which: ColumnElement[bool]
+) -> None:
+    booked = col(ChainTransfer.presence) == Presence.BOOKED
+    await session.exec(
+        update(ChainTransfer)
+        .where(*transfers_of(rail), booked, *which)
+        .values(presence=Presence.MISSING)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def transfers_of(rail: Rail) -> tuple[ColumnElement[bool], ...]:
+    """Every Transfer in the rail's books."""
+    return (
+        col(ChainTransfer.chain_id) == rail.domain.chain_id,
+        col(ChainTransfer.token) == rail.domain.contract,
+        col(ChainTransfer.pay_to) == rail.pay_to,
+    )
+
+
+def _recent(rail: Rail) -> tuple[ColumnElement[bool], ...]:
+    return (
+        col(RecentBlock.chain_id) == rail.domain.chain_id,
+        col(RecentBlock.token) == rail.domain.contract,
+        col(RecentBlock.pay_to) == rail.pay_to,
+    )
