@@ -241,6 +241,17 @@ async def test_a_hold_lapses_in_the_very_millisecond_it_says(
     assert await expire_due(standing) == 1
 
 
+async def test_who_is_short_has_what_lapses_in_this_very_millisecond(
+    standing: Database, standing_clock: StandingClock
+) -> None:
+    await give(standing, 10)
+    await hold(standing, 10, seconds=5)
+    standing_clock.now += 4_999
+    assert await place(standing, 1) is None
+    standing_clock.now += 1
+    await hold(standing, 10)
+
+
 async def test_a_hold_lives_until_its_time_is_over(
     db: Database, clock: OffsetClock
 ) -> None:
@@ -284,6 +295,7 @@ async def test_a_customer_s_shortage_expires_only_his_own_holds(
 ) -> None:
     await let_lapse(db, clock, 10, BOB, ALICE)
     await hold(db, 10, ALICE)
+    assert await place(db, 1, ALICE) is None
     assert (await balance(db, BOB)).held == 10
     assert await expire_due(db) == 1
 

@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 
 import pytest
 from sqlalchemy import text
@@ -13,11 +13,14 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from tallystick.kernel.db import (
     Database,
     DatabaseBusy,
+    ReadSession,
+    WriteFirst,
     WriteSession,
     new_id,
     now_ms,
     open_database,
     query,
+    write_first,
 )
 from tallystick.kernel.ids import SLOTS
 
@@ -33,7 +36,11 @@ async def _insert(session: WriteSession) -> None:
 
 async def _count(db: Database) -> int:
     async with db.read() as session:
-        return int((await query(session, "SELECT COUNT(*) AS n FROM customer"))[0]["n"])
+        return await _counted(session)
+
+
+async def _counted(session: ReadSession | WriteSession) -> int:
+    return int((await query(session, "SELECT COUNT(*) AS n FROM customer"))[0]["n"])
 
 
 @asynccontextmanager
@@ -225,6 +232,66 @@ async def test_a_deadlock_runs_the_work_of_one_side_again(
     async with unaudited_db.read() as session:
         rows = await query(session, "SELECT created_at_ms AS n FROM customer")
     assert [row["n"] for row in rows] == [2, 2]
+
+
+async def test_what_must_be_written_first_is_written_by_itself(
+    unaudited_db: Database,
+) -> None:
+    """Nothing of the work is there meanwhile, and then it runs from its beginning."""
+    seen: list[int] = []
+
+    async def first(session: WriteSession) -> None:
+        seen.append(await _counted(session))
+        await _insert(session)
+
+    async def work(session: WriteSession) -> int:
+        before = await _counted(session)
+        await _insert(session)
+        if not before:
+            write_first(session, first)
+        return before
+
+    assert await unaudited_db.write(work) == 1
+    assert seen == [0]
+    assert await _count(unaudited_db) == 2
+
+
+async def test_what_was_written_first_stays_though_the_work_is_refused(
+    unaudited_db: Database,
+) -> None:
+    async def work(session: WriteSession) -> None:
+        if not await _counted(session):
+            write_first(session, _insert)
+        await _insert(session)
+        raise LookupError("all the same")
+
+    with pytest.raises(LookupError):
+        await unaudited_db.write(work)
+    assert await _count(unaudited_db) == 1
+
+
+async def test_who_swallows_that_something_must_be_written_first_commits_nothing(
+    unaudited_db: Database,
+) -> None:
+    async def careless(session: WriteSession) -> None:
+        await _insert(session)
+        with suppress(WriteFirst):
+            write_first(session, _insert)
+
+    with pytest.raises(RuntimeError, match="written first"):
+        await unaudited_db.write(careless)
+    assert await _count(unaudited_db) == 0
+
+
+async def test_work_that_always_wants_something_written_first_says_busy(
+    unaudited_db: Database,
+) -> None:
+    async def work(session: WriteSession) -> None:
+        write_first(session, _insert)
+
+    with pytest.raises(DatabaseBusy, match="again and again"):
+        await unaudited_db.write(work)
+    assert await _count(unaudited_db) == 6
 
 
 async def test_a_mistake_in_the_sql_is_not_tried_again(unaudited_db: Database) -> None:

@@ -10,11 +10,13 @@ an expired one is breakage.
 
 Expiry is judged in the same statement that settles, so an expired hold cannot be
 captured even when no sweeper runs. Locks are taken in one order, the hold before the
-balance and the balance before limits.
+balance and the balance before limits. So who has asked for a balance or a limit closes
+no hold in the same transaction (``expire_lapsed_first``).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, NoReturn
 
 from sqlalchemy import ColumnElement, case, insert, literal_column, update
@@ -31,7 +33,13 @@ from tallystick.credits.limits import (
     unpack_taken,
 )
 from tallystick.credits.models import Hold, HoldState
-from tallystick.kernel.db import ReadSession, WriteSession, new_id, now_ms
+from tallystick.kernel.db import (
+    ReadSession,
+    WriteSession,
+    new_id,
+    now_ms,
+    write_first,
+)
 from tallystick.kernel.money import CREDIT, NO_CREDITS, Amount, MicroCredits
 from tallystick.kernel.seal import digest16
 from tallystick.ledger import chart
@@ -104,8 +112,9 @@ async def place(
 ) -> PlacedHold | None:
     """Set credits aside if the customer has them; ``None`` when he is short.
 
-    What his lapsed holds have counts as his, whether or not a sweeper runs. When he is
-    short nothing of this call is written, so the caller's transaction may go on.
+    What his lapsed holds have counts as his, whether or not a sweeper runs: if he is
+    short or reaches a limit they are closed first, and the caller's transaction begins
+    anew. When he is short all the same, nothing of this call is written, so it may go on.
     ``limits`` are taken with the credits; what the call does not use goes back.
     Raises ``InvalidAmount`` when the amount is not positive, and ``LimitReached`` or
     ``UnknownLimit``: then the caller's transaction must roll back.
@@ -116,15 +125,13 @@ async def place(
     now = now_ms(session)
     draws = await _draw(session, customer_id, amount, now, lock=False)
     if draws is None:
-        await expire_lapsed_of(session, customer_id)
-        # Whether we freed lapsed credits or waited for somebody who did.
+        await expire_lapsed_first(session, customer_id)
+        # Nothing has lapsed, but somebody may be giving him credits just now.
         draws = await _draw(session, customer_id, amount, now, lock=True)
     if draws is None:
         return None
 
-    async def make_room(session: WriteSession) -> None:
-        await expire_lapsed_of(session, customer_id)
-
+    make_room = partial(expire_lapsed_first, customer_id=customer_id)
     taken = await take(session, limits, when_reached=make_room)
     hold_id = new_id(session)
     lot_id, lots = pack(draws, amount)
@@ -270,6 +277,22 @@ async def is_open(session: ReadSession | WriteSession, hold_id: int) -> bool:
 async def expire_lapsed_of(session: WriteSession, customer_id: int) -> int:
     """Close all the lapsed holds of a customer who would be short; how many."""
     return await expire_due(session, customer_id=customer_id, limit=_ALL_OF_ONE)
+
+
+async def expire_lapsed_first(session: WriteSession, customer_id: int) -> None:
+    """Have them closed in a transaction of its own; then the caller's begins anew.
+
+    By now the caller's may have locked his balance or a limit, for which whoever is
+    closing his holds waits. So it only looks, and goes on if there is nothing to close.
+    """
+    lapsed = (
+        _OPEN,
+        col(Hold.customer_id) == customer_id,
+        col(Hold.expires_at_ms) <= now_ms(session),
+    )
+    some = await session.exec(select(Hold.id).where(*lapsed).limit(1))
+    if some.one_or_none() is not None:
+        write_first(session, partial(expire_lapsed_of, customer_id=customer_id))
 
 
 def _settleable(hold_id: int, now: int) -> tuple[ColumnElement[bool], ...]:

@@ -41,7 +41,11 @@ from tallystick.kernel.db import (
 from tallystick.kernel.money import AMOUNT_LIMIT, InvalidAmount
 
 MakeRoom = Callable[[WriteSession], Awaitable[object]]
-"""Gives back what nobody uses any more, such as what lapsed holds have taken."""
+"""Sees to it that what nobody uses any more is given back, such as by lapsed holds.
+
+Limits are locked by now, so what must be locked before them is written first
+(``kernel.db.write_first``).
+"""
 
 _USED, _MOST = col(SpendLimit.used), col(SpendLimit.most)
 _HIGHEST, _PERIOD = col(SpendLimit.highest), col(SpendLimit.period)

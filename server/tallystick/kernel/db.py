@@ -13,7 +13,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import NewType, TypeVar
+from typing import NewType, NoReturn, TypeVar
 
 from sqlalchemy import RowMapping, text
 from sqlalchemy.dialects import postgresql, sqlite
@@ -38,6 +38,7 @@ from tallystick.kernel.stoppable import Stoppable
 ReadSession = NewType("ReadSession", AsyncSession)
 WriteSession = NewType("WriteSession", AsyncSession)
 T = TypeVar("T")
+Work = Callable[[WriteSession], Awaitable[T]]
 
 _TRIES = 6
 _TURN_SECONDS = 30
@@ -59,6 +60,14 @@ class DatabaseBusy(Unavailable):
 
     next_step = "Send the same request again."
     retry_after_seconds = 1
+
+
+class WriteFirst(Exception):
+    """Ends a transaction: ``work`` is to be written by itself, then it begins anew."""
+
+    def __init__(self, work: Work[object]) -> None:
+        super().__init__()
+        self.work = work
 
 
 class Database:
@@ -119,25 +128,28 @@ class Database:
         await self.writer.dispose()
         await self.reader.dispose()
 
-    async def write(self, work: Callable[[WriteSession], Awaitable[T]]) -> T:
+    async def write(self, work: Work[T]) -> T:
         """Run ``work`` in one transaction and commit; its whole effect or none.
 
-        ``work`` may run several times when the database asks for it. Whoever cancels
-        waits until it is committed or rolled back; on SQLite work that has begun goes on.
-        Raises ``DatabaseBusy`` when it never got a turn. A connection that breaks
-        during the commit leaves the outcome unknown and raises the driver's error:
-        send the same idempotency key again to learn it.
+        ``work`` may run several times: when the database asks for it, and when the work
+        wants something else written first (``write_first``). Whoever cancels waits until
+        it is committed or rolled back; on SQLite work that has begun goes on. Raises
+        ``DatabaseBusy`` when it never got a turn. A connection that breaks during the
+        commit leaves the outcome unknown and raises the driver's error: send the same
+        idempotency key again to learn it.
         """
         for attempt in range(1, _TRIES + 1):
             try:
                 return await self._write_once(work)
+            except WriteFirst as wanted:
+                await self.write(wanted.work)
             except DBAPIError as error:
                 if not is_conflict(error):
                     raise
                 if attempt == _TRIES:
                     raise DatabaseBusy("the database is busy") from error
-            await asyncio.sleep(random.uniform(0, 0.005 * 2**attempt))
-        raise AssertionError("unreachable")
+                await asyncio.sleep(random.uniform(0, 0.005 * 2**attempt))
+        raise DatabaseBusy("something else had to be written first, again and again")
 
     @asynccontextmanager
     async def _its_turn(self) -> AsyncIterator[None]:
@@ -155,14 +167,14 @@ class Database:
         finally:
             self._turn.release()
 
-    async def _write_once(self, work: Callable[[WriteSession], Awaitable[T]]) -> T:
+    async def _write_once(self, work: Work[T]) -> T:
         # A statement that is broken off costs its connection. PostgreSQL rolls back
         # then; on SQLite the thread behind it keeps the lock.
         stoppable = Stoppable(work, breaks=not self.is_sqlite)
         async with self._its_turn():
             return await stoppable.within(self._transaction(stoppable))
 
-    async def _transaction(self, work: Callable[[WriteSession], Awaitable[T]]) -> T:
+    async def _transaction(self, work: Work[T]) -> T:
         async with self._session(self.writer) as session, session.begin():
             await _connect(session)
             result = await work(WriteSession(session))
@@ -213,6 +225,16 @@ def new_id(session: WriteSession) -> int:
 def forbid_commit(session: WriteSession, reason: str) -> None:
     """Make ``Database.write`` refuse to commit, should somebody swallow the error."""
     session.info[_MUST_ROLL_BACK] = reason
+
+
+def write_first(session: WriteSession, work: Work[object]) -> NoReturn:
+    """Roll back and write ``work`` by itself; then what was under way runs again.
+
+    For work whose locks come before those that this transaction may have by now. It
+    stays written whatever becomes of the rest.
+    """
+    forbid_commit(session, "something else must be written first")
+    raise WriteFirst(work)
 
 
 async def query(

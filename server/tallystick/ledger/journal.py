@@ -30,7 +30,11 @@ from tallystick.ledger.posting import Posted, Posting, Transfer
 from tallystick.ledger.reversals import take_back
 
 MakeRoom = Callable[[WriteSession], Awaitable[None]]
-"""Frees what a customer may count on, such as the credits of his lapsed holds."""
+"""Sees to it that what a customer may count on is free, such as what lapsed holds have.
+
+His balance may be locked by now. What must be locked before that is written first, in a
+transaction of its own (``kernel.db.write_first``).
+"""
 
 
 async def post(
@@ -38,8 +42,8 @@ async def post(
 ) -> Posted:
     """Book the posting unless its key is known.
 
-    ``when_short`` is called when a customer has not enough, before his balance is
-    locked if only one customer takes part; then he is asked once more, under a lock.
+    ``when_short`` is called when a customer has not enough; his balance may be locked by
+    then. If it returns, he is asked once more, under a lock.
     Raises ``InsufficientCredits`` when a customer has not enough that may be spent,
     ``IdempotencyMismatch`` when the key stands for other input, ``AlreadyReversed`` or
     ``ReversalTooLarge`` when less is left to be reversed, and ``InvalidAmount`` when a

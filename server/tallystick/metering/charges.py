@@ -1,6 +1,7 @@
 """Credits going out: a charge at once, or a hold that becomes a charge."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy import insert
 from sqlmodel import col, select
@@ -61,16 +62,14 @@ async def charge(
 ) -> Charge:
     """Charge at once, once per key, and take from the usage's limits with it.
 
-    What lapsed holds have counts as the customer's, whether or not a sweeper runs.
+    What lapsed holds have counts as the customer's, whether or not a sweeper runs: if he
+    is short or reaches a limit they are closed first, and stay closed if he is refused.
     Raises ``InsufficientCredits``, ``IdempotencyMismatch``, ``LimitReached`` or
     ``UnknownLimit``; then nothing is charged and the caller's transaction must roll
     back. Raises ``ValueError`` for a free use that takes from limits under a key: it
     books nothing that could know the key, so its caller keeps the answer instead.
     """
-
-    async def make_room(session: WriteSession) -> None:
-        await holds.expire_lapsed_of(session, usage.customer_id)
-
+    make_room = partial(holds.expire_lapsed_first, customer_id=usage.customer_id)
     if usage.price == 0:
         if usage.limits and idempotency_key is not None:
             raise ValueError("a use that costs nothing is not known by a key")
