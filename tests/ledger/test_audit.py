@@ -18,6 +18,7 @@ from tests.ledger.bookings import (
 from tests.ledger.tampering import tamper
 
 from tallystick.credits import audit as credits_audit
+from tallystick.credits.debts import claw_back
 from tallystick.credits.limits import LimitTake
 from tallystick.credits.models import LimitPeriod
 from tallystick.kernel.db import Database
@@ -28,6 +29,7 @@ from tallystick.ledger import chart
 from tallystick.ledger.models import TransactionKind
 from tallystick.ledger.posting import Posting, Transfer
 
+CAROL = BOB + 1
 _A_CHARGE = "(SELECT MIN(id) FROM ledger_transaction WHERE reference = 'x')"
 _CONTROLS = {
     "I1 entries of a transaction sum to zero per asset": (
@@ -39,6 +41,13 @@ _CONTROLS = {
     "I1 every transaction has transfers": (
         f"DELETE FROM transfer WHERE ledger_transaction_id = {_A_CHARGE}"
     ),
+    "I2 every kind of transaction is known": (
+        f"UPDATE ledger_transaction SET kind = 'gift' WHERE id = {_A_CHARGE}"
+    ),
+    "I5 what customers owe is what was booked on it": (
+        "UPDATE receivable SET owed = owed - 1"
+    ),
+    "I5 nobody owes beside the receivables": "DELETE FROM receivable",
     "I3 every customer's account has a balance row": (
         "DELETE FROM account_balance WHERE ledger_account_id ="
         f" (SELECT id FROM ledger_account WHERE customer_id = {BOB})"
@@ -137,13 +146,13 @@ _CONTROLS = {
     ),
     "I12 reversals take back at most what they reverse": (
         "UPDATE transfer SET amount = amount + 9 WHERE ledger_transaction_id ="
-        " (SELECT id FROM ledger_transaction WHERE kind = 'reversal')"
+        " (SELECT MIN(id) FROM ledger_transaction WHERE kind = 'reversal')"
     ),
     "I12 what was reversed is counted": ("UPDATE reversed SET reversed = reversed - 1"),
     "I12 what is reversed goes back to its own lots": (
         "UPDATE transfer SET lot_id = (SELECT id FROM lot WHERE bought)"
         " WHERE ledger_transaction_id ="
-        " (SELECT id FROM ledger_transaction WHERE kind = 'reversal')"
+        " (SELECT MIN(id) FROM ledger_transaction WHERE kind = 'reversal')"
     ),
     "I12 a reversal names what it reverses": (
         "UPDATE ledger_transaction SET reverses_id = NULL WHERE kind = 'reversal'"
@@ -189,6 +198,17 @@ async def _live_a_little(db: Database) -> None:
     )
     await capture(db, await hold(db, 7))
     await release(db, await hold(db, 7))
+    vanished = await give(db, 6, CAROL)
+    await book(db, charge(2, "spent", CAROL))
+    await db.write(
+        lambda session: claw_back(
+            session,
+            vanished.ledger_transaction_id,
+            idempotency_key=fresh_key(),
+            reference="vanished",
+            memo="",
+        )
+    )
     budget = await set_limit(db, 9, LimitPeriod.MONTH)
     await hold(db, 7, limits=[LimitTake(budget, 7, in_credits=True)])
 

@@ -15,6 +15,7 @@ from tallystick.chain.evidence import transfers_to
 from tallystick.chain.fault import DropAfter, DropBefore, FaultProxy
 from tallystick.chain.local import LocalChain
 from tallystick.claims.models import Claim
+from tallystick.payments.following import cursor_of
 from tallystick.payments.matching import book
 from tallystick.payments.models import TopUpState
 from tallystick.payments.relayer import relayer_for, sign
@@ -126,8 +127,11 @@ async def test_the_observer_dies_before_it_notes_how_far_it_came(
     assert first is not None
     seen = await transfers_to(dead.rail.chain, any_house.pay_to, first, head.number)
     assert len(seen) == 2
+    cursor = await cursor_of(dead.db, dead.rail)
     for one in seen:
-        await book(dead.db, dead.rail, RATE, one, hold_seconds=HOLD_SECONDS)
+        await book(
+            dead.db, dead.rail, RATE, one, hold_seconds=HOLD_SECONDS, after=cursor
+        )
     shop = await any_house.start()
     assert await shop.observe() == 2, "it reads the same blocks once more"
     assert (await shop.topup(topup_id)).state == S.CREDITED

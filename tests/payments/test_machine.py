@@ -15,7 +15,12 @@ from tallystick.payments.machine import (
     Rehearsal,
     decide,
 )
-from tallystick.payments.models import OPEN_STATES, PAID_STATES, TopUpState
+from tallystick.payments.models import (
+    OPEN_STATES,
+    PAID_STATES,
+    PENDING_STATES,
+    TopUpState,
+)
 from tallystick.x402 import reasons
 
 S = TopUpState
@@ -110,6 +115,7 @@ def test_only_credited_is_reached_from_unpaid_states() -> None:
         if state not in PAID_STATES:
             assert not targets & {S.SAFE, S.FINAL, S.REVERSED}, state
     assert EDGES[S.CREDITED] & set(PAID_STATES) == {S.SAFE}, "never credited twice"
+    assert not set(CREDITABLE) & set(PAID_STATES), "a paid one only moves"
 
 
 def test_evidence_wins_from_every_uncredited_state() -> None:
@@ -189,7 +195,21 @@ def test_a_wallet_waits_only_for_what_may_still_be_settled() -> None:
     assert decide(S.SIGNED, VALID_BEFORE, dead).keeps_lane, "it is signed again"
 
 
+def test_what_was_taken_back_is_watched_whatever_the_chain_shows() -> None:
+    """Only from there it may be credited again."""
+    for look in LOOKS:
+        found = decide(S.REVERSED, VALID_BEFORE, look)
+        assert (found.act, found.state) == (Act.MOVE, S.WATCH)
+
+
+def test_nothing_is_signed_beside_what_may_still_be_mined() -> None:
+    for state in (S.SIGNED, S.WATCH):
+        for look in LOOKS:
+            if not look.own_is_dead:
+                assert decide(state, VALID_BEFORE, look).act != Act.SIGN
+
+
 def test_states_that_are_over_need_no_decision() -> None:
-    for state in set(TopUpState) - set(OPEN_STATES):
+    for state in set(TopUpState) - set(PENDING_STATES):
         with pytest.raises(AssertionError, match="needs no decision"):
             decide(state, VALID_BEFORE, Look(1, None))

@@ -7,6 +7,20 @@ from tallystick.kernel.db import ReadSession, WriteSession
 from tallystick.ledger.findings import Finding, run_checks
 
 _CHECKS = {
+    "I5 what customers owe is what was booked on it": """
+        SELECT receivable.customer_id, receivable.owed,
+               COALESCE(SUM(-entry.amount), 0) AS booked
+          FROM receivable
+          LEFT JOIN entry
+            ON entry.ledger_account_id = receivable.ledger_account_id
+         GROUP BY receivable.customer_id, receivable.owed
+        HAVING receivable.owed <> COALESCE(SUM(-entry.amount), 0)""",
+    "I5 nobody owes beside the receivables": """
+        SELECT ledger_account.id, ledger_account.code FROM ledger_account
+          LEFT JOIN receivable
+            ON receivable.ledger_account_id = ledger_account.id
+         WHERE (ledger_account.code LIKE 'receivable:%')
+            <> (receivable.ledger_account_id IS NOT NULL)""",
     "I4 held equals the sum of open holds": """
         SELECT account_balance.customer_id, account_balance.held,
                COALESCE(held_open.amount, 0)

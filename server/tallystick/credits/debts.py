@@ -110,7 +110,10 @@ async def _sides(session: WriteSession, transaction_id: int) -> list[_Side]:
         .order_by(col(TransferRow.position))
     )
     rows = (await session.exec(wanted)).all()
-    return [_Side(_name(one), _name(other), *rest) for one, other, *rest in rows]
+    return [
+        _Side(_name(one), _name(other), amount, lot_id)
+        for one, other, amount, lot_id in rows
+    ]
 
 
 def _name(account: LedgerAccount) -> AccountName:
@@ -125,9 +128,7 @@ async def _left(
     return min(left, one.amount - before)
 
 
-def _credits_back(
-    customer_id: int, one: _Side, left: int, owed: int
-) -> list[Transfer]:
+def _credits_back(customer_id: int, one: _Side, left: int, owed: int) -> list[Transfer]:
     source = FromLots((Draw(one.lot_id or 0, left),))
     parts = (
         (one.credit, left, source),
@@ -140,7 +141,9 @@ def _credits_back(
     ]
 
 
-async def collect(session: WriteSession, customer_id: int, lot_ids: Iterable[int]) -> int:
+async def collect(
+    session: WriteSession, customer_id: int, lot_ids: Iterable[int]
+) -> int:
     """Put what is left in these lots towards the customer's debt; how much, in all.
 
     In micro-credits.

@@ -207,6 +207,10 @@ _CHECKS = {
     "I12 a reversal names what it reverses": """
         SELECT id, kind, reverses_id FROM ledger_transaction
          WHERE (kind = 'reversal') <> (reverses_id IS NOT NULL)""",
+    "I2 every kind of transaction is known": """
+        SELECT id, kind FROM ledger_transaction
+         WHERE kind NOT IN ('topup', 'charge', 'grant', 'suspense', 'reversal',
+                            'expiry', 'collection')""",
     "I13 amounts are whole numbers below the limit": """
         SELECT ledger_transaction_id, position, amount FROM transfer
          WHERE amount <= 0 OR amount >= 4611686018427387904

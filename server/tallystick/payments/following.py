@@ -144,9 +144,7 @@ async def advance(
     final: Block | None,
 ) -> None:
     """Move the cursor from where it was read to the block. Raises ``Overtaken``."""
-    await hold_cursor(
-        session, rail, cursor, number=block.number, block_hash=block.hash
-    )
+    await hold_cursor(session, rail, cursor, number=block.number, block_hash=block.hash)
     row: dict[str, object] = {
         "chain_id": rail.domain.chain_id,
         "token": rail.domain.contract,
@@ -177,9 +175,7 @@ async def miss_strays(
     await _miss(session, rail, height >= first, height <= last, elsewhere)
 
 
-async def _miss(
-    session: WriteSession, rail: Rail, *which: ColumnElement[bool]
-) -> None:
+async def _miss(session: WriteSession, rail: Rail, *which: ColumnElement[bool]) -> None:
     booked = col(ChainTransfer.presence) == Presence.BOOKED
     await session.exec(
         update(ChainTransfer)

@@ -13,7 +13,7 @@ from tallystick.payments.machine import Look, Rehearsal
 from tallystick.payments.models import TopUp, TopUpState
 from tallystick.payments.rail import Rail
 from tallystick.payments.relayer import authorization_of, relayer_for
-from tallystick.payments.sending import is_dead
+from tallystick.payments.sending import is_dead, may_be_mined
 from tallystick.x402 import reasons
 
 _REASONS = {
@@ -39,10 +39,11 @@ async def look_at(
     final, head = await _blocks(rail)
     fate = await _fate(rail, topup, final)
     rehearsal, reason, dead = None, None, False
-    if topup.state == TopUpState.WATCH:
+    if topup.state == TopUpState.SIGNED:
+        dead = not fate.ours and await is_dead(db, rail, topup)
+    else:
+        dead = not fate.ours and not await may_be_mined(db, rail, topup)
         rehearsal, reason = await _rehearse(rail, topup)
-    elif not fate.ours:
-        dead = await is_dead(db, rail, topup)
     look = _look(topup, final, head, fate, rehearsal, reason, own_is_dead=dead)
     return look, fate.ours[0] if fate.ours else None
 

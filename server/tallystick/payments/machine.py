@@ -7,7 +7,7 @@ REJECTED: once our signature may be out, only the chain says what became of it.
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tallystick.payments.models import PENDING_STATES, TopUpState
+from tallystick.payments.models import PAID_STATES, PENDING_STATES, TopUpState
 from tallystick.x402 import reasons
 
 EDGES: dict[TopUpState, frozenset[TopUpState]] = {
@@ -59,7 +59,10 @@ EDGES: dict[TopUpState, frozenset[TopUpState]] = {
     TopUpState.REVERSED: frozenset({TopUpState.WATCH, TopUpState.QUARANTINE}),
     TopUpState.QUARANTINE: frozenset(),
 }
-CREDITABLE = tuple(one for one in EDGES if TopUpState.CREDITED in EDGES[one])
+CREDITABLE = tuple(
+    one for one in EDGES if TopUpState.CREDITED in EDGES[one] and one not in PAID_STATES
+)
+"""From these a Transfer brings credits; a paid one only moves with its Transfer."""
 
 
 class Rehearsal(StrEnum):

@@ -66,10 +66,13 @@ async def book(
             return None
         place = Place(rail.network, rail.domain.chain_id, rail.domain.contract)
         topup = await _topup_of(session, rail, rate, seen)
-        if topup is not None and _fits(topup, seen):
-            if await credit(session, place, topup, seen, hold_seconds=hold_seconds):
-                await promote_queued(session, topup.chain_id, topup.payer)
-                return topup
+        if (
+            topup is not None
+            and _fits(topup, seen)
+            and await credit(session, place, topup, seen, hold_seconds=hold_seconds)
+        ):
+            await promote_queued(session, topup.chain_id, topup.payer)
+            return topup
         await put_in_suspense(session, place, seen)
         return None
 

@@ -48,6 +48,8 @@ PAID_STATES = (TopUpState.CREDITED, TopUpState.SAFE, TopUpState.FINAL)
 REFUSED_STATES = (TopUpState.REJECTED, TopUpState.EXPIRED, TopUpState.CANCELED)
 """Its money will not arrive, so its payer may pay again."""
 _PENDING = "state IN ('claimed', 'signed', 'watch', 'reversed')"
+IS_PENDING = text(f"topup.{_PENDING}")
+"""As the index has it: values that are bound later would not match it."""
 
 
 class TopUp(SQLModel, table=True):

@@ -6,7 +6,7 @@ one block, for what it says itself.
 
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, func
+from sqlalchemy import func
 from sqlmodel import col, select
 
 from tallystick.chain.evidence import transfers_from, transfers_to
@@ -16,21 +16,24 @@ from tallystick.ledger import chart
 from tallystick.ledger.balances import net_debits
 from tallystick.ledger.findings import Finding, run_checks
 from tallystick.payments.errors import TopUpsUnavailable
-from tallystick.payments.models import ChainCursor, ChainTransfer
+from tallystick.payments.following import transfers_of
+from tallystick.payments.models import ChainCursor, ChainTransfer, Presence
 from tallystick.payments.rail import Rail
 from tallystick.payments.same_chain import check_chain, find_cursor
 
 _CHECKS = {
     "I7 a paid top-up has exactly its Transfer": """
         SELECT topup.id, topup.state FROM topup
-          LEFT JOIN chain_transfer ON chain_transfer.topup_id = topup.id
+          LEFT JOIN chain_transfer
+            ON chain_transfer.topup_id = topup.id
+           AND chain_transfer.presence <> 'gone'
          WHERE (topup.state IN ('credited', 'safe', 'final'))
             <> (chain_transfer.id IS NOT NULL)""",
     "I7 a top-up's Transfer moved what was signed": """
          SELECT topup.id, topup.value, chain_transfer.value FROM topup
            JOIN chain_transfer ON chain_transfer.topup_id = topup.id
-          WHERE topup.value <> chain_transfer.value
-             OR topup.payer <> chain_transfer.sender""",
+          WHERE chain_transfer.presence <> 'gone' AND (topup.value <> chain_transfer.value
+             OR topup.payer <> chain_transfer.sender)""",
     "I7 a paid top-up was granted what it bought": """
         SELECT topup.id, topup.credits, credit_grant.amount FROM topup
           LEFT JOIN ledger_transaction
@@ -102,19 +105,16 @@ async def _in_ledger(session: ReadSession, rail: Rail, opening: int) -> int:
 
 
 async def _booked_after(session: ReadSession, rail: Rail, block_number: int) -> int:
-    # The settler credits a block before the observer's cursor has come to it.
+    # The settler credits a block before the observer's cursor has come to it, and what
+    # is missing from new blocks is taken back once all of them are read.
+    is_later = col(ChainTransfer.block_number) > block_number
+    is_missing = col(ChainTransfer.presence) == Presence.MISSING
     query = select(func.coalesce(func.sum(ChainTransfer.value), 0)).where(
-        *_transfers(rail), col(ChainTransfer.block_number) > block_number
+        *transfers_of(rail),
+        col(ChainTransfer.presence) != Presence.GONE,
+        is_later | is_missing,
     )
     return int((await session.exec(query)).one())
-
-
-def _transfers(rail: Rail) -> tuple[ColumnElement[bool], ...]:
-    return (
-        col(ChainTransfer.chain_id) == rail.domain.chain_id,
-        col(ChainTransfer.token) == rail.domain.contract,
-        col(ChainTransfer.pay_to) == rail.pay_to,
-    )
 
 
 async def _booked(
@@ -122,7 +122,11 @@ async def _booked(
 ) -> dict[tuple[bytes, int], int]:
     query = select(
         ChainTransfer.tx_hash, ChainTransfer.log_index, ChainTransfer.value
-    ).where(*_transfers(rail), col(ChainTransfer.block_number) <= last_block)
+    ).where(
+        *transfers_of(rail),
+        col(ChainTransfer.block_number) <= last_block,
+        col(ChainTransfer.presence) == Presence.BOOKED,
+    )
     rows = await session.exec(query)
     return {(bytes(tx), index): value for tx, index, value in rows}
 
@@ -132,6 +136,7 @@ async def _check_suspense(session: ReadSession, rail: Rail) -> list[Finding]:
         col(ChainTransfer.chain_id) == rail.domain.chain_id,
         col(ChainTransfer.token) == rail.domain.contract,
         col(ChainTransfer.topup_id).is_(None),
+        col(ChainTransfer.presence) != Presence.GONE,
     )
     unowned = int((await session.exec(query)).one())
     account = chart.suspense(rail.network, rail.domain.contract)

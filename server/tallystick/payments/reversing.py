@@ -5,7 +5,9 @@ in a block of the new branch, and only the anchor moves. Once the new branch has
 that height without it, it is gone: reverse by compensation, and watch for it again.
 """
 
-from sqlalchemy import update
+from functools import partial
+
+from sqlalchemy import ColumnElement, update
 from sqlmodel import col, select
 
 from tallystick.chain.evidence import TransferLog
@@ -61,9 +63,7 @@ async def find_again(session: WriteSession, rail: Rail, seen: TransferLog) -> bo
         anchored = place | {"state": TopUpState.CREDITED}
         paid = col(TopUp.state).in_(PAID_STATES)
         await session.exec(
-            update(TopUp)
-            .where(col(TopUp.id) == row.topup_id, paid)
-            .values(**anchored)
+            update(TopUp).where(col(TopUp.id) == row.topup_id, paid).values(**anchored)
         )
         topup = encode_id("top", row.topup_id)
         _log.warning("topup_moved_to_another_block", topup=topup)
@@ -85,21 +85,24 @@ async def _stale(
         col(ChainTransfer.sender) == seen.payer,
         col(ChainTransfer.value) == seen.amount,
     )
+    found = (
+        own.where(*same, *_of_it(seen)).order_by(col(ChainTransfer.log_index)).limit(1)
+    )
+    return (await session.exec(found)).one_or_none()
+
+
+def _of_it(seen: TransferLog) -> tuple[ColumnElement[bool], ...]:
     if seen.nonce is None:
-        of_it = (
+        return (
             col(ChainTransfer.nonce).is_(None),
             col(ChainTransfer.tx_hash) == seen.tx_hash,
             col(ChainTransfer.presence) == Presence.MISSING,
         )
-    else:
-        # An authorization is used once on a chain, and this is the chain.
-        of_it = (
-            col(ChainTransfer.nonce) == seen.nonce,
-            col(ChainTransfer.presence) != Presence.GONE,
-            col(ChainTransfer.presence).in_((Presence.BOOKED, Presence.MISSING)),
-        )
-    found = own.where(*same, *of_it).order_by(col(ChainTransfer.log_index)).limit(1)
-    return (await session.exec(found)).one_or_none()
+    # An authorization is used once on a chain, and this is the chain.
+    return (
+        col(ChainTransfer.nonce) == seen.nonce,
+        col(ChainTransfer.presence) != Presence.GONE,
+    )
 
 
 async def take_back_missing(db: Database, rail: Rail) -> int:
@@ -122,14 +125,12 @@ async def take_back_missing(db: Database, rail: Rail) -> int:
         missing = (await session.exec(query)).all()
     count = 0
     for row in missing:
-        count += await db.write(
-            lambda session, row=row: _take_back(session, rail, cursor, row)
-        )
+        count += await db.write(partial(_take_back, rail, cursor, row))
     return count
 
 
 async def _take_back(
-    session: WriteSession, rail: Rail, cursor: ChainCursor, row: ChainTransfer
+    rail: Rail, cursor: ChainCursor, row: ChainTransfer, session: WriteSession
 ) -> bool:
     try:
         await hold_cursor(session, rail, cursor)
@@ -169,6 +170,8 @@ async def _reverse(session: WriteSession, topup_id: int) -> None:
             log_index=None,
             balance_after=None,
         )
+        # The row that was read says which generation is taken back.
+        .execution_options(synchronize_session=False)
     )
     done = await session.exec(statement)
     assert done.rowcount == 1, "a Transfer belongs to a paid top-up"
@@ -180,7 +183,9 @@ async def _reverse(session: WriteSession, topup_id: int) -> None:
 async def _undo(session: WriteSession, key: bytes, reference: str) -> None:
     """Take back the transaction that was booked under the key, if there is one."""
     booked = col(LedgerTransaction.idempotency_key) == key
-    found = (await session.exec(select(LedgerTransaction.id).where(booked))).one_or_none()
+    found = (
+        await session.exec(select(LedgerTransaction.id).where(booked))
+    ).one_or_none()
     if found is not None:
         await claw_back(
             session,

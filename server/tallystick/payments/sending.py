@@ -4,6 +4,8 @@ The same bytes are the same transaction, so sending them again is always safe. A
 answer changes no state.
 """
 
+from enum import StrEnum
+
 from sqlalchemy import update
 from sqlmodel import col, select
 
@@ -22,6 +24,13 @@ _WINDOW = 16
 _STUCK_MS = 60_000
 # Too low: it was mined a moment ago, or its nonce is lost; ``is_dead`` will tell.
 _EXPECTED = (Outcome.ACCEPTED, Outcome.ALREADY_KNOWN, Outcome.NONCE_TOO_LOW)
+
+
+class _Prospect(StrEnum):
+    ALIVE = "alive"
+    REVERTED = "reverted"
+    LOST = "lost"
+    """Somebody else has used its nonce."""
 
 
 async def sent_for(
@@ -75,6 +84,16 @@ async def send_stranded(db: Database, rail: Rail) -> int:
     return sent
 
 
+async def may_be_mined(db: Database, rail: Rail, topup: TopUp) -> bool:
+    """Whether something that we signed for the top-up is in a block, or may get there.
+
+    Raises ``RpcUnavailable``.
+    """
+    async with db.read() as session:
+        stored = await sent_for(session, topup.id)
+    return stored is not None and await _prospect(rail, stored) == _Prospect.ALIVE
+
+
 async def is_dead(db: Database, rail: Rail, topup: TopUp) -> bool:
     """Whether what we signed for the top-up can never be mined any more.
 
@@ -85,14 +104,9 @@ async def is_dead(db: Database, rail: Rail, topup: TopUp) -> bool:
         stored = await sent_for(session, topup.id)
     if stored is None:
         return True
-    mined = await receipt(rail.chain, stored.tx_hash)
-    if mined is not None:
-        return not mined.succeeded
-    if await rail.chain.nonce(stored.relayer, "latest") <= stored.evm_nonce:
-        return False
-    # The node may have mined it between the two questions.
-    if await receipt(rail.chain, stored.tx_hash) is not None:
-        return False
+    prospect = await _prospect(rail, stored)
+    if prospect != _Prospect.LOST:
+        return prospect == _Prospect.REVERTED
     _log.error(
         "relayer_nonce_used_elsewhere",
         relayer=f"0x{stored.relayer.hex()}",
@@ -100,6 +114,17 @@ async def is_dead(db: Database, rail: Rail, topup: TopUp) -> bool:
     )
     await register_relayers(db, rail)
     return True
+
+
+async def _prospect(rail: Rail, stored: RelayedTransaction) -> _Prospect:
+    mined = await receipt(rail.chain, stored.tx_hash)
+    if mined is not None:
+        return _Prospect.ALIVE if mined.succeeded else _Prospect.REVERTED
+    if await rail.chain.nonce(stored.relayer, "latest") <= stored.evm_nonce:
+        return _Prospect.ALIVE
+    # The node may have mined it between the two questions.
+    is_mined = await receipt(rail.chain, stored.tx_hash) is not None
+    return _Prospect.ALIVE if is_mined else _Prospect.LOST
 
 
 async def _stranded(

@@ -16,7 +16,7 @@ from tallystick.payments.crediting import Place, credit
 from tallystick.payments.lanes import leave_lane, promote_queued
 from tallystick.payments.looking import look_at
 from tallystick.payments.machine import EDGES, Act, Decision, decide
-from tallystick.payments.models import OPEN_STATES, TopUp, TopUpState
+from tallystick.payments.models import PENDING_STATES, TopUp, TopUpState
 from tallystick.payments.rail import Rail
 from tallystick.payments.relayer import relayer_for, sign
 from tallystick.payments.sending import send_again, send_first
@@ -32,7 +32,7 @@ async def step(db: Database, rail: Rail, topup_id: int, *, hold_seconds: int) ->
     """
     async with db.read() as session:
         topup = await read_topup(session, topup_id)
-    if topup.state not in OPEN_STATES:
+    if topup.state not in PENDING_STATES:
         return
     look, settled = await look_at(db, rail, topup)
     decision = decide(TopUpState(topup.state), topup.valid_before, look)

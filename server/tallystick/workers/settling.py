@@ -11,7 +11,7 @@ from tallystick.kernel.errors import Unavailable
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.log import get_logger
 from tallystick.payments.lanes import promote_forgotten
-from tallystick.payments.models import OPEN_STATES, TopUp, TopUpState
+from tallystick.payments.models import IS_PENDING, TopUp, TopUpState
 from tallystick.payments.rail import Rail
 from tallystick.payments.settler import step
 from tallystick.workers.rounds import whole
@@ -59,7 +59,7 @@ def _open(rail: Rail) -> tuple[ColumnElement[bool], ...]:
     return (
         col(TopUp.chain_id) == rail.domain.chain_id,
         col(TopUp.token) == rail.domain.contract,
-        col(TopUp.state).in_(OPEN_STATES),
+        IS_PENDING,
         col(TopUp.in_flight) | (col(TopUp.state) != TopUpState.CLAIMED),
     )
 

@@ -1,6 +1,7 @@
 """What else goes on without a request: observing, confirming, sweeping."""
 
 from tallystick.claims.claim import prune_unsettled
+from tallystick.credits.debts import collect_due
 from tallystick.credits.holds import expire_due
 from tallystick.identity.nonces import forget_expired_nonces
 from tallystick.kernel.db import Database
@@ -28,6 +29,7 @@ async def sweep(db: Database, rail: Rail) -> None:
     await db.measure_clock()
     await db.write(expire_due)
     await db.write(settle_due)
+    await db.write(collect_due)
     await db.write(forget_expired)
     await db.write(
         lambda session: forget_expired_nonces(session, margin_ms=_NONCE_MARGIN_MS)
