@@ -4,14 +4,12 @@ import asyncio
 import gzip
 import hashlib
 import json
-import signal
 import stat
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
 from tallystick.backups.archive import Header
 from tallystick.backups.errors import (
@@ -35,7 +33,6 @@ from tests.credits.calls import capture, hold
 from tests.ledger.bookings import audit, balance, book, buy, charge, give
 from tests.ledger.sealed import head_of
 from tests.postgres import PostgresServer
-from tests.processes import Program
 
 MONEY = ClaimedMoney(84532, bytes(20), b"\2" * 20, b"\3" * 32, 2**40, 0, 9, bytes(16))
 
@@ -272,22 +269,4 @@ async def test_a_backup_that_failed_leaves_no_file(
 
     with pytest.raises(RuntimeError):
         await take_backup(books, tmp_path / "b", lambda _: None, fail)
-    assert names_in(tmp_path) == set()
-
-
-@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
-async def test_a_backup_that_is_told_to_end_leaves_no_file(
-    books: Database, database_url: str, tmp_path: Path
-) -> None:
-    """As a service manager does it, while the backup waits for a table."""
-    async with books.writer.begin() as connection:
-        await connection.execute(text("LOCK TABLE customer IN ACCESS EXCLUSIVE MODE"))
-        settings = {"DATABASE_URL": database_url}
-        program = Program(("backup", "b"), settings, tmp_path)
-        for _ in range(3000):
-            if names_in(tmp_path):
-                break
-            await asyncio.sleep(0.01)
-        ended = await program.end(signal.SIGTERM)
-    assert (ended.code, ended.said.strip()) == (143, "")
     assert names_in(tmp_path) == set()
