@@ -2,7 +2,14 @@
 
 from enum import StrEnum
 
-from sqlalchemy import CheckConstraint, Index, UniqueConstraint, text
+from sqlalchemy import (
+    CheckConstraint,
+    ColumnElement,
+    Index,
+    UniqueConstraint,
+    literal_column,
+    text,
+)
 from sqlmodel import Field, SQLModel
 
 from tallystick.kernel.tables import (
@@ -48,7 +55,7 @@ PAID_STATES = (TopUpState.CREDITED, TopUpState.SAFE, TopUpState.FINAL)
 REFUSED_STATES = (TopUpState.REJECTED, TopUpState.EXPIRED, TopUpState.CANCELED)
 """Its money will not arrive, so its payer may pay again."""
 _PENDING = "state IN ('claimed', 'signed', 'watch', 'reversed')"
-IS_PENDING = text(f"topup.{_PENDING}")
+IS_PENDING: ColumnElement[bool] = literal_column(f"topup.{_PENDING}")
 """As the index has it: values that are bound later would not match it."""
 
 
