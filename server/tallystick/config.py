@@ -93,6 +93,12 @@ class Settings(BaseSettings):
     """Seconds between two looks at an open settlement."""
     offer_seconds: int = Field(default=90, ge=60, le=120)
     """Seconds that a client gets to sign an offer (maxTimeoutSeconds)."""
+    exposure_per_customer: int = Field(default=100, ge=0, le=10**9)
+    """Dollars that a customer may spend before their block is safe."""
+    exposure_floor: int = Field(default=1_000, ge=0, le=10**9)
+    """Dollars that all together may spend before their blocks are safe, at least."""
+    exposure_percent: int = Field(default=20, ge=0, le=100)
+    """What they may spend in percent of what became final within the last day."""
     hold_seconds: int = Field(default=60, ge=5, le=3600)
     """Seconds that a hold lives without a heartbeat."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

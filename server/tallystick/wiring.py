@@ -14,7 +14,9 @@ from tallystick.config import Settings
 from tallystick.identity.wallet_sign_in import WalletSignIn
 from tallystick.kernel.clock import Clock, SystemClock
 from tallystick.kernel.db import open_database
+from tallystick.kernel.money import USDC_SCALE
 from tallystick.kernel.seal import Seal
+from tallystick.payments.exposure import Caps
 from tallystick.payments.matching import Rate
 from tallystick.payments.rail import Rail, Relayer
 from tallystick.paywall.gate import Gate
@@ -69,6 +71,11 @@ def _rail(settings: Settings, clock: Clock) -> Rail:
         offer_seconds=settings.offer_seconds,
         poll_seconds=settings.poll_seconds,
         takes_payments=settings.take_payments,
+        caps=Caps(
+            settings.exposure_per_customer * 10**USDC_SCALE,
+            settings.exposure_floor * 10**USDC_SCALE,
+            settings.exposure_percent,
+        ),
     )
 
 

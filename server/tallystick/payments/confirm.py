@@ -9,6 +9,7 @@ from tallystick.chain.rpc import Block
 from tallystick.kernel.db import Database, WriteSession
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.log import get_logger
+from tallystick.payments.exposure import unexpose
 from tallystick.payments.models import TopUp, TopUpState
 from tallystick.payments.rail import Rail
 
@@ -22,8 +23,11 @@ async def confirm(db: Database, rail: Rail, *, limit: int = 200) -> int:
     ``RpcUnavailable``.
     """
     moved = 0
+    safe = await rail.chain.block("safe")
+    if safe is not None:
+        rail.outlook.safe_number = max(rail.outlook.safe_number, safe.number)
     steps = (
-        (TopUpState.CREDITED, TopUpState.SAFE, await rail.chain.block("safe")),
+        (TopUpState.CREDITED, TopUpState.SAFE, safe),
         (TopUpState.SAFE, TopUpState.FINAL, await rail.chain.block("finalized")),
     )
     for before, after, upto in steps:
@@ -71,4 +75,7 @@ async def _move(
         .where(col(TopUp.id) == topup_id, col(TopUp.state) == before)
         .values(state=after)
     )
-    return (await session.exec(statement)).rowcount
+    moved = (await session.exec(statement)).rowcount
+    if moved and after == TopUpState.SAFE:
+        await unexpose(session, topup_id)
+    return moved

@@ -23,6 +23,7 @@ from tallystick.ledger.journal import post
 from tallystick.ledger.models import TransactionKind
 from tallystick.ledger.posting import Posting, Transfer
 from tallystick.ledger.references import reference_to
+from tallystick.payments.exposure import BeyondCap, Caps, expose
 from tallystick.payments.machine import CREDITABLE
 from tallystick.payments.models import (
     ChainTransfer,
@@ -30,16 +31,33 @@ from tallystick.payments.models import (
     TopUp,
     TopUpState,
 )
+from tallystick.payments.rail import Rail
 from tallystick.payments.relayer import settled_by_us
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Which books a Transfer belongs to."""
+    """Which books a Transfer belongs to, and what may be credited before it is safe.
+
+    ``safe_number`` is the newest block that is known to be safe.
+    """
 
     network: str
     chain_id: int
     token: bytes
+    caps: Caps
+    safe_number: int
+
+
+def place_of(rail: Rail) -> Place:
+    """The rail's books, as the chain stands now."""
+    return Place(
+        rail.network,
+        rail.domain.chain_id,
+        rail.domain.contract,
+        rail.caps,
+        rail.outlook.safe_number,
+    )
 
 
 async def credit(
@@ -53,9 +71,10 @@ async def credit(
     """Grant a top-up's credits for the Transfer that was seen; whether this call did.
 
     The claim's own charge is held in the same transaction, so that no other call can
-    take what its payment has just bought.
+    take what its payment has just bought. Not beyond the caps before its block is safe:
+    then it waits, and its money may be in suspense meanwhile.
     """
-    if not await _anchor(session, topup, seen):
+    if not await _admit(session, place_, topup, seen):
         return False
     paid_into = await _take(session, place_, seen, topup.id)
     # A Transfer belongs to one nonce and a nonce to one top-up. If that ever fails,
@@ -177,6 +196,25 @@ async def _record(
     )
     # The chain went back to a block that it had left.
     return (await session.exec(statement)).scalar_one_or_none()
+
+
+async def _admit(
+    session: WriteSession, place_: Place, topup: TopUp, seen: TransferLog
+) -> bool:
+    is_safe = seen.block_number <= place_.safe_number
+    topup_id = topup.id
+    try:
+        async with session.begin_nested():
+            if not await _anchor(session, topup, seen):
+                return False
+            if not is_safe:
+                await expose(session, topup, place_.caps)
+    except BeyondCap:
+        waiting = (col(TopUp.id) == topup_id, col(TopUp.state).in_(CREDITABLE))
+        reason = "waits_for_a_safe_block"
+        await session.exec(update(TopUp).where(*waiting).values(reason=reason))
+        return False
+    return True
 
 
 async def _anchor(session: WriteSession, topup: TopUp, seen: TransferLog) -> bool:

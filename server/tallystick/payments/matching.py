@@ -18,7 +18,7 @@ from tallystick.kernel.db import Database, ReadSession, WriteSession
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.log import get_logger
 from tallystick.kernel.money import MicroCredits, UsdcAtomic
-from tallystick.payments.crediting import Place, credit, put_in_suspense
+from tallystick.payments.crediting import credit, place_of, put_in_suspense
 from tallystick.payments.following import (
     Overtaken,
     cursor_of,
@@ -64,7 +64,7 @@ async def book(
         await hold_cursor(session, rail, after)
         if await find_again(session, rail, seen):
             return None
-        place = Place(rail.network, rail.domain.chain_id, rail.domain.contract)
+        place = place_of(rail)
         topup = await _topup_of(session, rail, rate, seen)
         if (
             topup is not None
@@ -183,6 +183,7 @@ async def _presented(session: ReadSession, rail: Rail) -> list[ChainTransfer]:
             col(ChainTransfer.topup_id).is_(None),
             col(TopUp.id).is_(None) | col(TopUp.state).in_(CREDITABLE),
         )
+        .order_by(col(ChainTransfer.block_number))
         .limit(_BATCH)
     )
     return list((await session.exec(query)).all())

@@ -133,8 +133,23 @@ class TopUp(SQLModel, table=True):
     )
     log_index: int | None = None
     balance_after: int | None = Field(default=None, sa_column=big_column(nullable=True))
+    # What of it counts as exposed: credited in a block that was not safe (I10).
+    exposed: int | None = Field(default=None, sa_column=big_column(nullable=True))
     created_at_ms: int = Field(sa_column=big_column())
     next_look_at_ms: int = Field(sa_column=big_column())
+
+
+class Exposure(SQLModel, table=True):
+    """What a customer, 0 for all together, has of payments that are not safe yet (I10).
+
+    In atomic units of the token.
+    """
+
+    __table_args__ = (CheckConstraint("provisional >= 0", name="provisional"),)
+
+    chain_id: int = Field(sa_column=big_column(primary_key=True))
+    customer_id: int = Field(sa_column=big_column(primary_key=True))
+    provisional: int = Field(sa_column=big_column())
 
 
 class RelayerRow(SQLModel, table=True):

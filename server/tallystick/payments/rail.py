@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from tallystick.chain.rpc import Block, Chain
 from tallystick.kernel.clock import Clock
 from tallystick.payments.errors import TopUpsUnavailable
+from tallystick.payments.exposure import CAPS, Caps
 from tallystick.x402.wire import TokenDomain
 
 SILENCE_SECONDS = 15.0
@@ -71,10 +72,11 @@ class Outlook:
     """What this process saw of the chain last. Nothing of it is a record.
 
     ``head_seconds`` is the newest block's time, ``without_gas`` the relayers that
-    cannot pay for a settlement now.
+    cannot pay for a settlement now, ``safe_number`` the newest block that is safe.
     """
 
     head_seconds: int = 0
+    safe_number: int = -1
     is_another_chain: bool = False
     without_gas: set[bytes] = field(default_factory=set)
 
@@ -111,6 +113,7 @@ class Rail:
     resend_seconds: float = 4.0
     lookback_blocks: int = 5_000
     takes_payments: bool = True
+    caps: Caps = CAPS
     changes: Changes = field(default_factory=Changes)
     work: Changes = field(default_factory=Changes)
     opening: Opening = field(default_factory=Opening)

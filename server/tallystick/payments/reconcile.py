@@ -22,6 +22,18 @@ from tallystick.payments.rail import Rail
 from tallystick.payments.same_chain import check_chain, find_cursor
 
 _CHECKS = {
+    "I10 exposure is what was credited before its block was safe": """
+        SELECT exposure.chain_id, exposure.customer_id, exposure.provisional,
+               COALESCE(SUM(topup.exposed), 0) AS exposed
+          FROM exposure
+          LEFT JOIN topup
+            ON topup.chain_id = exposure.chain_id AND topup.exposed IS NOT NULL
+           AND exposure.customer_id IN (0, topup.customer_id)
+         GROUP BY exposure.chain_id, exposure.customer_id, exposure.provisional
+        HAVING exposure.provisional <> COALESCE(SUM(topup.exposed), 0)""",
+    "I10 only what is credited and not safe yet is exposed": """
+        SELECT id, state, exposed FROM topup
+         WHERE exposed IS NOT NULL AND (state <> 'credited' OR exposed <> value)""",
     "I7 a paid top-up has exactly its Transfer": """
         SELECT topup.id, topup.state FROM topup
           LEFT JOIN chain_transfer

@@ -19,6 +19,7 @@ from tallystick.kernel.seal import digest16
 from tallystick.ledger.models import LedgerTransaction
 from tallystick.ledger.references import reference_to
 from tallystick.payments.crediting import grant_keys, suspense_key
+from tallystick.payments.exposure import unexpose
 from tallystick.payments.following import (
     Overtaken,
     cursor_of,
@@ -175,6 +176,7 @@ async def _reverse(session: WriteSession, topup_id: int) -> None:
     )
     done = await session.exec(statement)
     assert done.rowcount == 1, "a Transfer belongs to a paid top-up"
+    await unexpose(session, topup_id)
     for key in grant_keys(topup):
         await _undo(session, key, reference_to("topup", topup_id))
     _log.error("topup_reversed", topup=encode_id("top", topup_id), was=topup.state)

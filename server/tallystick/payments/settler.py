@@ -12,7 +12,7 @@ from tallystick.chain.evidence import Settled
 from tallystick.kernel.db import Database, WriteSession
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.log import get_logger
-from tallystick.payments.crediting import Place, credit
+from tallystick.payments.crediting import credit, place_of
 from tallystick.payments.lanes import leave_lane, promote_queued
 from tallystick.payments.looking import look_at
 from tallystick.payments.machine import EDGES, Act, Decision, decide
@@ -56,7 +56,7 @@ async def credit_topup(
     db: Database, rail: Rail, topup: TopUp, settled: Settled, *, hold_seconds: int
 ) -> None:
     """Grant the credits for a settlement that a canonical block shows."""
-    place = Place(rail.network, rail.domain.chain_id, rail.domain.contract)
+    place = place_of(rail)
 
     async def work(session: WriteSession) -> bool:
         done = await credit(session, place, topup, settled, hold_seconds=hold_seconds)
