@@ -16,7 +16,8 @@ from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.db import WriteSession
 from tallystick.kernel.money import MicroCredits
 from tallystick.metering.charges import Usage, charge
-from tallystick.payments.crediting import Place, put_in_suspense
+from tallystick.payments.crediting import place_of, put_in_suspense
+from tallystick.payments.errors import TransferNotSafe, UnknownTransfer
 from tallystick.payments.following import (
     Overtaken,
     cursor_of,
@@ -30,6 +31,7 @@ from tallystick.payments.models import (
     TopUp,
     TopUpState,
 )
+from tallystick.payments.redeeming import Redeemer, redeem
 from tests.house import DOLLAR, HOLD_SECONDS, RATE, House, Process, Wallet
 from tests.payments.test_observer import suspense
 from tests.strangers import pool_cancellation, submit
@@ -228,9 +230,7 @@ async def test_a_block_that_comes_back_is_booked_again(
     await shop.observe()
     await replace_from(shop, chain, head.number)
     await shop.observe()
-    place = Place(
-        shop.rail.network, shop.rail.domain.chain_id, shop.rail.domain.contract
-    )
+    place = place_of(shop.rail)
     for is_booked in (True, False):
         done = await shop.db.write(
             lambda session: put_in_suspense(session, place, seen)
@@ -260,6 +260,38 @@ async def test_money_that_was_suspended_and_credited_is_taken_back_from_both(
     assert (await suspense(shop), await shop.credits_of(payer)) == (0, 0)
     assert (await shop.until(topup_id, S.CREDITED)).generation == 2, "we settle it"
     assert await shop.credits_of(payer) == 10 * DOLLAR
+
+
+async def test_what_was_redeemed_of_it_is_taken_back_and_redeemed_again(
+    shop: Process, chain: LocalChain, payer: Wallet
+) -> None:
+    """Its block was safe: then it is rare, and not less true."""
+    await payer.send(shop.rail.pay_to, 3 * DOLLAR)
+    head = await shop.rail.head()
+    (seen,) = await transfers_in_block(chain.chain, head.hash, pay_to=shop.rail.pay_to)
+    await shop.observe()
+    who = Redeemer(None, stranger=payer.address)
+    with pytest.raises(TransferNotSafe):
+        await redeem(shop.db, shop.rail, RATE, who, seen.tx_hash)
+    shop.rail.outlook.safe_number = head.number
+    await redeem(shop.db, shop.rail, RATE, who, seen.tx_hash)
+    assert await shop.credits_of(payer) == 30 * DOLLAR
+    await spend(shop, payer, DOLLAR)
+    await replace_from(shop, chain, head.number)
+    await shop.observe()
+    assert (await owed(shop, payer), await shop.credits_of(payer)) == (DOLLAR, 0)
+    assert await suspense(shop) == 0
+    with pytest.raises(UnknownTransfer):
+        await redeem(shop.db, shop.rail, RATE, who, seen.tx_hash)
+    place = place_of(shop.rail)
+    await shop.db.write(lambda session: put_in_suspense(session, place, seen))
+    done = await redeem(shop.db, shop.rail, RATE, who, seen.tx_hash)
+    assert not done.replayed
+    assert (await owed(shop, payer), await shop.credits_of(payer)) == (0, 29 * DOLLAR)
+    # That the block came back was simulated: this chain does not have it.
+    await chain.reorg(head.number)
+    await shop.observe()
+    assert await suspense(shop) == 0
 
 
 @ON_SQLITE

@@ -163,7 +163,11 @@ def _to_challenge(
     return challenged
 
 
-async def _require_reader(request: Request) -> Caller:
+async def require_reader(request: Request) -> Caller:
+    """The caller, who is a customer or a wallet that has just signed in.
+
+    Raises ``IdentityRequired`` with a sign-in to sign, and what ``identify`` does.
+    """
     gate = gate_of(request)
     caller = await identify(gate, request.headers)
     if caller is None:
@@ -178,7 +182,7 @@ async def _require_reader(request: Request) -> Caller:
 
 
 async def _require_customer(request: Request) -> Caller:
-    caller = await _require_reader(request)
+    caller = await require_reader(request)
     if caller.stranger is not None:
         raise UnknownCustomer(checksum_address(caller.stranger))
     return caller
@@ -198,6 +202,6 @@ async def require_seller(request: Request) -> None:
 
 
 CustomerDep = Annotated[Caller, Depends(_require_customer)]
-ReaderDep = Annotated[Caller, Depends(_require_reader)]
+ReaderDep = Annotated[Caller, Depends(require_reader)]
 """A customer, or a wallet that signed in and has never paid."""
 GateDep = Annotated[Gate, Depends(gate_of)]

@@ -3,14 +3,16 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
+from pydantic import Field, StringConstraints
 from starlette.responses import Response
 
 from tallystick.api.answers import ExactJson, challenge_answer, root_of
 from tallystick.api.asked import Asked, asked_of
 from tallystick.api.bodies import Body, Number, body_schema, json_body
 from tallystick.api.errors import InvalidRequest
-from tallystick.api.identify import GateDep, identify_or_challenge
+from tallystick.api.identify import GateDep, identify_or_challenge, require_reader
 from tallystick.api.passage import running_of
+from tallystick.api.redemption import redeem_transfer
 from tallystick.catalog.pricing import topup_for_usd
 from tallystick.kernel.money import UsdcAtomic, to_decimal
 from tallystick.payments.models import PAID_STATES
@@ -28,11 +30,21 @@ from tallystick.x402.wire import PaymentPayload
 router = APIRouter(prefix="/api/credits", tags=["credits"])
 
 
+_HASH = r"^0x[0-9a-fA-F]{64}$"
+
+
 class Purchase(Body):
-    """What to buy: a pack of the catalog, or credits for so many US dollars."""
+    """What to buy: a pack of the catalog, or credits for so many US dollars.
+
+    Or a ``transactionId``: the transaction in which a wallet of the caller's has
+    transferred USDC to us without a payment header.
+    """
 
     pack: str | None = None
     amount: Number | None = None
+    transaction_id: Annotated[str, StringConstraints(pattern=_HASH)] | None = Field(
+        default=None, alias="transactionId"
+    )
 
 
 @router.post("/add", openapi_extra=body_schema(Purchase))
@@ -41,7 +53,14 @@ async def add_credits(
     gate: GateDep,
     wanted: Annotated[Purchase, Depends(json_body(Purchase))],
 ) -> Response:
-    """Unpaid: 402 with one offer. Paid: the credits, once, for every copy alike."""
+    """Unpaid: 402 with one offer. Paid: the credits, once, for every copy alike.
+
+    With a ``transactionId`` the caller must be known, and the wallet that sent it his.
+    """
+    if wanted.transaction_id is not None:
+        _require_nothing_else(wanted)
+        sender = await require_reader(request)
+        return await redeem_transfer(gate, sender, wanted.transaction_id)
     asked = await asked_of(request)
     offers = _offers(gate, wanted, asked.binding("credits"))
     wait_ms = asked.wait_ms(running_of(request).settle_wait_ms)
@@ -55,6 +74,11 @@ async def add_credits(
         answer = _challenge(gate, offers, refusal, asked.url)
         return challenge_answer(answer, root_of(request.scope) + gate.api_prefix)
     return _receipt(bought, payload.version)
+
+
+def _require_nothing_else(wanted: Purchase) -> None:
+    if wanted.pack is not None or wanted.amount is not None:
+        raise InvalidRequest("a transactionId says what was paid: name nothing else")
 
 
 def _payment(asked: Asked) -> PaymentPayload:

@@ -155,6 +155,15 @@ def grant_keys(topup: TopUp) -> tuple[bytes, bytes]:
     return digest16(b"topup", generation), digest16(b"bonus", generation)
 
 
+def redemption_key(chain_transfer_id: int, generation: int) -> bytes:
+    """Of the transaction that credited it in this generation."""
+    return digest16(
+        b"redemption",
+        chain_transfer_id.to_bytes(8, "big"),
+        generation.to_bytes(4, "big"),
+    )
+
+
 async def _record(
     session: WriteSession, place_: Place, seen: TransferLog, *, topup_id: int | None
 ) -> int | None:

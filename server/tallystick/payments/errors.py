@@ -46,6 +46,30 @@ class PaymentSpent(Conflict):
         super().__init__("this payment came with a call that was not charged")
 
 
+class UnknownTransfer(NotFound):
+    """The books have no plain transfer of that transaction to our address."""
+
+    title = "No such transfer"
+    next_step = (
+        "Send the hash of a transaction in which your wallet has transferred USDC to"
+        " the address in `payTo`. If it is new, ask again in a minute."
+    )
+
+    def __init__(self) -> None:
+        super().__init__("the transaction brought no plain transfer to this seller")
+
+
+class TransferNotSafe(Conflict):
+    """The transfer is in a block that may still be replaced."""
+
+    title = "The transfer is not safe yet"
+    next_step = "Send the same request again; do not transfer again."
+    retry_after_seconds = 15
+
+    def __init__(self) -> None:
+        super().__init__("the transfer arrived, and its block is not safe yet")
+
+
 class PaymentUnderReview(Conflict):
     """What the chain shows of the payment contradicts itself; a person decides."""
 

@@ -253,6 +253,25 @@ class ChainTransfer(SQLModel, table=True):
     generation: int
 
 
+class Redemption(SQLModel, table=True):
+    """A plain Transfer whose sender has proven that it was his; in micro-credits.
+
+    ``generation`` is that of the Transfer: one that vanished and came back is redeemed
+    again.
+    """
+
+    chain_transfer_id: int = Field(
+        sa_column=reference_column(
+            "chain_transfer.id", primary_key=True, autoincrement=False
+        )
+    )
+    generation: int = Field(primary_key=True)
+    customer_id: int = Field(sa_column=reference_column("customer.id"))
+    credits: int = Field(sa_column=big_column())
+    catalog_version: str
+    redeemed_at_ms: int = Field(sa_column=big_column())
+
+
 class RecentBlock(SQLModel, table=True):
     """A block that was read and was not final then, to know when it is replaced."""
 

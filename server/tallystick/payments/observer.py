@@ -4,7 +4,6 @@ A Transfer of an authorization that was presented to us credits its payer; any o
 money waits in suspense until somebody proves that it is his.
 """
 
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -28,6 +27,7 @@ from tallystick.payments.reversing import take_back_missing
 from tallystick.payments.same_chain import find_cursor, require_anchor
 
 _SPAN_BLOCKS = 2_000
+_TRIES = 20
 
 
 async def open_books(db: Database, rail: Rail) -> None:
@@ -92,22 +92,42 @@ async def observe(db: Database, rail: Rail, rate: Rate, *, hold_seconds: int) ->
     if head.number != cursor.block_number or rail.outlook.is_another_chain:
         await require_anchor(rail, cursor)
     count = 0
-    # When overtaken, another observer reads on from there, and this one from there later.
-    with suppress(Overtaken):
-        cursor = await stay_on_chain(db, rail, cursor, head)
-        final = await rail.chain.block("finalized")
-        while cursor.block_number < head.number:
-            step = await _read(rail, cursor, head, final)
-            if step is None:
-                break  # replaced while we read: the next look goes back
-            await _book(db, rail, rate, cursor, step, hold_seconds=hold_seconds)
-            await db.write(
-                partial(_advance, rail=rail, cursor=cursor, step=step, final=final)
+    for _ in range(_TRIES):
+        try:
+            cursor = await stay_on_chain(db, rail, cursor, head)
+            count += await _read_on(
+                db, rail, rate, cursor, head, hold_seconds=hold_seconds
             )
+            break
+        except Overtaken:  # by another observer: go on from where it has come
             cursor = await cursor_of(db, rail)
-            count += len(step.seen)
     await take_back_missing(db, rail)
     await match_suspense(db, rail, rate, hold_seconds=hold_seconds)
+    return count
+
+
+async def _read_on(
+    db: Database,
+    rail: Rail,
+    rate: Rate,
+    cursor: ChainCursor,
+    head: Block,
+    *,
+    hold_seconds: int,
+) -> int:
+    """From the cursor to the head; how many Transfers there were."""
+    count = 0
+    final = await rail.chain.block("finalized")
+    while cursor.block_number < head.number:
+        step = await _read(rail, cursor, head, final)
+        if step is None:
+            break  # replaced while we read: the next look goes back
+        await _book(db, rail, rate, cursor, step, hold_seconds=hold_seconds)
+        await db.write(
+            partial(_advance, rail=rail, cursor=cursor, step=step, final=final)
+        )
+        cursor = await cursor_of(db, rail)
+        count += len(step.seen)
     return count
 
 

@@ -6,7 +6,7 @@ one block, for what it says itself.
 
 from dataclasses import dataclass
 
-from sqlalchemy import func
+from sqlalchemy import ColumnElement, func
 from sqlmodel import col, select
 
 from tallystick.chain.evidence import transfers_from, transfers_to
@@ -17,7 +17,12 @@ from tallystick.ledger.balances import net_debits
 from tallystick.ledger.findings import Finding, run_checks
 from tallystick.payments.errors import TopUpsUnavailable
 from tallystick.payments.following import transfers_of
-from tallystick.payments.models import ChainCursor, ChainTransfer, Presence
+from tallystick.payments.models import (
+    ChainCursor,
+    ChainTransfer,
+    Presence,
+    Redemption,
+)
 from tallystick.payments.rail import Rail
 from tallystick.payments.same_chain import check_chain, find_cursor
 
@@ -56,6 +61,23 @@ _CHECKS = {
          WHERE topup.state IN ('credited', 'safe', 'final') AND topup.credits > 0
            AND (credit_grant.amount IS NULL OR credit_grant.amount <> topup.credits
                 OR credit_grant.customer_id <> topup.customer_id)""",
+    "I7 what was redeemed was granted to whose wallet sent it": """
+        SELECT chain_transfer.id, redemption.customer_id, redemption.credits
+          FROM redemption
+          JOIN chain_transfer
+            ON chain_transfer.id = redemption.chain_transfer_id
+           AND chain_transfer.generation = redemption.generation
+          LEFT JOIN wallet ON wallet.address = chain_transfer.sender
+         WHERE COALESCE(wallet.customer_id, -1) <> redemption.customer_id
+            OR chain_transfer.topup_id IS NOT NULL
+            OR (redemption.credits > 0 AND NOT EXISTS (
+                SELECT 1 FROM ledger_transaction
+                  JOIN credit_grant
+                    ON credit_grant.ledger_transaction_id = ledger_transaction.id
+                 WHERE reference = 'redemption:' || chain_transfer.id
+                   AND credit_grant.customer_id = redemption.customer_id
+                   AND credit_grant.amount = redemption.credits
+                   AND cost_amount = chain_transfer.value))""",
     "I7 a waived claim was never signed by our relayer": """
         SELECT claim.id FROM claim
           JOIN topup ON topup.claim_id = claim.id
@@ -149,6 +171,7 @@ async def _check_suspense(session: ReadSession, rail: Rail) -> list[Finding]:
         col(ChainTransfer.token) == rail.domain.contract,
         col(ChainTransfer.topup_id).is_(None),
         col(ChainTransfer.presence) != Presence.GONE,
+        ~_is_redeemed(),
     )
     unowned = int((await session.exec(query)).one())
     account = chart.suspense(rail.network, rail.domain.contract)
@@ -157,6 +180,17 @@ async def _check_suspense(session: ReadSession, rail: Rail) -> list[Finding]:
         return []
     detail = f"suspense {suspended}, Transfers without an owner {unowned}"
     return [Finding("I5 suspense equals the Transfers without an owner", detail)]
+
+
+def _is_redeemed() -> ColumnElement[bool]:
+    return (
+        select(Redemption.customer_id)
+        .where(
+            col(Redemption.chain_transfer_id) == col(ChainTransfer.id),
+            col(Redemption.generation) == col(ChainTransfer.generation),
+        )
+        .exists()
+    )
 
 
 async def _missing(

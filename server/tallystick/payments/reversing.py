@@ -18,7 +18,7 @@ from tallystick.kernel.log import get_logger
 from tallystick.kernel.seal import digest16
 from tallystick.ledger.models import LedgerTransaction
 from tallystick.ledger.references import reference_to
-from tallystick.payments.crediting import grant_keys, suspense_key
+from tallystick.payments.crediting import grant_keys, redemption_key, suspense_key
 from tallystick.payments.exposure import unexpose
 from tallystick.payments.following import (
     Overtaken,
@@ -151,6 +151,8 @@ async def _take_back(
         return False
     if row.topup_id is not None:
         await _reverse(session, row.topup_id)
+    redeemed = redemption_key(row.id, row.generation)
+    await _undo(session, redeemed, reference_to("redemption", row.id))
     key = suspense_key(row.block_hash, row.log_index, row.generation)
     await _undo(session, key, f"transfer:0x{row.tx_hash.hex()}:{row.log_index}")
     return True
