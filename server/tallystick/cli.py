@@ -189,7 +189,9 @@ def _print_report(document: dict[str, Any]) -> None:
     if "ledger_usdc" in document:
         typer.echo(f"ledger  ${document['ledger_usdc']:f}")
         typer.echo(f"chain   ${document['chain_usdc']:f} at block {document['block']}")
-    if (seal := document["seal"]) is not None:
+    if (seal := document["seal"]) is None:
+        typer.echo("sealed  nothing yet")
+    else:
         through = datetime.fromtimestamp(seal["through_ms"] // 1000, UTC)
         typer.echo(f"sealed  up to {through:%Y-%m-%d %H:%M:%S} UTC")
         typer.echo(f"seal    {seal['number']}:{seal['digest']}")
