@@ -14,7 +14,7 @@ from tallystick import migrations
 from tallystick.app import create_app
 from tallystick.audit import AuditReport
 from tallystick.audit import audit as run_audit
-from tallystick.backup_commands import backup, restore
+from tallystick.backup_commands import AcceptBrokenSeals, backup, restore
 from tallystick.boot import (
     UnsafeSettings,
     check_address,
@@ -122,15 +122,15 @@ def serve() -> None:
 
 
 @app.command()
-def migrate() -> None:
+def migrate(*, accept_broken_seals: AcceptBrokenSeals = False) -> None:
     """Bring the database to the schema of this version."""
-    _with_database(_migrate)
+
+    async def upgrade(db: Database) -> None:
+        with own_file(db), reachable():
+            await migrations.upgrade(db, accept_broken_seals=accept_broken_seals)
+
+    _with_database(upgrade)
     typer.echo("The database is up to date.")
-
-
-async def _migrate(db: Database) -> None:
-    with own_file(db), reachable():
-        await migrations.upgrade(db)
 
 
 def _noted_seal(note: str) -> Head:
