@@ -331,6 +331,16 @@ async def test_a_check_that_cannot_be_made_is_a_finding(
     assert found[1].detail == "first broken row: {'seven': 7}"
 
 
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+async def test_books_that_cannot_be_asked_are_not_called_broken(
+    unaudited_db: Database,
+) -> None:
+    gone = {"gone": "SELECT pg_terminate_backend(pg_backend_pid())"}
+    with pytest.raises(DBAPIError):
+        async with unaudited_db.read() as session:
+            await run_checks(session, gone)
+
+
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_text_that_is_no_text_neither_stops_the_audit_nor_hides(
     unaudited_db: Database, clock: OffsetClock

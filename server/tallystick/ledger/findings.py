@@ -58,7 +58,7 @@ async def unstopped(
 ) -> list[Finding]:
     """What the check finds; or, as a finding, that it could not be made.
 
-    Raises the driver's error when the database itself is gone.
+    Raises ``DBAPIError`` when the database itself is gone.
     """
     try:
         if session.get_bind().dialect.name == "sqlite":
@@ -66,10 +66,11 @@ async def unstopped(
         # After a statement that failed, PostgreSQL takes no other but a rollback.
         async with session.begin_nested():
             return await check()
-    except Exception as error:  # noqa: BLE001  # rows of any nonsense fail in any way
-        _log.warning("check_failed", invariant=invariant, error=_words(error))
+    except Exception as error:  # rows of any nonsense fail in any way
         # Books that cannot be asked at all are not broken.
-        await query(session, "SELECT 1")
+        if isinstance(error, DBAPIError) and error.connection_invalidated:
+            raise
+        _log.warning("check_failed", invariant=invariant, error=_words(error))
         return [Finding(invariant, f"could not be checked: {_words(error)}")]
 
 
