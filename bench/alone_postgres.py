@@ -28,7 +28,7 @@ def script(population: Population, now_ms: int, run: int) -> str:
     """A charge of any customer, as pgbench runs it; each run has ids of its own."""
     usage = usage_of(_CUSTOMER)
     charge = PlainCharge(_ID, _CUSTOMER, usage.price, FEATURE, usage.memo)
-    key = AnswerKey(_KEY, bytes(16), now_ms + _DAY_MS)
+    key = AnswerKey(_KEY, bytes(16), _CUSTOMER, now_ms + _DAY_MS)
     beside = [
         Beside(EVENTS, [event_row(charge, usage, now=now_ms)]),
         Beside(HOLDS, [None]),

@@ -215,4 +215,5 @@ async def test_an_audit_that_finds_something_exits_with_1(
     assert (words.code, document.code) == (1, 1)
     assert "BROKEN  I3 balance equals the sum of entries" in words.out
     assert "The books are not right." in words.out
+    assert "sealed  nothing yet\n" in words.out
     assert json.loads(document.out)["ok"] is False

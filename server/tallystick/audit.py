@@ -5,16 +5,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from tallystick.credits.audit import audit_credits
-from tallystick.kernel.db import Database
+from tallystick.customers.audit import audit_customers
+from tallystick.kernel.db import Database, ReadSession
 from tallystick.kernel.ids import made_at_ms
 from tallystick.kernel.money import USDC_SCALE, to_decimal
 from tallystick.ledger.audit import audit_ledger
-from tallystick.ledger.findings import Finding
-from tallystick.ledger.links import Head
+from tallystick.ledger.findings import Finding, unstopped
+from tallystick.ledger.links import BEFORE_THE_FIRST, Head
 from tallystick.ledger.sealed_audit import audit_noted
 from tallystick.ledger.sealing import SealedUpTo, sealed_up_to
+from tallystick.metering.audit import audit_metering
 from tallystick.payments.rail import Rail
 from tallystick.payments.reconcile import Reconciliation, audit_payments, reconcile
+from tallystick.paywall.audit import audit_answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +66,33 @@ async def audit(
     """Every invariant, and with a rail every Transfer; nothing is written.
 
     ``noted`` are ends of the journal's hash chain that somebody wrote down elsewhere.
-    Raises ``RpcUnavailable`` when the chain cannot be asked, ``BooksOfAnotherChain``
+    What it cannot read is a finding and stops nothing. Raises ``RpcUnavailable`` when the chain cannot be asked, ``BooksOfAnotherChain``
     when it is not the chain of these books.
     """
-    async with db.read() as session:
+    async with db.snapshot() as session:
         findings = [
             *await audit_ledger(session),
             *await audit_noted(session, noted),
             *await audit_credits(session),
+            *await audit_customers(session),
             *await audit_payments(session),
+            *await audit_metering(session),
+            *await audit_answers(session),
         ]
-        sealed = await sealed_up_to(session)
+        sealed = await _sealed(session)
     compared = await reconcile(db, rail) if rail is not None else None
     if compared is not None:
         findings += compared.findings
     return AuditReport(findings, sealed, compared)
+
+
+async def _sealed(session: ReadSession) -> SealedUpTo:
+    """How far; nothing, if nobody can say. Then ``audit_ledger`` has found it."""
+    found = [SealedUpTo(BEFORE_THE_FIRST, None, 0)]
+
+    async def look() -> list[Finding]:
+        found.append(await sealed_up_to(session))
+        return []
+
+    await unstopped(session, "how far the journal is sealed", look)
+    return found[-1]

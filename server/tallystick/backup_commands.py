@@ -21,6 +21,13 @@ from tallystick.kernel.interrupts import leave_on_termination
 from tallystick.running import own_file
 
 File = Annotated[Path, typer.Argument(dir_okay=False)]
+AcceptBrokenSeals = Annotated[
+    bool,
+    typer.Option(
+        "--accept-broken-seals",
+        help="Go on with books of an older schema that are not as they were sealed.",
+    ),
+]
 Work = Callable[[Database, "_Bar"], Coroutine[Any, Any, Header]]
 
 
@@ -34,13 +41,15 @@ def backup(file: File) -> None:
     typer.echo(f"{_told(header)} are in {file}.")
 
 
-def restore(file: File) -> None:
+def restore(file: File, *, accept_broken_seals: AcceptBrokenSeals = False) -> None:
     """Fill an empty database, SQLite or PostgreSQL, from a backup, and audit it.
 
     Set DATABASE_URL to the new database, and SECRET_KEY to that of the old one: keys
     and open offers depend on it.
     """
-    header = asyncio.run(_run(lambda db, bar: _restore(db, file, bar)))
+    header = asyncio.run(
+        _run(lambda db, bar: _restore(db, file, bar, accept_broken_seals))
+    )
     taken = datetime.fromtimestamp(header.taken_at_ms // 1000, UTC)
     typer.echo(f"{_told(header)} of {taken:%Y-%m-%d %H:%M:%S} UTC are restored.")
     typer.echo("Everything adds up. Start `tallystick serve`: it reads the chain on.")
@@ -57,9 +66,20 @@ async def _take(db: Database, file: Path, bar: "_Bar") -> Header:
     return await take_backup(db, file, bar.begin, bar.advance_table)
 
 
-async def _restore(db: Database, file: Path, bar: "_Bar") -> Header:
+async def _restore(
+    db: Database,
+    file: Path,
+    bar: "_Bar",
+    accept_broken_seals: bool,  # noqa: FBT001  # handed on by name
+) -> Header:
     with own_file(db), reachable():
-        header = await restore_backup(db, file, bar.begin, bar.advance_table)
+        header = await restore_backup(
+            db,
+            file,
+            bar.begin,
+            bar.advance_table,
+            accept_broken_seals=accept_broken_seals,
+        )
     bar.say("Auditing the restored books")
     report = await audit(db, None)
     for one in report.findings:

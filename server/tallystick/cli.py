@@ -14,7 +14,7 @@ from tallystick import migrations
 from tallystick.app import create_app
 from tallystick.audit import AuditReport
 from tallystick.audit import audit as run_audit
-from tallystick.backup_commands import backup, restore
+from tallystick.backup_commands import AcceptBrokenSeals, backup, restore
 from tallystick.boot import (
     UnsafeSettings,
     check_address,
@@ -122,15 +122,15 @@ def serve() -> None:
 
 
 @app.command()
-def migrate() -> None:
+def migrate(*, accept_broken_seals: AcceptBrokenSeals = False) -> None:
     """Bring the database to the schema of this version."""
-    _with_database(_migrate)
+
+    async def upgrade(db: Database) -> None:
+        with own_file(db), reachable():
+            await migrations.upgrade(db, accept_broken_seals=accept_broken_seals)
+
+    _with_database(upgrade)
     typer.echo("The database is up to date.")
-
-
-async def _migrate(db: Database) -> None:
-    with own_file(db), reachable():
-        await migrations.upgrade(db)
 
 
 def _noted_seal(note: str) -> Head:
@@ -189,7 +189,9 @@ def _print_report(document: dict[str, Any]) -> None:
     if "ledger_usdc" in document:
         typer.echo(f"ledger  ${document['ledger_usdc']:f}")
         typer.echo(f"chain   ${document['chain_usdc']:f} at block {document['block']}")
-    if (seal := document["seal"]) is not None:
+    if (seal := document["seal"]) is None:
+        typer.echo("sealed  nothing yet")
+    else:
         through = datetime.fromtimestamp(seal["through_ms"] // 1000, UTC)
         typer.echo(f"sealed  up to {through:%Y-%m-%d %H:%M:%S} UTC")
         typer.echo(f"seal    {seal['number']}:{seal['digest']}")

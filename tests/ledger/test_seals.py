@@ -17,7 +17,7 @@ from tallystick.kernel.ids import encode_id
 from tallystick.kernel.seal import digest16
 from tallystick.ledger import sealed_audit, sealing
 from tallystick.ledger.audit import audit_ledger
-from tallystick.ledger.digests import digests_down
+from tallystick.ledger.digests import PostedRows, posted_down
 from tallystick.ledger.findings import Finding
 from tallystick.ledger.links import Head, Link
 from tallystick.ledger.sealed_audit import audit_noted
@@ -104,6 +104,45 @@ _TAMPERING: dict[str, tuple[list[str], str, str]] = {
             "input_hash": "idempotency_key",
         }.items()
     },
+    **{
+        f"the {column} of a lot": (
+            [f"UPDATE lot SET {column} = {value} WHERE bought"],
+            UNCHANGED,
+            "transaction {first} was changed after seal 1",
+        )
+        for column, value in {
+            "amount": "amount + 1",
+            "priority": "priority + 1",
+            "effective_at_ms": "effective_at_ms - 1",
+            "ledger_account_id": "ledger_account_id + 1",
+            "expires_at_ms": "effective_at_ms + 99999999999",
+        }.items()
+    },
+    "that a lot was bought": (
+        ["UPDATE lot SET bought = NOT bought WHERE bought"],
+        UNCHANGED,
+        "transaction {first} was changed after seal 1",
+    ),
+    "a lot that was taken away": (
+        ["DELETE FROM lot WHERE bought"],
+        UNCHANGED,
+        "transaction {first} was changed after seal 1",
+    ),
+    "the format of a seal": (
+        ["UPDATE journal_seal SET format = 1 WHERE number = 2"],
+        CHAINED,
+        "seal 2 was changed",
+    ),
+    "a seal without a format": (
+        ["UPDATE journal_seal SET format = NULL WHERE number = 2"],
+        CHAINED,
+        "seal 2 was changed",
+    ),
+    "a seal of no format that is known": (
+        ["UPDATE journal_seal SET format = 3 WHERE number = 2"],
+        CHAINED,
+        "seal 2 was changed",
+    ),
     "an account's code": (
         ["UPDATE ledger_account SET code = code || 'y' WHERE code LIKE '%feature:x'"],
         UNCHANGED,
@@ -372,7 +411,7 @@ async def forge_seals(db: Database, numbers: list[int]) -> None:
     for number in numbers:
         ids = seals[number - 1]
         async with db.read() as session:
-            digests = await sealing.digests_down(session, first=ids[0], last=ids[-1])
+            posted = await posted_down(session, first=ids[0], last=ids[-1])
             end = await query(
                 session,
                 "SELECT number, digest FROM journal_seal WHERE number = :number",
@@ -385,7 +424,7 @@ async def forge_seals(db: Database, numbers: list[int]) -> None:
             )
         link = Link.after(
             Head(end[0]["number"], end[0]["digest"]),
-            digests,
+            {one: posted[one].digest() for one in posted},
             now_ms=now[0]["sealed_at_ms"],
         )
         values = {
@@ -426,12 +465,12 @@ async def test_large_books_are_walked_page_by_page(
     assert sum(map(len, await sealed_ids(db))) == len(ids)
     in_memory = []
 
-    async def watched(session: ReadSession, **limits: int) -> dict[int, bytes]:
-        found = await digests_down(session, **limits)
+    async def watched(session: ReadSession, **limits: int) -> dict[int, PostedRows]:
+        found = await posted_down(session, **limits)
         in_memory.append(len(found))
         return found
 
-    monkeypatch.setattr(sealed_audit, "digests_down", watched)
+    monkeypatch.setattr(sealed_audit, "posted_down", watched)
     assert await audit(db) == []
     assert sum(in_memory) == len(ids)
     assert max(in_memory) == 3

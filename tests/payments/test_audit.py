@@ -23,6 +23,9 @@ I6 = "I6 the ledger's USDC equals the token's balance plus what was swept"
 I7_TRANSFER = "I7 a paid top-up has exactly its Transfer"
 I7_GRANT = "I7 a paid top-up was granted what it bought"
 I7_VALUE = "I7 a top-up's Transfer moved what was signed"
+I7_REDEEMED = "I7 what was redeemed was granted to whose wallet sent it"
+I10_SUM = "I10 exposure is what was credited before its block was safe"
+I10_ONLY = "I10 only what is credited and not safe yet is exposed"
 I7_WAIVED = "I7 a waived claim was never signed by our relayer"
 I16 = "I16 every Transfer to pay_to is in the ledger, and no other"
 
@@ -107,11 +110,21 @@ CONTROLS = {
     ),
     "a top-up is made to have cost less": (
         "UPDATE topup SET value = value - 1",
-        {I7_VALUE},
+        {I7_VALUE, I10_ONLY},
     ),
     "a paid top-up is opened again": (
         "UPDATE topup SET state = 'claimed'",
-        {I7_TRANSFER},
+        {I7_TRANSFER, I10_ONLY},
+    ),
+    "what may be replaced is counted as less": (
+        "UPDATE exposure SET provisional = provisional - 1 WHERE customer_id = 0",
+        {I10_SUM},
+    ),
+    "suspended money is redeemed without a grant": (
+        """INSERT INTO redemption
+           SELECT id, generation, (SELECT id FROM customer), 5, 'v', 0
+             FROM chain_transfer WHERE topup_id IS NULL""",
+        {I5_SUSPENSE, I7_REDEEMED},
     ),
     "a waived claim was settled": (
         "UPDATE claim SET state = 'waived'",

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from tallystick.chain.local import LocalChain
+from tallystick.customers.wallets import create_customer
 from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.db import Database, open_database
 from tallystick.ledger.links import Head
@@ -38,7 +39,7 @@ async def test_the_audit_tells_the_newest_seal_and_looks_for_a_noted_one(
 ) -> None:
     db = open_database(sqlite_url, OffsetClock(-3_600_000))
     await db.start()
-    await give(db, 50)
+    await give(db, 50, await db.write(create_customer))
     await db.close()
     db = open_database(sqlite_url)
     assert await seal_due(db) == 1

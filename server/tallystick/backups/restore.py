@@ -28,21 +28,29 @@ _OWN = "installation"
 
 
 async def restore_backup(
-    db: Database, path: Path, begin: Callable[[Header], None], progress: Progress
+    db: Database,
+    path: Path,
+    begin: Callable[[Header], None],
+    progress: Progress,
+    *,
+    accept_broken_seals: bool = False,
 ) -> Header:
-    """Fill the empty database with the backup's rows, then bring it up to date.
+    """Fill the empty database with the backup's rows, and bring it up to date.
 
-    All of them or none. Raises ``UnreadableBackup``, ``NewerBackup`` or
-    ``DatabaseNotEmpty``.
+    All of them or none. Raises ``UnreadableBackup``, ``NewerBackup``,
+    ``DatabaseNotEmpty``, or ``BrokenSeals`` for books of an older schema that are not as
+    they were sealed.
     """
     header = verified(path)
     if header.revision not in migrations.revisions():
         raise NewerBackup(f"its schema {header.revision} is unknown here")
     await _make_schema(db, header.revision)
     begin(header)
-    async with db.writer.begin() as connection:
+
+    async def fill(connection: AsyncConnection) -> None:
         await _fill(connection, path, header, progress)
-    await migrations.upgrade(db)
+
+    await migrations.upgrade(db, accept_broken_seals=accept_broken_seals, before=fill)
     return header
 
 

@@ -5,6 +5,7 @@ The numbers are those of docs/invariants.md.
 
 from tallystick.kernel.db import ReadSession, WriteSession
 from tallystick.ledger.findings import Finding, run_checks
+from tallystick.ledger.shapes import A_COUNT, AN_AMOUNT, AN_ID, Truth, is_malformed
 
 _CHECKS = {
     "I5 what customers owe is what was booked on it": """
@@ -165,21 +166,40 @@ _CHECKS = {
          WHERE (period = 'total') <> (ends_at_ms IS NULL)
             OR ends_at_ms % 3600000 <> 0
             OR (period IN ('day', 'month') AND ends_at_ms % 86400000 <> 0)""",
-    "I14 what open holds took is counted in their limits": """
-        SELECT spend_limit.id, spend_limit.used, SUM(hold_limit.amount) AS taken
+    # What a capture leaves of credits goes back. A charge at once is not remembered.
+    "I14 what holds took is counted in their limits": """
+        SELECT spend_limit.id, spend_limit.used, SUM(taken.amount) AS taken
           FROM spend_limit
-          JOIN hold_limit ON hold_limit.limit_id = spend_limit.id
-           AND hold_limit.window_number = spend_limit.window_number
-          JOIN hold ON hold.id = hold_limit.hold_id
-         WHERE hold.state = 'open'
+          JOIN (SELECT limit_id, window_number,
+                       CASE WHEN hold.state = 'open' THEN hold_limit.amount
+                            WHEN hold_limit.amount > hold.amount - hold.captured
+                            THEN hold_limit.amount - hold.amount + hold.captured
+                            ELSE 0 END AS amount
+                  FROM hold JOIN hold_limit ON hold_limit.hold_id = hold.id
+                 WHERE hold.state IN ('open', 'captured')) AS taken
+            ON taken.limit_id = spend_limit.id
+           AND taken.window_number = spend_limit.window_number
          GROUP BY spend_limit.id, spend_limit.used
-        HAVING SUM(hold_limit.amount) > spend_limit.used""",
+        HAVING SUM(taken.amount) > spend_limit.used""",
     "I14 a hold takes more than nothing from a limit": """
         SELECT hold_id, limit_id, amount FROM hold_limit WHERE amount <= 0""",
 }
-INVARIANTS = tuple(_CHECKS)
+_PACKED = {
+    "I4 what names a hold's lots can be read": ("lots", (AN_ID, AN_AMOUNT)),
+    "I14 what a hold took of limits can be read": (
+        "limits",
+        (AN_ID, AN_AMOUNT, A_COUNT, Truth()),
+    ),
+}
+INVARIANTS = (*_PACKED, *_CHECKS)
 
 
 async def audit_credits(session: ReadSession | WriteSession) -> list[Finding]:
     """Every broken invariant of grants, holds and limits; empty when they are sound."""
-    return await run_checks(session, _CHECKS)
+    dialect = session.get_bind().dialect.name
+    readable = {
+        invariant: f"SELECT id, {column} FROM hold WHERE "  # noqa: S608  # our own words
+        + is_malformed(dialect, f"hold.{column}", members)
+        for invariant, (column, members) in _PACKED.items()
+    }
+    return await run_checks(session, readable | _CHECKS)

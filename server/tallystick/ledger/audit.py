@@ -7,6 +7,7 @@ from tallystick.kernel.db import ReadSession, WriteSession
 from tallystick.ledger import sealed_audit
 from tallystick.ledger.findings import Finding, run_checks
 from tallystick.ledger.sealed_audit import audit_seals
+from tallystick.ledger.shapes import A_CHANGE, AN_ID, is_malformed
 
 # Each query names the rows that break the invariant; an entry's amount is positive on
 # the credit side, so a customer's balance is the plain sum of his entries.
@@ -187,6 +188,20 @@ _CHECKS = {
               JOIN ledger_account ON ledger_account.id = debit_account_id
              WHERE reverses_id IS NOT NULL) AS both_sides
          GROUP BY ledger_transaction_id, asset HAVING SUM(amount) <> 0""",
+    "I12 what may be reversed is what was moved": """
+        SELECT reversed.ledger_transaction_id, reversed.asset, reversed.amount,
+               COALESCE(moved.amount, 0) AS moved
+          FROM reversed
+          LEFT JOIN (SELECT transfer.ledger_transaction_id, asset,
+                            SUM(transfer.amount) AS amount
+                       FROM transfer
+                       JOIN ledger_account ON ledger_account.id = debit_account_id
+                      WHERE transfer.ledger_transaction_id IN (
+                            SELECT ledger_transaction_id FROM reversed)
+                      GROUP BY transfer.ledger_transaction_id, asset) AS moved
+            ON moved.ledger_transaction_id = reversed.ledger_transaction_id
+           AND moved.asset = reversed.asset
+         WHERE reversed.amount <> COALESCE(moved.amount, 0)""",
     "I12 what is reversed goes back to its own lots": """
         SELECT original.id, original.kind, both_sides.lot_id,
                SUM(both_sides.amount) AS amount
@@ -226,7 +241,13 @@ _ON_SQLITE = {
             UNION ALL SELECT 'ledger_transaction_refuses_update'
             UNION ALL SELECT 'ledger_transaction_refuses_delete'
             UNION ALL SELECT 'journal_seal_refuses_update'
-            UNION ALL SELECT 'journal_seal_refuses_delete') AS wanted
+            UNION ALL SELECT 'journal_seal_refuses_delete'
+            UNION ALL SELECT 'credit_grant_refuses_update'
+            UNION ALL SELECT 'credit_grant_refuses_delete'
+            UNION ALL SELECT 'usage_event_refuses_update'
+            UNION ALL SELECT 'usage_event_refuses_delete'
+            UNION ALL SELECT 'lot_refuses_update'
+            UNION ALL SELECT 'lot_refuses_delete') AS wanted
          WHERE NOT EXISTS (SELECT 1 FROM sqlite_master
                             WHERE type = 'trigger' AND name = wanted.name)""",
 }
@@ -235,7 +256,10 @@ _ON_POSTGRESQL = {
         SELECT wanted.name FROM (
             SELECT 'transfer_append_only' AS name
             UNION ALL SELECT 'ledger_transaction_append_only'
-            UNION ALL SELECT 'journal_seal_append_only') AS wanted
+            UNION ALL SELECT 'journal_seal_append_only'
+            UNION ALL SELECT 'credit_grant_append_only'
+            UNION ALL SELECT 'usage_event_append_only'
+            UNION ALL SELECT 'lot_terms_fixed') AS wanted
          WHERE NOT EXISTS (SELECT 1 FROM pg_trigger
                             WHERE tgname = wanted.name AND tgenabled <> 'D')""",
     # A table whose rights nobody touched has none written down: its owner has all.
@@ -249,13 +273,22 @@ _ON_POSTGRESQL = {
          ORDER BY 1, 3, 2""",
 }
 _GUARDS = {"sqlite": _ON_SQLITE, "postgresql": _ON_POSTGRESQL}
-INVARIANTS = (*_ON_POSTGRESQL, *_CHECKS, *sealed_audit.INVARIANTS)
+_LOTS = "I3 what names a line's lots can be read"
+INVARIANTS = (*_ON_POSTGRESQL, _LOTS, *_CHECKS, *sealed_audit.INVARIANTS)
 
 
 async def audit_ledger(session: ReadSession | WriteSession) -> list[Finding]:
     """Every broken invariant of the ledger; empty when it is sound."""
-    guards = _GUARDS[session.get_bind().dialect.name]
+    dialect = session.get_bind().dialect.name
+    readable = {_LOTS: _unreadable_lots(dialect)}
     return [
-        *await run_checks(session, guards | _CHECKS),
+        *await run_checks(session, _GUARDS[dialect] | readable | _CHECKS),
         *await audit_seals(session),
     ]
+
+
+def _unreadable_lots(dialect: str) -> str:
+    malformed = is_malformed(dialect, "transfer.lots", (AN_ID, A_CHANGE))
+    return f"""
+        SELECT ledger_transaction_id, position, lots FROM transfer
+         WHERE {malformed} OR (lot_id IS NOT NULL AND lots IS NOT NULL)"""  # noqa: S608  # our own words

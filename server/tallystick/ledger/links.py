@@ -6,9 +6,11 @@ Pure. What is hashed stays as it is for ever, for seals of years ago must verify
   ``;`` for an integer, ``s`` or ``b`` and the length in bytes and ``:`` and the bytes
   for text (UTF-8) or binary. So no two rows look the same.
 - A transaction's digest is the first 16 bytes of the SHA-256 of ``tallystick journal
-  1``, its row's values, the number of its transfers, and their rows' values.
-- A link's digest is the SHA-256 of ``tallystick seal 1``, the number, the digest of the
+  2``, its row's values, the number of its transfers, and their rows' values.
+- A link's digest is the SHA-256 of ``tallystick seal 2``, the number, the digest of the
   link before (zeros before the first), the time, the ids and the digests, as values.
+- Links of the first format, with a 1 in the place of the 2, had transfers without the
+  terms of the lots that they opened.
 """
 
 import struct
@@ -19,8 +21,10 @@ from typing import Any, Self
 
 _ID_BYTES = 8
 DIGEST_BYTES = 16
-_JOURNAL = b"tallystick journal 1"
-_SEAL = b"tallystick seal 1"
+FORMATS = (1, 2)
+NEWEST_FORMAT = FORMATS[-1]
+_JOURNAL = b"tallystick journal %d"
+_SEAL = b"tallystick seal %d"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +54,21 @@ BEFORE_THE_FIRST = Head(0, bytes(32))
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Transactions sealed at once; ids ascend, 8 bytes each, a digest has 16."""
+    """Transactions sealed at once; ids ascend, 8 bytes each, a digest has 16.
+
+    ``format`` is one of ``FORMATS``, and that of the transactions' digests, too.
+    """
 
     number: int
     previous: bytes
     sealed_at_ms: int
     transaction_ids: bytes
     digests: bytes
+    format: int = NEWEST_FORMAT
 
     @classmethod
     def after(cls, head: Head, digests: Mapping[int, bytes], *, now_ms: int) -> Self:
-        """The next link; the transactions' digests by id."""
+        """The next link; the transactions' digests by id, in the newest format."""
         ids = sorted(digests)
         return cls(
             head.number + 1,
@@ -79,7 +87,7 @@ class Link:
             self.transaction_ids,
             self.digests,
         )
-        return sha256(_SEAL + _encoded(content)).digest()
+        return sha256(_SEAL % self.format + _encoded(content)).digest()
 
     def sealed(self) -> dict[int, bytes]:
         """The digests of its transactions by id; raises ``ValueError`` if malformed."""
@@ -100,13 +108,16 @@ def unpacked(transaction_ids: bytes) -> Sequence[int]:
 
 
 def transaction_digest(
-    transaction: Sequence[Any], transfers: Sequence[Sequence[Any]]
+    transaction: Sequence[Any],
+    transfers: Sequence[Sequence[Any]],
+    *,
+    format_: int = NEWEST_FORMAT,
 ) -> bytes:
     """16 bytes that stand for a transaction's row and its transfers' in their order."""
     values = [*transaction, len(transfers)]
     for one in transfers:
         values += one
-    return sha256(_JOURNAL + _encoded(values)).digest()[:DIGEST_BYTES]
+    return sha256(_JOURNAL % format_ + _encoded(values)).digest()[:DIGEST_BYTES]
 
 
 def _encoded(values: Iterable[Any]) -> bytes:

@@ -282,7 +282,7 @@ class JournalSeal(SQLModel, table=True):
 
     It holds the ids of the transactions that it seals, ascending, eight bytes each, and
     a digest of each, 16 bytes: 24 bytes for a transaction. ``first_id`` and ``last_id``
-    are the ends of the ids.
+    are the ends of the ids. ``format`` says what was hashed; the first has none.
     """
 
     __tablename__ = "journal_seal"
@@ -297,3 +297,4 @@ class JournalSeal(SQLModel, table=True):
     digest: bytes = Field(sa_column=bytes_column(size=32))
     transaction_ids: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     digests: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    format: int | None = None

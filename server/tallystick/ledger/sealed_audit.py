@@ -3,19 +3,22 @@
 Two passes in little memory. Up the seals by their numbers: each continues the one
 before. Down the transactions from the newest, beside the seals in the order of the last
 transaction of each. Books without a seal cost one query.
+
+Neither is stopped by what it meets: a transaction that cannot be read was changed.
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from sqlalchemy import RowMapping
 
 from tallystick.kernel.db import ReadSession, WriteSession, now_ms, query
 from tallystick.kernel.ids import encode_id, first_id_at, made_at_ms
-from tallystick.ledger.digests import HIGHEST, LOWEST, digests_down
-from tallystick.ledger.findings import Finding
-from tallystick.ledger.links import BEFORE_THE_FIRST, Head, Link, unpacked
+from tallystick.ledger.digests import HIGHEST, LOWEST, PostedRows, posted_down
+from tallystick.ledger.findings import Finding, unstopped
+from tallystick.ledger.links import BEFORE_THE_FIRST, FORMATS, Head, Link, unpacked
 from tallystick.ledger.sealing import REACH_MS, SealedUpTo, sealed_up_to
 
 _CHAINED = "I15 each seal continues the one before"
@@ -28,11 +31,14 @@ _SEALS_AT_ONCE = 50
 _AT_ONCE = 1_000
 _COLUMNS = """
     SELECT number, first_id, last_id, sealed_at_ms, previous, digest,
-           transaction_ids, digests
+           transaction_ids, digests, COALESCE(format, 1) AS format
       FROM journal_seal"""
 _UP = f"{_COLUMNS} WHERE number > :number ORDER BY number LIMIT :limit"
 _ONE = "SELECT digest FROM journal_seal WHERE number = :number"
 _DOWN = f"{_COLUMNS} WHERE last_id < :last_id ORDER BY last_id DESC LIMIT :limit"
+_IDS = """
+    SELECT id FROM ledger_transaction
+     WHERE id <= :last ORDER BY id DESC LIMIT :limit"""
 
 
 async def audit_seals(session: ReadSession | WriteSession) -> list[Finding]:
@@ -40,16 +46,21 @@ async def audit_seals(session: ReadSession | WriteSession) -> list[Finding]:
 
     A transaction without a seal is wrong when no sealer will look so far back again.
     """
-    end = await sealed_up_to(session)
-    if end.counted == end.head.number == 0:
+    chain = _Chain()
+    flaws = await unstopped(session, _CHAINED, partial(_audit_chain, session, chain))
+    if chain.is_empty:
+        return flaws
+    if chain.flaw:
+        flaws.append(Finding(_CHAINED, chain.flaw))
+    journal = _Journal(chain.changed, _oldest_due(session, chain.last_id))
+
+    async def walk_down() -> list[Finding]:
+        await journal.walk_down(session)
         return []
-    chain = await _walk_up(session, end)
-    journal = _Journal(chain.changed, _oldest_due(session, end))
-    await journal.walk_down(session)
-    flaws = {_CHAINED: chain.flaw} | {
-        name: words for name, (_, words) in journal.flaws.items()
-    }
-    return [Finding(name, flaw) for name, flaw in flaws.items() if flaw]
+
+    stopped = await unstopped(session, _UNCHANGED, walk_down)
+    told = [Finding(name, words) for name, (_, words) in journal.flaws.items()]
+    return [*flaws, *stopped, *told]
 
 
 async def audit_noted(
@@ -67,27 +78,45 @@ async def audit_noted(
     return findings
 
 
-def _oldest_due(session: ReadSession | WriteSession, end: SealedUpTo) -> int:
+def _oldest_due(session: ReadSession | WriteSession, last_id: int | None) -> int:
     """Younger ones may still be sealed: the sealer looks back as far as this."""
-    if end.last_id is None:
+    if last_id is None:
         return first_id_at(0)
-    newest_ms = min(made_at_ms(end.last_id), now_ms(session))
+    newest_ms = min(made_at_ms(last_id), now_ms(session))
     return first_id_at(newest_ms - REACH_MS)
 
 
 @dataclass(slots=True)
 class _Chain:
-    """What was wrong first, and the numbers of seals that are not as they were made."""
+    """What was wrong first, and the numbers of seals that are not as they were made.
+
+    ``last_id`` is the newest transaction that the last seal names.
+    """
 
     flaw: str = ""
     changed: set[int] = field(default_factory=set)
+    is_empty: bool = False
+    last_id: int | None = None
 
     def blame(self, words: str) -> None:
         self.flaw = self.flaw or words
 
 
-async def _walk_up(session: ReadSession | WriteSession, end: SealedUpTo) -> _Chain:
-    chain, head = _Chain(), BEFORE_THE_FIRST
+async def _audit_chain(
+    session: ReadSession | WriteSession, chain: _Chain
+) -> list[Finding]:
+    end = await sealed_up_to(session)
+    chain.is_empty = end.counted == end.head.number == 0
+    chain.last_id = end.last_id
+    if not chain.is_empty:
+        await _walk_up(session, end, chain)
+    return []
+
+
+async def _walk_up(
+    session: ReadSession | WriteSession, end: SealedUpTo, chain: _Chain
+) -> None:
+    head = BEFORE_THE_FIRST
     async for row in _seals(session, _UP, number=0):
         number = row["number"]
         if number != head.number + 1:
@@ -107,7 +136,6 @@ async def _walk_up(session: ReadSession | WriteSession, end: SealedUpTo) -> _Cha
             f" {'removed' if head.number < end.counted else 'added'}:"
             f" {end.counted} were made"
         )
-    return chain
 
 
 async def _seals(
@@ -124,38 +152,78 @@ async def _seals(
 
 def _link(row: RowMapping) -> Link:
     columns = ("number", "previous", "sealed_at_ms", "transaction_ids", "digests")
-    return Link(*[row[name] for name in columns])
+    return Link(*[row[name] for name in (*columns, "format")])
 
 
 def _is_itself(row: RowMapping) -> bool:
     link = _link(row)
-    if link.digest() != row["digest"]:
+    if link.format not in FORMATS or link.digest() != row["digest"]:
         return False
     try:
         ids = list(link.sealed())
-    except ValueError:
+    except (ValueError, TypeError):
         return False
     return [ids[0], ids[-1]] == [row["first_id"], row["last_id"]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Expected:
+    """What the seal of that number has of a transaction; None if it was changed."""
+
+    digest: bytes | None
+    number: int
+    format: int = 1
+
+    def fits(self, posted: PostedRows) -> bool:
+        return self.digest in {None, posted.digest(self.format)}
+
+
+_Found = Mapping[int, PostedRows | None]
+
+
+async def _page(session: ReadSession | WriteSession, last: int) -> _Found:
+    """The newest up to ``last``; None for one that cannot be read."""
+    found: dict[int, PostedRows | None] = {}
+
+    async def read_all() -> list[Finding]:
+        found.update(await posted_down(session, last=last, most=_AT_ONCE))
+        return []
+
+    if not await unstopped(session, _UNCHANGED, read_all):
+        return found
+    for row in await query(session, _IDS, last=last, limit=_AT_ONCE):
+        found[row["id"]] = await _alone(session, row["id"])
+    return found
+
+
+async def _alone(session: ReadSession | WriteSession, one: int) -> PostedRows | None:
+    found: dict[int, PostedRows] = {}
+
+    async def read() -> list[Finding]:
+        found.update(await posted_down(session, first=one, last=one))
+        return []
+
+    await unstopped(session, _UNCHANGED, read)
+    return found.get(one)
 
 
 @dataclass(slots=True)
 class _Journal:
     """The way down, and what was found wrong on it.
 
-    ``expected`` are the sealed transactions that were not reached yet, each with its
-    digest (None if its seal was changed) and its seal's number. ``flaws`` has for an
-    invariant the oldest transaction that breaks it, and how.
+    ``expected`` are the sealed transactions that were not reached yet. ``flaws`` has for
+    an invariant the oldest transaction that breaks it, and how.
     """
 
     changed_seals: set[int]
     oldest_due: int
-    expected: dict[int, tuple[bytes | None, int]] = field(default_factory=dict)
+    expected: dict[int, "_Expected"] = field(default_factory=dict)
     flaws: dict[str, tuple[int, str]] = field(default_factory=dict)
 
     async def walk_down(self, session: ReadSession | WriteSession) -> None:
         seals = _seals(session, _DOWN, last_id=HIGHEST)
         waiting, last = await anext(seals, None), HIGHEST
-        while found := await digests_down(session, last=last, most=_AT_ONCE):
+        while found := await _page(session, last):
             lowest = min(found)
             while waiting is not None and waiting["last_id"] >= lowest:
                 self._expect(waiting)
@@ -174,27 +242,29 @@ class _Journal:
         number = row["number"]
         if number not in self.changed_seals:
             for one, digest in _link(row).sealed().items():
-                self.expected[one] = (digest, number)
+                self.expected[one] = _Expected(digest, number, row["format"])
             return
         # Its word is worth nothing; but what it lists shall not be blamed as well.
         with contextlib.suppress(ValueError, TypeError):
             for one in unpacked(row["transaction_ids"]):
-                self.expected.setdefault(one, (None, number))
+                self.expected.setdefault(one, _Expected(None, number))
 
-    def _compare(self, found: dict[int, bytes]) -> None:
-        for one, digest in found.items():
-            sealed, number = self.expected.pop(one, (None, 0))
-            if number == 0 and one < self.oldest_due:
+    def _compare(self, found: _Found) -> None:
+        for one, posted in found.items():
+            sealed = self.expected.pop(one, None)
+            if sealed is None and one < self.oldest_due:
                 self._blame(_SEALED, one, "was slipped in: no seal has it")
-            if sealed not in {digest, None}:
-                self._blame(_UNCHANGED, one, f"was changed after seal {number}")
+            if posted is None:
+                self._blame(_UNCHANGED, one, "cannot be read")
+            elif sealed is not None and not sealed.fits(posted):
+                self._blame(_UNCHANGED, one, f"was changed after seal {sealed.number}")
 
     def _miss(self, lowest: int) -> None:
         """What was sealed from ``lowest`` on and was not met is not there."""
         for one in [one for one in self.expected if one >= lowest]:
-            sealed, number = self.expected.pop(one)
-            if sealed is not None:
-                self._blame(_UNCHANGED, one, f"was removed after seal {number}")
+            sealed = self.expected.pop(one)
+            if sealed.digest is not None:
+                self._blame(_UNCHANGED, one, f"was removed after seal {sealed.number}")
 
     def _blame(self, invariant: str, transaction_id: int, how: str) -> None:
         if transaction_id < self.flaws.get(invariant, (HIGHEST,))[0]:

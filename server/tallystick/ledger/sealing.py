@@ -20,7 +20,7 @@ from tallystick.kernel.db import (
 )
 from tallystick.kernel.ids import first_id_at, made_at_ms
 from tallystick.kernel.log import get_logger
-from tallystick.ledger.digests import LOWEST, digests_down
+from tallystick.ledger.digests import LOWEST, posted_down
 from tallystick.ledger.links import BEFORE_THE_FIRST, Head, Link, unpacked
 from tallystick.ledger.models import JournalSeal
 
@@ -58,7 +58,9 @@ async def sealed_up_to(session: ReadSession | WriteSession) -> SealedUpTo:
     if row["number"] is None:
         return SealedUpTo(BEFORE_THE_FIRST, None, row["seals"])
     head = Head(row["number"], row["digest"])
-    return SealedUpTo(head, row["last_id"], row["seals"])
+    # A forger may have written words, which SQLite takes for a number.
+    last_id = row["last_id"] if isinstance(row["last_id"], int) else None
+    return SealedUpTo(head, last_id, row["seals"])
 
 
 async def seal_due(db: Database) -> int:
@@ -126,8 +128,8 @@ async def _unsealed(db: Database, ids: Sequence[int]) -> dict[int, bytes]:
         left = set(ids).difference(*[unpacked(row["transaction_ids"]) for row in seals])
         if not left:
             return {}
-        digests = await digests_down(session, first=min(left), last=max(left))
-    return {one: digests[one] for one in left}
+        posted = await posted_down(session, first=min(left), last=max(left))
+    return {one: posted[one].digest() for one in left}
 
 
 async def _append(link: Link, session: WriteSession) -> bool:
@@ -142,6 +144,7 @@ async def _append(link: Link, session: WriteSession) -> bool:
         "digest": link.digest(),
         "transaction_ids": link.transaction_ids,
         "digests": link.digests,
+        "format": link.format,
     }
     if not await insert_once(session, JournalSeal, row):
         return False

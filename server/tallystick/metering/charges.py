@@ -16,7 +16,12 @@ from tallystick.ledger import chart
 from tallystick.ledger.balances import customer_balance
 from tallystick.ledger.errors import InsufficientCredits
 from tallystick.ledger.journal import post
-from tallystick.ledger.models import LedgerTransaction, TransactionKind, TransferRow
+from tallystick.ledger.models import (
+    LedgerAccount,
+    LedgerTransaction,
+    TransactionKind,
+    TransferRow,
+)
 from tallystick.ledger.posting import Posted, Posting, Transfer
 from tallystick.metering.models import UsageEvent
 
@@ -120,10 +125,26 @@ async def captured(session: ReadSession, hold_id: int) -> Charge:
 
 
 async def charge_behind(
-    session: ReadSession | WriteSession, ledger_transaction_id: int
-) -> Charge:
-    """A charge that was booked before, as it was told then."""
-    taken, left = await _line(session, ledger_transaction_id)
+    session: ReadSession | WriteSession, customer_id: int, ledger_transaction_id: int
+) -> Charge | None:
+    """A charge of this customer that was booked before, as it was told then."""
+    query = (
+        select(TransferRow.amount, TransferRow.debit_balance_after)
+        .join(
+            LedgerTransaction,
+            col(LedgerTransaction.id) == col(TransferRow.ledger_transaction_id),
+        )
+        .join(LedgerAccount, col(LedgerAccount.id) == col(TransferRow.debit_account_id))
+        .where(
+            col(TransferRow.ledger_transaction_id) == ledger_transaction_id,
+            col(LedgerTransaction.kind) == TransactionKind.CHARGE,
+            col(LedgerAccount.customer_id) == customer_id,
+        )
+    )
+    row = (await session.exec(query)).one_or_none()
+    if row is None or row[1] is None:
+        return None
+    taken, left = map(MicroCredits, row)
     return Charge(ledger_transaction_id, taken, left, replayed=True)
 
 

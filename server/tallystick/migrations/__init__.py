@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -41,16 +41,27 @@ def revisions() -> list[str]:
     return [one.revision for one in ScriptDirectory(str(folder)).walk_revisions()]
 
 
-async def upgrade(db: Database, revision: str = "head") -> None:
+async def upgrade(
+    db: Database,
+    revision: str = "head",
+    *,
+    accept_broken_seals: bool = False,
+    before: Callable[[AsyncConnection], Awaitable[None]] | None = None,
+) -> None:
     """Bring the database to the newest schema; nothing happens when it is there.
 
-    All steps are one transaction. Processes that start together do it one by one.
-    Raises ``DatabaseBusy`` when others kept a table for a minute, ``NotOurDatabase``
-    before anything is written.
+    All steps are one transaction, and what ``before`` does belongs to it. Processes that
+    start together do it one by one. Raises ``DatabaseBusy`` when others kept a table for
+    a minute, ``NotOurDatabase`` before anything is written, and ``BrokenSeals`` where new
+    seals would hide that the books are not as they were sealed.
     """
-    await _migrate(
-        db, lambda connection: command.upgrade(_config(connection), revision)
-    )
+
+    def step(connection: Connection) -> None:
+        config = _config(connection)
+        config.attributes["accept_broken_seals"] = accept_broken_seals
+        command.upgrade(config, revision)
+
+    await _migrate(db, step, before)
 
 
 async def downgrade(db: Database, revision: str = "base") -> None:
@@ -60,12 +71,18 @@ async def downgrade(db: Database, revision: str = "base") -> None:
     )
 
 
-async def _migrate(db: Database, step: Callable[[Connection], None]) -> None:
+async def _migrate(
+    db: Database,
+    step: Callable[[Connection], None],
+    before: Callable[[AsyncConnection], Awaitable[None]] | None = None,
+) -> None:
     give_up_at = time.monotonic() + _PATIENCE_SECONDS
     while True:
         try:
             async with _turn(db) as connection:
                 await connection.run_sync(_require_ours)
+                if before is not None:
+                    await before(connection)
                 return await connection.run_sync(step)
         except DBAPIError as error:
             if not is_conflict(error):

@@ -55,9 +55,12 @@ def open_admission(seal: Seal, token: str) -> Serve:
     tag, fields = sealed[:_TAG_BYTES], sealed[_TAG_BYTES:]
     if not seal.verify(_PURPOSE, fields, tag):
         raise InvalidAdmission
-    hold_id, usage, paid_by, keys = json.loads(fields)
-    answer_keys = tuple(_answer_key(one) for one in keys)
-    return Serve(_usage(usage), hold_id, _paid_by(paid_by), answer_keys)
+    hold_id, used, paid_by, keys = json.loads(fields)
+    usage = _usage(used)
+    # Who is charged is who asked.
+    customer_id = usage.customer_id if usage is not None else 0
+    answer_keys = tuple(_answer_key(one, customer_id) for one in keys)
+    return Serve(usage, hold_id, _paid_by(paid_by), answer_keys)
 
 
 def _usage_fields(usage: Usage | None) -> list[Any] | None:
@@ -104,6 +107,7 @@ def _answer_key_fields(key: AnswerKey) -> list[Any]:
     return [key.key.hex(), key.fingerprint.hex(), key.until_ms, key.owner]
 
 
-def _answer_key(fields: list[Any]) -> AnswerKey:
+def _answer_key(fields: list[Any], customer_id: int) -> AnswerKey:
     key, fingerprint, until_ms, owner = fields
-    return AnswerKey(bytes.fromhex(key), bytes.fromhex(fingerprint), until_ms, owner)
+    asked = bytes.fromhex(key), bytes.fromhex(fingerprint)
+    return AnswerKey(*asked, customer_id, until_ms, owner)

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from sqlalchemy import ColumnElement, delete, update
 from sqlmodel import col, select
 
+from tallystick.claims.models import Claim
 from tallystick.kernel.db import ReadSession, WriteSession, insert_once, new_id, now_ms
-from tallystick.kernel.errors import Conflict
+from tallystick.kernel.errors import Conflict, TallystickError
 from tallystick.kernel.seal import digest16
 from tallystick.ledger.errors import IdempotencyMismatch
 from tallystick.ledger.plain import Table
@@ -47,17 +48,31 @@ class AnswerNotKept(Conflict):
         super().__init__("the answer was given once and could not be kept")
 
 
+class MisplacedAnswer(TallystickError):
+    """The answer that is kept under this key tells of no charge of who asks.
+
+    Nobody writes such a row but who writes the database by hand.
+    """
+
+    title = "The kept answer is not that of this request"
+    next_step = "Ask the operator: `tallystick audit` shows what is wrong."
+
+    def __init__(self) -> None:
+        super().__init__("the answer under this key tells of no charge of yours")
+
+
 @dataclass(frozen=True, slots=True)
 class AnswerKey:
     """Who asked with which nonce or key, and what was asked; 16 bytes each.
 
-    ``until_ms`` is how long the answer is kept, in milliseconds since 1970. ``owner``
+    ``customer_id`` is who asked: the key stands for him, but does not tell. ``until_ms`` is how long the answer is kept, in milliseconds since 1970. ``owner``
     is the row of the request that answers, 0 until it has begun: who comes too late
     must not touch the row of the one who took over.
     """
 
     key: bytes
     fingerprint: bytes
+    customer_id: int
     until_ms: int
     owner: int = 0
 
@@ -68,13 +83,13 @@ def idempotency_answer(
     """Where the answer to a caller's Idempotency-Key is kept."""
     scope = customer_id.to_bytes(8, "big")
     name = digest16(b"idempotency", scope, key.encode())
-    return AnswerKey(name, bytes.fromhex(binding), until_ms)
+    return AnswerKey(name, bytes.fromhex(binding), customer_id, until_ms)
 
 
-def waived_answer(claim_id: int, binding: bytes, valid_before: int) -> AnswerKey:
+def waived_answer(made: Claim) -> AnswerKey:
     """Where the answer to a waived payment is kept, until its window closes."""
-    name = digest16(b"waived", claim_id.to_bytes(8, "big"))
-    return AnswerKey(name, binding, valid_before * 1000)
+    name = digest16(b"waived", made.id.to_bytes(8, "big"))
+    return AnswerKey(name, made.binding, made.customer_id, made.valid_before * 1000)
 
 
 async def begin(
@@ -141,7 +156,7 @@ async def _forget_lapsed(session: WriteSession, key: AnswerKey) -> bool:
 async def given(session: ReadSession | WriteSession, key: AnswerKey) -> Answer | None:
     """The answer that was given; None when there is no trace of one.
 
-    Raises as ``begin`` does.
+    Raises as ``begin`` does, and ``MisplacedAnswer``.
     """
     query = select(StoredAnswer).where(col(StoredAnswer.key) == key.key)
     row = (await session.exec(query)).one_or_none()
@@ -152,7 +167,10 @@ async def given(session: ReadSession | WriteSession, key: AnswerKey) -> Answer |
     if row.state == AnswerState.RUNNING:
         raise RequestInProgress
     if row.state == AnswerState.CHARGED:
-        return charge_answer(await charge_behind(session, row.owner))
+        charged = await charge_behind(session, key.customer_id, row.owner)
+        if charged is None:
+            raise MisplacedAnswer
+        return charge_answer(charged)
     if row.http_status is None or row.headers is None or row.body is None:
         raise AnswerNotKept
     headers = [(name, value) for name, value in json.loads(row.headers)]

@@ -114,4 +114,4 @@ async def begin_waived(session: WriteSession, call: PaidCall, made: Claim) -> An
 
 def waived_key(made: Claim) -> AnswerKey:
     """Under which copies of a waived payment find its answer."""
-    return answers.waived_answer(made.id, made.binding, made.valid_before)
+    return answers.waived_answer(made)

@@ -5,14 +5,19 @@ of their own were an index each that only their uniqueness needed. SQLite keeps 
 tables in the order of their keys. A balance is found by its customer, and says by itself
 since when what burns has counted.
 
-The journal's seals told of those ids, so the chain begins anew.
+The journal's seals told of those ids, so the chain begins anew. New seals over rows that
+are not as they were sealed would hide that for ever: then nothing is changed.
 """
 
+import logging
+
 import sqlalchemy as sa
-from alembic import op
+from alembic import context, op
 
 from tallystick.migrations.columns import BIG, big, blob, index, small, table, text
+from tallystick.migrations.errors import BrokenSeals
 from tallystick.migrations.guards import allow_changes, refuse_changes
+from tallystick.migrations.old_seals import first_flaw
 from tallystick.migrations.rights import return_rights, take_rights
 
 revision = "0009"
@@ -58,12 +63,25 @@ _JSON = {
 
 
 def upgrade() -> None:
+    """Raises ``BrokenSeals``, unless who runs it accepts that."""
+    _verify_seals()
     _remake(with_ids=False)
 
 
 def downgrade() -> None:
     """Transfers are numbered in their order, and answers by whoever answered."""
     _remake(with_ids=True)
+
+
+def _verify_seals() -> None:
+    flaw = first_flaw(op.get_bind())
+    if flaw is None:
+        return
+    if not context.config.attributes.get("accept_broken_seals"):
+        raise BrokenSeals(flaw)
+    logging.getLogger(__name__).warning(
+        "new seals over books that were broken: %s", flaw
+    )
 
 
 def _remake(*, with_ids: bool) -> None:

@@ -14,7 +14,7 @@ from tallystick.migrations.guards import allow_changes, refuse_changes
 from tallystick.migrations.rights import return_rights, take_rights
 
 revision = "0011"
-down_revision = "0009"
+down_revision = "0010"
 branch_labels = None
 depends_on = None
 
