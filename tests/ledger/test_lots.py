@@ -153,6 +153,17 @@ def test_an_account_that_is_short_stays_as_it_was() -> None:
     }
 
 
+def test_what_has_expired_is_due_in_burn_order() -> None:
+    one = account(
+        lot(1, 2, expires=NOW),
+        lot(2, 0, expires=NOW),
+        lot(3, 3, expires=NOW - 1),
+        lot(4, 4, priority=-1, expires=NOW),
+        lot(5, expires=NOW + 1),
+    )
+    assert one.due(NOW) == [Draw(4, 4), Draw(3, 3), Draw(1, 2)]
+
+
 def test_a_partial_capture_returns_the_rest_to_the_same_lots() -> None:
     one = account(lot(1, 4), lot(2, 5))
     draws = one.hold(7, NOW)
