@@ -5,9 +5,19 @@ from dataclasses import replace
 
 import pytest
 from sqlalchemy.exc import DBAPIError
-from tests.ledger.bookings import ALICE, BOB, balance, book, charge, give, run
+from tests.ledger.bookings import (
+    ALICE,
+    BOB,
+    balance,
+    book,
+    buy,
+    charge,
+    give,
+    newest_grant,
+    run,
+)
 
-from tallystick.kernel.db import Database, WriteSession
+from tallystick.kernel.db import Database, WriteSession, query
 from tallystick.kernel.money import (
     AMOUNT_LIMIT,
     CREDIT,
@@ -52,6 +62,19 @@ async def test_a_posting_moves_what_it_says(db: Database) -> None:
         assert await net_debits(session, chart.feature_revenue("x")) == -3
         assert await net_debits(session, chart.promotions()) == 10
         assert await net_debits(session, chart.feature_revenue("unheard of")) == 0
+
+
+async def test_only_a_customer_s_side_of_a_transfer_remembers_lots(
+    db: Database,
+) -> None:
+    await buy(db, 1, 10)
+    async with db.read() as session:
+        found = await query(
+            session, "SELECT lot_id, lots FROM transfer ORDER BY position"
+        )
+    money, credits_ = [(row["lot_id"], row["lots"]) for row in found]
+    assert money == (None, None)
+    assert credits_ == (await newest_grant(db), None)
 
 
 async def test_an_account_that_nothing_passed_through_holds_nothing(

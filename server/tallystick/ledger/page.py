@@ -55,7 +55,7 @@ class Page:
         if one.debit.customer_id is not None:
             account = self.accounts[one.debit.customer_id]
             drawn = _take(account, one, self.now)
-            changes += [Draw(lot_id, -amount) for lot_id, amount in drawn]
+            changes = [Draw(lot_id, -amount) for lot_id, amount in drawn]
             debit = account.line()
         if one.credit.customer_id is not None:
             account = self.accounts[one.credit.customer_id]
