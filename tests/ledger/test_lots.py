@@ -27,7 +27,7 @@ def lot(
 
 def account(*some: Lot, held: int = 0) -> LottedAccount:
     balance = sum(one.remaining for one in some) + held
-    return LottedAccount.of(1, 7, (balance, held, 0, 0), some)
+    return LottedAccount.of(1, (balance, held, 0, 0), some)
 
 
 def test_priority_burns_before_expiry_before_origin_before_age() -> None:
