@@ -67,17 +67,27 @@ def _python(asked: argparse.Namespace, files: Sequence[str]) -> list[_Told]:
         )
         sqlite.run([_pattern(one) for one in files], children)
         # What SQLite lets live may be meant for PostgreSQL.
-        found = _of(files, mutants_of(sqlite.folder))
-        if survived := [one.name for one in found if _lives(one)]:
-            postgres.run(survived, children)
+        if unexplained := _unexplained(sqlite, files):
+            postgres.run(unexplained, children)
     return [
         (one, partial(change, sqlite.folder, one))
         for one in _judged(sqlite, postgres, files)
     ]
 
 
+def _unexplained(stage: Stage, files: Sequence[str]) -> list[str]:
+    """Survivors without a reason: one that has one changes nothing on any database."""
+    return [
+        one.name
+        for one in _of(files, mutants_of(stage.folder))
+        if one.outcome is not None
+        and _lives(one)
+        and not Reasons().explain(one.file, one.function, change(stage.folder, one))
+    ]
+
+
 def _sql(asked: argparse.Namespace, files: Sequence[str]) -> list[_Told]:
-    stage = SqlStage(Stage("sqlite"))
+    stage = SqlStage()
     if not asked.tell:
         stage.run(files)
     found = _of(files, stage.mutants())

@@ -27,12 +27,16 @@ class Reasons:
         self.given = [Reason(one["why"]) for one in self._told]
         self.missing: list[str] = []
 
-    def explain(self, file: str, function: str, change: str) -> None:
-        """Count the survivor under its reason, or among those that have none."""
+    def explain(self, file: str, function: str, change: str) -> bool:
+        """Count the survivor under its reason, or among those that have none.
+
+        Whether it has one.
+        """
         shown = f"{file} {function}: {change}"
         for told, reason in zip(self._told, self.given, strict=True):
             known = [*told.get("anywhere", ()), *told.get(f"{file} {function}", ())]
             if any(part in change for part in known):
                 reason.survivors.append(shown)
-                return
+                return True
         self.missing.append(shown)
+        return False

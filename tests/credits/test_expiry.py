@@ -25,6 +25,7 @@ from tallystick.kernel.db import Database, query
 from tallystick.ledger import chart
 from tallystick.ledger.balances import Balance, net_debits
 from tallystick.ledger.errors import InsufficientCredits
+from tallystick.ledger.plain import PlainCharge, write_plain
 from tallystick.ledger.posting import Posted
 from tallystick.ledger.statement import statement
 
@@ -112,6 +113,21 @@ async def test_the_very_millisecond_decides(
     assert (await balance(standing, BOB)).available == 1 - early
     assert (await place(standing, 1) is not None) == (early == 1)
     assert (await place(standing, 1, BOB) is not None) == (early == 0)
+
+
+@pytest.mark.parametrize(
+    ("step", "served"), [(-1, False), (0, True), (99, True), (100, False)]
+)
+async def test_the_very_millisecond_decides_of_what_is_plain(
+    standing: Database, standing_clock: StandingClock, step: int, *, served: bool
+) -> None:
+    """From the first in which its lot counts to the last before it expires."""
+    await give(standing, 1, BOB)
+    await book(standing, charge(1, "opens the feature's account", BOB))
+    await give_lot(standing, 5, expires_at_ms=standing_clock.now + 100)
+    standing_clock.now += step
+    item = PlainCharge(standing.ids.new(), ALICE, 1, "x", "x")
+    assert await write_plain(standing, [item], []) == [4 if served else None]
 
 
 async def test_credits_count_from_their_time_on_without_a_sweeper(

@@ -18,11 +18,13 @@ from tests.ledger.bookings import (
 from tallystick.credits.grants import (
     GrantView,
     PaidGrant,
+    grant_free,
     grant_paid,
     grant_promotional,
     grants_of,
 )
-from tallystick.kernel.db import Database, query
+from tallystick.credits.models import GrantCategory
+from tallystick.kernel.db import Database, WriteSession, query
 from tallystick.kernel.money import (
     CREDIT,
     USDC,
@@ -34,6 +36,7 @@ from tallystick.kernel.seal import digest16
 from tallystick.ledger import chart
 from tallystick.ledger.balances import net_debits
 from tallystick.ledger.errors import IdempotencyMismatch
+from tallystick.ledger.lotted import PLAIN, LotTerms
 from tallystick.ledger.posting import Posted
 from tallystick.ledger.statement import statement
 
@@ -188,3 +191,31 @@ async def test_the_time_of_the_payment_is_kept(db: Database) -> None:
         (row,) = await query(session, "SELECT * FROM ledger_transaction")
     assert row["occurred_at_ms"] == 0
     assert row["posted_at_ms"] > 0
+
+
+@pytest.mark.parametrize(
+    ("category", "terms"),
+    [
+        (GrantCategory.PAID, PLAIN),
+        (GrantCategory.PROMOTIONAL, LotTerms(bought=True)),
+    ],
+    ids=["category", "terms"],
+)
+async def test_what_cost_nothing_is_never_given_as_bought(
+    db: Database, category: GrantCategory, terms: LotTerms
+) -> None:
+    async def give(session: WriteSession) -> Posted:
+        return await grant_free(
+            session,
+            ALICE,
+            MicroCredits(5),
+            category=category,
+            terms=terms,
+            idempotency_key=digest16(b"gift"),
+            reference="welcome",
+            memo="Welcome",
+        )
+
+    with pytest.raises(ValueError, match=r"^what was paid for says what it cost"):
+        await db.write(give)
+    assert await _grants(db) == []

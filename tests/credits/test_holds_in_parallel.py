@@ -2,16 +2,27 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from tests.credits.calls import capture, expire_due, extend, hold, place, release
-from tests.ledger.bookings import ALICE, BOB, balance, book, charge, give
+from tests.ledger.bookings import (
+    ALICE,
+    BOB,
+    balance,
+    book,
+    charge,
+    fresh_key,
+    give,
+)
 
 from tallystick.credits.errors import HoldAlreadySettled
+from tallystick.credits.grants import grant_promotional
 from tallystick.kernel.clock import OffsetClock
-from tallystick.kernel.db import Database, open_database, query
+from tallystick.kernel.db import Database, WriteSession, open_database, query
+from tallystick.kernel.money import MicroCredits
 from tallystick.ledger.errors import InsufficientCredits
+from tallystick.ledger.journal import post
 from tallystick.ledger.posting import Posted
 
 
@@ -136,3 +147,42 @@ async def test_a_shortage_in_parallel_finds_the_lapsed_credits(
     async with db.read() as session:
         rows = await query(session, "SELECT id FROM hold WHERE state = 'expired'")
     assert len(rows) == 1
+
+
+async def _charge_when_short(db: Database, amount: int) -> Posted:
+    async def nothing_lapsed(session: WriteSession) -> None:
+        """There is nothing to free; but the balance is asked once more."""
+
+    return await db.write(
+        lambda session: post(session, charge(amount, "a"), when_short=nothing_lapsed)
+    )
+
+
+@pytest.mark.parametrize("ask", [place, _charge_when_short])
+async def test_who_is_short_waits_for_what_is_being_given_just_now(
+    db: Database, ask: Callable[[Database, int], Awaitable[object]]
+) -> None:
+    """Until its giver commits it is seen by nobody who does not ask for the lock."""
+    await give(db, 1)
+    given, may_commit = asyncio.Event(), asyncio.Event()
+
+    async def slowly(session: WriteSession) -> None:
+        await grant_promotional(
+            session,
+            ALICE,
+            MicroCredits(5),
+            idempotency_key=fresh_key(),
+            reference="gift",
+            memo="Welcome",
+        )
+        given.set()
+        await may_commit.wait()
+
+    giver = asyncio.create_task(db.write(slowly))
+    await given.wait()
+    asking = asyncio.create_task(ask(db, 4))
+    await asyncio.sleep(0.3)
+    may_commit.set()
+    await giver
+    assert await asking is not None
+    assert (await balance(db)).available == 2

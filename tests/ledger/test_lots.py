@@ -27,7 +27,7 @@ def lot(
 
 def account(*some: Lot, held: int = 0) -> LottedAccount:
     balance = sum(one.remaining for one in some) + held
-    return LottedAccount.of(1, 7, (balance, held, 0, 0), some)
+    return LottedAccount.of(1, (balance, held, 0, 0), some)
 
 
 def test_priority_burns_before_expiry_before_origin_before_age() -> None:
@@ -98,7 +98,7 @@ def test_a_split_takes_the_first_and_leaves_the_rest() -> None:
     assert lots.split(draws, 3) == ((Draw(1, 3),), (Draw(2, 5),))
     assert lots.split(draws, 4) == ((Draw(1, 3), Draw(2, 1)), (Draw(2, 4),))
     assert lots.split(draws, 8) == (tuple(draws), ())
-    with pytest.raises(ValueError, match="more was asked"):
+    with pytest.raises(ValueError, match=r"^more was asked"):
         lots.split(draws, 9)
 
 
@@ -106,7 +106,7 @@ def test_a_refund_returns_what_was_drawn_last_first_and_never_twice() -> None:
     drawn = [Draw(1, 3), Draw(2, 5)]
     assert lots.last_drawn_first(drawn, [], 6) == (Draw(2, 5), Draw(1, 1))
     assert lots.last_drawn_first(drawn, [Draw(2, 4)], 2) == (Draw(2, 1), Draw(1, 1))
-    with pytest.raises(ValueError, match="more was asked"):
+    with pytest.raises(ValueError, match=r"^more was asked"):
         lots.last_drawn_first(drawn, [Draw(2, 5)], 4)
 
 
@@ -115,7 +115,7 @@ def test_what_one_lot_gave_several_times_is_returned_as_often_and_no_more() -> N
     assert lots.last_drawn_first(drawn, [], 7) == (Draw(1, 4), Draw(1, 3))
     assert lots.last_drawn_first(drawn, [Draw(1, 2)], 5) == (Draw(1, 2), Draw(1, 3))
     assert lots.last_drawn_first(drawn, [Draw(1, 5)], 2) == (Draw(1, 2),)
-    with pytest.raises(ValueError, match="more was asked"):
+    with pytest.raises(ValueError, match=r"^more was asked"):
         lots.last_drawn_first(drawn, [Draw(1, 2)], 6)
 
 
@@ -143,13 +143,25 @@ def test_an_account_that_is_short_stays_as_it_was() -> None:
         with pytest.raises(InsufficientCredits) as refusal:
             verb(5, NOW)
         assert (refusal.value.required, refusal.value.available) == (5, 4)
-    with pytest.raises(InsufficientCredits):
+    with pytest.raises(InsufficientCredits) as refusal:
         one.take([Draw(1, 1), Draw(2, 6)])
+    assert (refusal.value.required, refusal.value.available) == (6, 5)
     assert (one.balance, one.held, one.touched) == (9, 0, set())
     assert {lot_id: found.remaining for lot_id, found in one.lots.items()} == {
         1: 4,
         2: 5,
     }
+
+
+def test_what_has_expired_is_due_in_burn_order() -> None:
+    one = account(
+        lot(1, 2, expires=NOW),
+        lot(2, 0, expires=NOW),
+        lot(3, 3, expires=NOW - 1),
+        lot(4, 4, priority=-1, expires=NOW),
+        lot(5, expires=NOW + 1),
+    )
+    assert one.due(NOW) == [Draw(4, 4), Draw(3, 3), Draw(1, 2)]
 
 
 def test_a_partial_capture_returns_the_rest_to_the_same_lots() -> None:
@@ -165,9 +177,9 @@ def test_a_lot_s_terms_make_sense() -> None:
     with pytest.raises(ValueError, match=r"^bought credits never expire$"):
         LotTerms(bought=True, expires_at_ms=5)
     one = account()
-    with pytest.raises(ValueError, match="before it expires"):
+    with pytest.raises(ValueError, match=r"^a lot must count before it expires$"):
         one.open(1, 5, LotTerms(expires_at_ms=NOW), NOW)
-    with pytest.raises(InvalidAmount):
+    with pytest.raises(InvalidAmount, match=r"^the balance would exceed"):
         one.open(1, AMOUNT_LIMIT, PLAIN, NOW)
     assert one.lots == {}
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
+from tests.credits.calls import hold, release
 from tests.ledger.bookings import (
     ALICE,
     BOB,
@@ -76,6 +77,15 @@ async def rows(db: Database, table: str) -> int:
     async with db.read() as session:
         (row,) = await query(session, f"SELECT COUNT(*) AS rows FROM {table}")
     return int(row["rows"])
+
+
+async def revision(db: Database) -> int:
+    async with db.read() as session:
+        (row,) = await query(
+            session,
+            f"SELECT revision FROM account_balance WHERE customer_id = {ALICE}",
+        )
+    return int(row["revision"])
 
 
 async def test_each_of_many_is_a_line_with_the_balance_after_it(db: Database) -> None:
@@ -264,6 +274,25 @@ async def test_what_burns_at_both_doors_is_counted_once(db: Database) -> None:
     assert all(isinstance(one, list | GroupRefused | None) for one in told), told
     assert (await balance(db)).available == 100 - served - 8
     assert await audit(db) == []
+
+
+async def test_every_change_raises_the_revision_that_tells_who_was_overtaken(
+    db: Database,
+) -> None:
+    """Whichever door it comes through, and though it changes nothing but what is held."""
+    seen = []
+    for number in range(3):
+        await give(db, 10)
+        seen.append(await revision(db))
+        await book(db, charge(1, f"the long way {number}"))
+        seen.append(await revision(db))
+        await book_all(db, [(ALICE, 1), (ALICE, 1)])
+        seen.append(await revision(db))
+        hold_id = await hold(db, 2)
+        seen.append(await revision(db))
+        await release(db, hold_id)
+        seen.append(await revision(db))
+    assert seen == sorted(set(seen))
 
 
 async def test_nothing_to_book_books_nothing(db: Database) -> None:

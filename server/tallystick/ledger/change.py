@@ -148,7 +148,7 @@ async def _load(
     for customer, account_id, balance, held, version, revision, *lot, burning in rows:
         if customer not in found:
             amounts = balance, held, version, revision
-            found[customer] = LottedAccount.of(account_id, customer, amounts, ())
+            found[customer] = LottedAccount.of(account_id, amounts, ())
         if lot[0] is not None:
             found[customer].lots[lot[0]] = Lot(*lot)
         if lot[0] == burning:

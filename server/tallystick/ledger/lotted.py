@@ -43,7 +43,6 @@ class LottedAccount:
     """
 
     id: int
-    customer_id: int
     balance: int
     held: int
     version: int
@@ -59,13 +58,12 @@ class LottedAccount:
     def of(
         cls,
         account_id: int,
-        customer_id: int,
         amounts: tuple[int, int, int, int],
         lots_: Iterable[Lot],
     ) -> "LottedAccount":
         """From what is stored: balance, held, version, revision."""
         by_id = {one.id: one for one in lots_}
-        return cls(account_id, customer_id, *amounts, by_id, set(), {})
+        return cls(account_id, *amounts, by_id, set(), {})
 
     def available(self, now: int) -> int:
         return lots.available(self.lots.values(), now)

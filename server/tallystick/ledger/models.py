@@ -178,7 +178,8 @@ class LedgerTransaction(SQLModel, table=True):
 
     id: int = Field(sa_column=id_column())
     kind: str
-    # Null for a plain charge: a row that another room writes beside it says "once".
+    # Null for a plain charge, of which a row that another room writes beside it says
+    # "once", and for an expiry, of which the account's revision says it.
     idempotency_key: bytes | None = Field(
         default=None, sa_column=bytes_column(size=16, nullable=True)
     )

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tallystick.kernel.seal import digest16
 from tallystick.ledger import lots
 from tallystick.ledger.lots import Draw
 from tallystick.ledger.lotted import LottedAccount
@@ -56,7 +55,7 @@ class Page:
         if one.debit.customer_id is not None:
             account = self.accounts[one.debit.customer_id]
             drawn = _take(account, one, self.now)
-            changes += [Draw(lot_id, -amount) for lot_id, amount in drawn]
+            changes = [Draw(lot_id, -amount) for lot_id, amount in drawn]
             debit = account.line()
         if one.credit.customer_id is not None:
             account = self.accounts[one.credit.customer_id]
@@ -171,12 +170,9 @@ def _give(
 
 
 def _expiry_transaction(one: Expiry, transaction_id: int, now: int) -> Row:
-    key = digest16(b"expiry", transaction_id.to_bytes(8, "big"))
     return {
         "id": transaction_id,
         "kind": TransactionKind.EXPIRY,
-        "idempotency_key": key,
-        "input_hash": key,
         "reference": reference_to("lot", one.draw.lot_id),
         "memo": "Expired credits",
         "occurred_at_ms": now,
