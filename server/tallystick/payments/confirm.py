@@ -33,6 +33,9 @@ async def confirm(db: Database, rail: Rail, *, limit: int = 200) -> int:
     for before, after, upto in steps:
         if upto is not None:
             moved += await _advance(db, rail, before, after, upto, limit)
+    async with db.read() as session:
+        chain_id = rail.domain.chain_id
+        rail.outlook.exposure_cap = await rail.caps.total(session, chain_id)
     return moved
 
 

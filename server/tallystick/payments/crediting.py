@@ -39,13 +39,15 @@ from tallystick.payments.relayer import settled_by_us
 class Place:
     """Which books a Transfer belongs to, and what may be credited before it is safe.
 
-    ``safe_number`` is the newest block that is known to be safe.
+    ``safe_number`` is the newest block that is known to be safe, ``exposure_cap`` what
+    all together may have before theirs are, as it was seconds ago.
     """
 
     network: str
     chain_id: int
     token: bytes
     caps: Caps
+    exposure_cap: int | None
     safe_number: int
 
 
@@ -56,6 +58,7 @@ def place_of(rail: Rail) -> Place:
         rail.domain.chain_id,
         rail.domain.contract,
         rail.caps,
+        rail.outlook.exposure_cap,
         rail.outlook.safe_number,
     )
 
@@ -217,7 +220,8 @@ async def _admit(
             if not await _anchor(session, topup, seen):
                 return False
             if not is_safe:
-                await expose(session, topup, place_.caps)
+                total = place_.exposure_cap
+                await expose(session, topup, place_.caps, total)
     except BeyondCap:
         waiting = (col(TopUp.id) == topup_id, col(TopUp.state).in_(CREDITABLE))
         reason = "waits_for_a_safe_block"

@@ -51,12 +51,16 @@ class BeyondCap(Exception):
     """Too much would be credited before it is safe; nothing of the attempt may stay."""
 
 
-async def expose(session: WriteSession, topup: TopUp, caps: Caps) -> None:
+async def expose(
+    session: WriteSession, topup: TopUp, caps: Caps, total: int | None
+) -> None:
     """Count the top-up's value until its block is safe.
 
+    ``total`` is ``caps.total`` if that is known already: it reads a day's top-ups.
     Raises ``BeyondCap``: then what was written since the caller's savepoint must go.
     """
-    total = await caps.total(session, topup.chain_id)
+    if total is None:
+        total = await caps.total(session, topup.chain_id)
     for customer_id, cap in ((topup.customer_id, caps.customer), (_EVERYBODY, total)):
         if not await _add(session, topup, customer_id, cap):
             raise BeyondCap

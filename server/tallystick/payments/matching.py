@@ -181,6 +181,7 @@ async def _presented(session: ReadSession, rail: Rail) -> list[ChainTransfer]:
             *transfers_of(rail),
             col(ChainTransfer.presence) == Presence.BOOKED,
             col(ChainTransfer.topup_id).is_(None),
+            col(ChainTransfer.nonce).is_not(None),
             col(TopUp.id).is_(None) | col(TopUp.state).in_(CREDITABLE),
         )
         .order_by(col(ChainTransfer.block_number))

@@ -91,6 +91,8 @@ class TopUp(SQLModel, table=True):
             sqlite_where=text(_PENDING),
             postgresql_where=text(_PENDING),
         ),
+        Index("ix_topup_payer", "payer", "chain_id"),
+        Index("ix_topup_state_block_number", "state", "block_number"),
         Index(
             "ix_topup_failed_valid_before",
             "valid_before",
@@ -191,6 +193,9 @@ class Presence(StrEnum):
     """The chain has it no more, and the ledger has taken it back."""
 
 
+IS_MISSING: ColumnElement[bool] = literal_column("chain_transfer.presence = 'missing'")
+"""As the index has it."""
+_UNCLAIMED = "topup_id IS NULL AND nonce IS NOT NULL"
 _OF_A_TOPUP = "topup_id IS NOT NULL AND presence <> 'gone'"
 
 
@@ -222,9 +227,20 @@ class ChainTransfer(SQLModel, table=True):
             sqlite_where=text(_OF_A_TOPUP),
             postgresql_where=text(_OF_A_TOPUP),
         ),
-        Index("ix_chain_transfer_block_number", "block_number"),
+        Index("ix_chain_transfer_block_number", "chain_id", "block_number"),
+        Index("ix_chain_transfer_tx_hash", "tx_hash"),
+        Index(
+            "ix_chain_transfer_unclaimed",
+            "chain_id",
+            "token",
+            "pay_to",
+            "block_number",
+            sqlite_where=text(_UNCLAIMED),
+            postgresql_where=text(_UNCLAIMED),
+        ),
         Index(
             "ix_chain_transfer_missing",
+            "chain_id",
             "block_number",
             sqlite_where=text("presence = 'missing'"),
             postgresql_where=text("presence = 'missing'"),

@@ -72,11 +72,13 @@ class Outlook:
     """What this process saw of the chain last. Nothing of it is a record.
 
     ``head_seconds`` is the newest block's time, ``without_gas`` the relayers that
-    cannot pay for a settlement now, ``safe_number`` the newest block that is safe.
+    cannot pay for a settlement now, ``safe_number`` the newest block that is safe,
+    ``exposure_cap`` what all together may have before theirs are.
     """
 
     head_seconds: int = 0
     safe_number: int = -1
+    exposure_cap: int | None = None
     is_another_chain: bool = False
     without_gas: set[bytes] = field(default_factory=set)
 

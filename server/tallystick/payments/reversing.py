@@ -27,6 +27,7 @@ from tallystick.payments.following import (
     transfers_of,
 )
 from tallystick.payments.models import (
+    IS_MISSING,
     PAID_STATES,
     ChainCursor,
     ChainTransfer,
@@ -97,7 +98,7 @@ def _of_it(seen: TransferLog) -> tuple[ColumnElement[bool], ...]:
         return (
             col(ChainTransfer.nonce).is_(None),
             col(ChainTransfer.tx_hash) == seen.tx_hash,
-            col(ChainTransfer.presence) == Presence.MISSING,
+            IS_MISSING,
         )
     # An authorization is used once on a chain, and this is the chain.
     return (
@@ -116,7 +117,7 @@ async def take_back_missing(db: Database, rail: Rail) -> int:
         select(ChainTransfer)
         .where(
             *transfers_of(rail),
-            col(ChainTransfer.presence) == Presence.MISSING,
+            IS_MISSING,
             col(ChainTransfer.block_number) <= cursor.block_number,
         )
         .order_by(col(ChainTransfer.id))

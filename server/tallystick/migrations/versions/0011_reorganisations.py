@@ -146,9 +146,12 @@ def _remake_transfers(*, with_presence: bool) -> None:
 def _index_presence() -> None:
     name = "chain_transfer"
     index(f"uq_{name}_topup", name, ["topup_id"], where=_OF_A_TOPUP, unique=True)
-    index(f"ix_{name}_block_number", name, ["block_number"])
+    index(f"ix_{name}_block_number", name, ["chain_id", "block_number"])
     some = "presence = 'missing'"
-    index(f"ix_{name}_missing", name, ["block_number"], where=some)
+    index(f"ix_{name}_missing", name, ["chain_id", "block_number"], where=some)
+    some = "topup_id IS NULL AND nonce IS NOT NULL"
+    books = ["chain_id", "token", "pay_to", "block_number"]
+    index(f"ix_{name}_unclaimed", name, books, where=some)
 
 
 def _add_presence() -> None:
@@ -164,8 +167,9 @@ def _add_presence() -> None:
 
 def _drop_presence() -> None:
     name = "chain_transfer"
-    for one in (f"uq_{name}_topup", f"ix_{name}_block_number", f"ix_{name}_missing"):
-        op.drop_index(op.f(one), name)
+    op.drop_index(op.f(f"uq_{name}_topup"), name)
+    for one in ("block_number", "missing", "unclaimed"):
+        op.drop_index(op.f(f"ix_{name}_{one}"), name)
     for column in ("presence", "generation"):
         op.drop_column(name, column)
     op.create_unique_constraint(op.f(f"uq_{name}_topup_id"), name, ["topup_id"])

@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from tallystick.migrations.columns import big, small, table, text
+from tallystick.migrations.columns import big, index, small, table, text
 
 revision = "0013"
 down_revision = "0012"
@@ -22,6 +22,7 @@ def upgrade() -> None:
         key=("chain_transfer_id", "generation"),
         refers={"chain_transfer_id": "chain_transfer.id", "customer_id": "customer.id"},
     )
+    index("ix_chain_transfer_tx_hash", "chain_transfer", ["tx_hash"])
 
 
 def downgrade() -> None:
@@ -29,4 +30,5 @@ def downgrade() -> None:
     op.execute("CREATE TABLE nothing_may_be_redeemed (one INTEGER CHECK (one = 0))")
     op.execute("INSERT INTO nothing_may_be_redeemed SELECT 1 FROM redemption LIMIT 1")
     op.drop_table("nothing_may_be_redeemed")
+    op.drop_index(op.f("ix_chain_transfer_tx_hash"), "chain_transfer")
     op.drop_table("redemption")
