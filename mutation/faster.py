@@ -13,6 +13,7 @@ mostly killed by the same. mutmut begins with the quickest.
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from functools import _lru_cache_wrapper
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,15 @@ def _remember(killer: str) -> None:
     _KILLERS.write_text("".join(f"{one}\n" for one in lately))
 
 
+def _forget_cached() -> None:
+    """What the session has cached was made without a mutant, which would never run."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("tallystick."):
+            for one in list(vars(module).values()):
+                if isinstance(one, _lru_cache_wrapper):
+                    one.cache_clear()
+
+
 _ready: list[_Ready] = []
 _open: list[object] = []
 
@@ -132,6 +142,7 @@ def _run_tests(
 ) -> int:
     if mutant_name is None:
         return int(_run_alone(self, mutant_name=None, tests=tests))
+    _forget_cached()
     with change_cwd(Path("mutants")):
         return _quietly(_ready[0], tests)
 
