@@ -24,7 +24,9 @@ from mutmut.runners.harness import PytestRunner
 from mutmut.utils.file_utils import change_cwd
 from mutmut.workers.isolation import ForkRunner
 
-_OPTIONS = ("--rootdir=.", "-x", "-q", "-o", "tmp_path_retention_policy=none")
+# Without -x: a failed test would then end the session, and PostgreSQL with it, and every
+# mutant that follows would seem to be killed. Whoever runs them stops by himself.
+_OPTIONS = ("--rootdir=.", "-q", "-o", "tmp_path_retention_policy=none")
 _SOME = 20
 _KILLERS = Path("killers.txt")  # beside the mutants; told by one child to the next
 _LATELY = 12
