@@ -111,7 +111,8 @@ def _judged(sqlite: Stage, postgres: Stage, files: Sequence[str]) -> Iterator[Mu
     there = {one.name: one for one in mutants_of(postgres.folder)}
     for one in _of(files, mutants_of(sqlite.folder)):
         other = there.get(one.name, one)
-        yield one if not _lives(one) or _lives(other) else other
+        was_run = one.outcome is not None
+        yield one if was_run and (not _lives(one) or _lives(other)) else other
 
 
 def _scores(told: Sequence[Mutant]) -> list[Score]:

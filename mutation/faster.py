@@ -13,6 +13,7 @@ mostly killed by the same. mutmut begins with the quickest.
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from functools import _lru_cache_wrapper
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,9 @@ from mutmut.runners.harness import PytestRunner
 from mutmut.utils.file_utils import change_cwd
 from mutmut.workers.isolation import ForkRunner
 
-_OPTIONS = ("--rootdir=.", "-x", "-q", "-o", "tmp_path_retention_policy=none")
+# Without -x: a failed test would then end the session, and PostgreSQL with it, and every
+# mutant that follows would seem to be killed. Whoever runs them stops by himself.
+_OPTIONS = ("--rootdir=.", "-q", "-o", "tmp_path_retention_policy=none")
 _SOME = 20
 _KILLERS = Path("killers.txt")  # beside the mutants; told by one child to the next
 _LATELY = 12
@@ -111,6 +114,15 @@ def _remember(killer: str) -> None:
     _KILLERS.write_text("".join(f"{one}\n" for one in lately))
 
 
+def _forget_cached() -> None:
+    """What the session has cached was made without a mutant, which would never run."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("tallystick."):
+            for one in list(vars(module).values()):
+                if isinstance(one, _lru_cache_wrapper):
+                    one.cache_clear()
+
+
 _ready: list[_Ready] = []
 _open: list[object] = []
 
@@ -132,6 +144,7 @@ def _run_tests(
 ) -> int:
     if mutant_name is None:
         return int(_run_alone(self, mutant_name=None, tests=tests))
+    _forget_cached()
     with change_cwd(Path("mutants")):
         return _quietly(_ready[0], tests)
 

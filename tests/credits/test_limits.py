@@ -260,6 +260,22 @@ async def test_a_clock_that_steps_back_does_not_reopen_a_window(
 
 
 @pytest.mark.parametrize(
+    ("period", "begins", "ends"),
+    [
+        (HOUR, at(2027, 1, 15, 8), at(2027, 1, 15, 9)),
+        (HOUR, at(2027, 1, 15, 23), at(2027, 1, 16)),
+        (DAY, at(2027, 1, 15), at(2027, 1, 16)),
+        (DAY, at(2028, 2, 29), at(2028, 3, 1)),
+    ],
+)
+def test_an_hour_and_a_day_end_where_the_clock_says(
+    period: LimitPeriod, begins: int, ends: int
+) -> None:
+    for now in (begins, begins + 1, begins + 1_000_003, ends - 1):
+        assert window_end_ms(period, now) == ends
+
+
+@pytest.mark.parametrize(
     ("now", "month_ends"),
     [
         (at(2027, 1, 31, 23, 59, 59), at(2027, 2, 1)),

@@ -163,6 +163,19 @@ async def test_what_two_rows_beside_it_would_repeat_is_left_alone(db: Database) 
     assert await balance(db) == Balance(10, 4)
 
 
+async def test_of_a_row_beside_only_the_first_column_must_say_something(
+    db: Database,
+) -> None:
+    await give(db, 10)
+    first, *others = HOLDS.columns
+    limited = Table("hold", (first, ("limits", "text"), *others), lot=HOLDS.lot)
+    one = PlainHold(db.ids.new(), ALICE, 4)
+    number, *rest = hold_row(one, "x", now=db.clock.now_ms(), lifetime_seconds=60)
+    beside = [Beside(limited, [(number, None, *rest)])]
+    assert await write_plain(db, [one], beside) == [10]
+    assert await rows(db, "hold") == 1
+
+
 @pytest.mark.parametrize(
     ("asked", "padded"), [(0, 0), (1, 1), (2, 2), (3, 4), (4, 4), (5, 8), (9, 16)]
 )
