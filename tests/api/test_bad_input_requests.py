@@ -179,7 +179,7 @@ PURCHASES: Sent = {
     "infinite": ({"amount": "Infinity"}, (422, "invalid_request")),
     "a transaction's hash": (
         {"transactionId": "0x" + "ab" * 32},
-        (422, "invalid_request"),
+        (401, "identity_required"),
     ),
 }
 DEDUCTIONS: Sent = {

@@ -25,6 +25,7 @@ async def test_an_adopted_claim_stays_and_its_neighbours_are_forgotten(
             pay_to=bytes(20),
             credits_bought=MicroCredits(1),
             catalog_version="1",
+            scan_from_block=0,
         )
 
     await db.write(work)

@@ -2,17 +2,24 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from sqlmodel import col, select
 
+from tallystick.chain.fault import Fault, FaultProxy
+from tallystick.chain.faults import Answer, Forward
 from tallystick.chain.local import LocalChain
+from tallystick.claims.models import ClaimState
 from tallystick.kernel.clock import OffsetClock
 from tallystick.payments.confirm import confirm
+from tallystick.payments.errors import SettlementPending
 from tallystick.payments.exposure import Caps
 from tallystick.payments.models import Exposure, TopUp, TopUpState
+from tallystick.payments.purchase import require_paid
 from tests.house import DOLLAR, House, Process, Wallet
-from tests.payments.test_observer import suspense
+from tests.payments.test_observer import claim_as, suspense
 from tests.strangers import submit
 
 S = TopUpState
@@ -166,3 +173,85 @@ async def test_without_exposure_nothing_is_credited_before_it_is_safe(
     await confirm(shop.db, shop.rail)
     await shop.observe()
     assert await shop.credits_of(payer) == 10 * DOLLAR
+
+
+@ON_SQLITE
+async def test_who_waits_keeps_nobody_of_his_wallet_waiting(
+    house: House, chain: LocalChain
+) -> None:
+    shop = await shop_with(house, customer=3, floor=100)
+    payer = await Wallet(chain).fund()
+    waits = await pay(shop, payer, 5)
+    assert (waits.reason, waits.in_flight) == ("waits_for_a_safe_block", False)
+    assert (await pay(shop, payer)).state == S.CREDITED
+
+
+@ON_SQLITE
+async def test_a_refused_payment_that_arrives_beyond_the_cap_is_refused_no_more(
+    house: House, chain: LocalChain
+) -> None:
+    """A 402 would have its payer pay once more."""
+    shop = await shop_with(house, customer=0, floor=0)
+    payer = await Wallet(chain).fund(5 * DOLLAR)
+    signed = await payer.authorize(house.pay_to, 5 * DOLLAR)
+    topup_id = await shop.claim(signed)
+    await payer.send(b"\x0e" * 20, DOLLAR)
+    assert (await shop.settle(topup_id)).state == S.REJECTED
+    await payer.fund(DOLLAR)
+    await submit(chain, signed)
+    await shop.observe()
+    topup = await shop.topup(topup_id)
+    assert (topup.state, topup.reason) == (S.WATCH, "waits_for_a_safe_block")
+    with pytest.raises(SettlementPending):
+        require_paid(topup)
+    await chain.mine(SAFE_AFTER)
+    await confirm(shop.db, shop.rail)
+    await shop.observe()
+    assert (await shop.topup(topup_id)).state == S.CREDITED
+
+
+@ON_SQLITE
+async def test_waived_payments_that_others_submit_wait_as_well(
+    house: House, chain: LocalChain
+) -> None:
+    """They become top-ups when they are seen, and are looked for from there on."""
+    shop = await shop_with(house, customer=1, floor=100)
+    waiting = [await Wallet(chain).fund() for _ in range(3)]
+    for one in waiting:
+        signed = await one.authorize(house.pay_to, 2 * DOLLAR)
+        await claim_as(shop, signed, ClaimState.WAIVED)
+        await submit(chain, signed)
+    await shop.observe()
+    assert {one.reason for one in await shop.topups()} == {"waits_for_a_safe_block"}
+    await chain.mine(SAFE_AFTER)
+    await confirm(shop.db, shop.rail)
+    await shop.observe()
+    assert {one.state for one in await shop.topups()} == {S.CREDITED}
+
+
+@ON_SQLITE
+async def test_a_node_that_does_not_know_what_is_safe_knows_what_is_final(
+    house: House, chain: LocalChain
+) -> None:
+    await shop_with(house, customer=0, floor=0)
+    async with FaultProxy(chain.url) as proxy:
+        shop = await house.start(proxy.url, caps=Caps(0, 0, 0))
+        proxy.inject("eth_getBlockByNumber", NothingIsSafe())
+        payer = await Wallet(chain).fund()
+        assert (await pay(shop, payer)).state == S.SIGNED
+        await chain.mine(2 * SAFE_AFTER)
+        await confirm(shop.db, shop.rail)
+        await shop.observe()
+        assert await shop.credits_of(payer) == 10 * DOLLAR
+        await confirm(shop.db, shop.rail)
+        assert {one.state for one in await shop.topups()} <= {S.SAFE, S.FINAL}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NothingIsSafe(Fault):
+    """Has no block of that tag."""
+
+    async def apply(self, request: dict[str, Any], forward: Forward) -> Answer:
+        if request["params"][0] == "safe":
+            return {"result": None}
+        return await forward(request)

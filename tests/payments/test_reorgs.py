@@ -2,13 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from functools import partial
 
 import pytest
 from sqlmodel import col, select
 
 from tallystick.chain.evidence import find_settlements, transfers_in_block
 from tallystick.chain.local import LocalChain
-from tallystick.chain.relay import broadcast
+from tallystick.chain.logs import receipt
+from tallystick.chain.relay import broadcast, fees, sign_transaction
 from tallystick.credits import holds
 from tallystick.credits.debts import collect_due, owed_by
 from tallystick.customers.wallets import customer_of_wallet
@@ -16,8 +19,13 @@ from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.db import WriteSession
 from tallystick.kernel.money import MicroCredits
 from tallystick.metering.charges import Usage, charge
+from tallystick.payments.confirm import confirm
 from tallystick.payments.crediting import place_of, put_in_suspense
-from tallystick.payments.errors import TransferNotSafe, UnknownTransfer
+from tallystick.payments.errors import (
+    BooksOfAnotherChain,
+    TransferNotSafe,
+    UnknownTransfer,
+)
 from tallystick.payments.following import (
     Overtaken,
     cursor_of,
@@ -31,7 +39,11 @@ from tallystick.payments.models import (
     TopUp,
     TopUpState,
 )
+from tallystick.payments.observer import observe
 from tallystick.payments.redeeming import Redeemer, redeem
+from tallystick.payments.settler import credit_topup
+from tallystick.payments.topups import prune_unsent
+from tests.chain.payer import transfer_call
 from tests.house import DOLLAR, HOLD_SECONDS, RATE, House, Process, Wallet
 from tests.payments.test_observer import suspense
 from tests.strangers import pool_cancellation, submit
@@ -266,32 +278,125 @@ async def test_what_was_redeemed_of_it_is_taken_back_and_redeemed_again(
     shop: Process, chain: LocalChain, payer: Wallet
 ) -> None:
     """Its block was safe: then it is rare, and not less true."""
-    await payer.send(shop.rail.pay_to, 3 * DOLLAR)
-    head = await shop.rail.head()
-    (seen,) = await transfers_in_block(chain.chain, head.hash, pay_to=shop.rail.pay_to)
-    await shop.observe()
+    await chain.give_gas(payer.address)
+    call = transfer_call(shop.rail.pay_to, 3 * DOLLAR)
+    price = await fees(chain.chain)
+    sent = sign_transaction(chain.chain, payer.key, 0, call, gas=100_000, fees=price)
     who = Redeemer(None, stranger=payer.address)
+
+    async def arrive() -> int:
+        await broadcast(chain.chain, sent.raw)
+        await chain.mine()
+        await shop.observe()
+        mined = await receipt(chain.chain, sent.hash)
+        assert mined is not None
+        return mined.block_number
+
+    number = await arrive()
     with pytest.raises(TransferNotSafe):
-        await redeem(shop.db, shop.rail, RATE, who, seen.tx_hash)
-    shop.rail.outlook.safe_number = head.number
-    await redeem(shop.db, shop.rail, RATE, who, seen.tx_hash)
+        await redeem(shop.db, shop.rail, RATE, who, sent.hash)
+    shop.rail.outlook.safe_number = number + 10
+    await redeem(shop.db, shop.rail, RATE, who, sent.hash)
     assert await shop.credits_of(payer) == 30 * DOLLAR
     await spend(shop, payer, DOLLAR)
-    await replace_from(shop, chain, head.number)
+    await replace_from(shop, chain, number)
+    with pytest.raises(TransferNotSafe):  # the observer has not noticed it yet
+        await redeem(shop.db, shop.rail, RATE, who, sent.hash)
     await shop.observe()
     assert (await owed(shop, payer), await shop.credits_of(payer)) == (DOLLAR, 0)
     assert await suspense(shop) == 0
     with pytest.raises(UnknownTransfer):
-        await redeem(shop.db, shop.rail, RATE, who, seen.tx_hash)
-    place = place_of(shop.rail)
-    await shop.db.write(lambda session: put_in_suspense(session, place, seen))
-    done = await redeem(shop.db, shop.rail, RATE, who, seen.tx_hash)
+        await redeem(shop.db, shop.rail, RATE, who, sent.hash)
+    await arrive()
+    done = await redeem(shop.db, shop.rail, RATE, who, sent.hash)
     assert not done.replayed
     assert (await owed(shop, payer), await shop.credits_of(payer)) == (0, 29 * DOLLAR)
-    # That the block came back was simulated: this chain does not have it.
-    await chain.reorg(head.number)
+
+
+@ON_SQLITE
+async def test_what_the_settler_saw_before_and_credits_after_is_taken_back(
+    shop: Process, chain: LocalChain, payer: Wallet
+) -> None:
+    """No look meets that block again, so each look compares what was booked."""
     await shop.observe()
-    assert await suspense(shop) == 0
+    signed = await payer.authorize(shop.rail.pay_to)
+    topup_id = await shop.claim(signed)
+    await submit(chain, signed)
+    topup = await shop.topup(topup_id)
+    (settled,) = await find_settlements(shop.rail.chain, topup.payer, topup.nonce, 1)
+    await replace_from(shop, chain, settled.block_number)
+    await shop.observe()
+    await credit_topup(shop.db, shop.rail, topup, settled, hold_seconds=HOLD_SECONDS)
+    assert await shop.credits_of(payer) == 10 * DOLLAR
+    for _ in range(2):
+        await shop.observe()
+    assert (await shop.topup(topup_id)).state == S.REVERSED
+    assert await shop.credits_of(payer) == 0
+
+
+@ON_SQLITE
+async def test_nothing_is_credited_whose_block_is_being_replaced(
+    shop: Process, chain: LocalChain, payer: Wallet
+) -> None:
+    signed = await payer.authorize(shop.rail.pay_to)
+    await submit(chain, signed)
+    await shop.observe()
+    topup_id = await shop.claim(signed)
+    topup = await shop.topup(topup_id)
+    (settled,) = await find_settlements(shop.rail.chain, topup.payer, topup.nonce, 1)
+    await replace_from(shop, chain, settled.block_number)
+    cursor = await cursor_of(shop.db, shop.rail)
+    await stay_on_chain(shop.db, shop.rail, cursor, await shop.rail.head())
+    assert await presence(shop) == [Presence.MISSING]
+    await credit_topup(shop.db, shop.rail, topup, settled, hold_seconds=HOLD_SECONDS)
+    assert (await shop.topup(topup_id)).state == S.CLAIMED
+    await shop.observe()
+    assert (await suspense(shop), await shop.credits_of(payer)) == (0, 0)
+
+
+@ON_SQLITE
+async def test_another_chain_of_the_same_height_takes_nothing_back(
+    shop: Process, chain: LocalChain, payer: Wallet
+) -> None:
+    """A node behind our URL is another one now: it is no reorganisation."""
+    before = await pay(shop, payer)
+    await chain.mine(200)
+    await shop.observe()
+    for _ in range(2):
+        await confirm(shop.db, shop.rail)
+    cursor = await cursor_of(shop.db, shop.rail)
+    async with LocalChain(slots_in_an_epoch=32) as other:
+        head = await other.chain.block("latest")
+        assert head is not None
+        await other.mine(cursor.block_number - head.number)
+        moved = replace(shop.rail, chain=other.open_chain())
+        with pytest.raises(BooksOfAnotherChain):
+            await observe(shop.db, moved, RATE, hold_seconds=HOLD_SECONDS)
+        await moved.chain.close()
+    shop.rail.outlook.is_another_chain = False
+    assert (await shop.topup(before.id)).state == S.FINAL
+    assert await presence(shop) == [Presence.BOOKED]
+
+
+@ON_SQLITE
+async def test_what_was_credited_once_is_not_forgotten_as_what_came_to_nothing(
+    shop: Process, chain: LocalChain, payer: Wallet
+) -> None:
+    """Its Transfer names it, though that is gone."""
+    signed = await payer.authorize(shop.rail.pay_to)
+    topup_id = await shop.claim(signed)
+    await submit(chain, signed)
+    before = await shop.settle(topup_id)
+    await shop.observe()
+    await replace_from(shop, chain, before.block_number)
+    await shop.observe()
+    await payer.send(b"\x0e" * 20, 99 * DOLLAR + 1)  # so that nobody can settle it
+    await shop.step(topup_id)
+    await chain.advance(200)
+    await chain.mine(70)
+    assert (await shop.settle(topup_id)).state == S.EXPIRED
+    forget = partial(prune_unsent, before_seconds=2**40)
+    assert await shop.db.write(forget) == 0
 
 
 @ON_SQLITE

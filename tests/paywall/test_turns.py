@@ -12,7 +12,7 @@ from tallystick.claims.models import ClaimState
 from tallystick.credits.errors import HoldAlreadySettled
 from tallystick.customers.wallets import customer_of_wallet
 from tallystick.kernel.db import WriteSession
-from tallystick.payments.crediting import Place, credit
+from tallystick.payments.crediting import credit, place_of
 from tallystick.payments.errors import PaymentAlreadySettled, PaymentInProgress
 from tallystick.payments.models import TopUpState
 from tallystick.paywall.admit import admit
@@ -51,7 +51,7 @@ async def test_a_call_is_waived_when_the_credits_land_while_it_opens_its_own(
     (settled,) = await find_settled(shop, topup.payer, topup.nonce)
 
     async def grant_slowly(session: WriteSession) -> None:
-        place = Place(shop.rail.network, 84532, shop.rail.domain.contract)
+        place = place_of(shop.rail)
         await credit(session, place, topup, settled, hold_seconds=HOLD_SECONDS)
         granted.set()
         await may_commit.wait()

@@ -36,15 +36,15 @@ from tallystick.ledger.posting import FromLots, Posted, Posting, Transfer
 from tallystick.ledger.references import reference_to
 from tallystick.ledger.reversals import reversed_so_far
 
+_DEBTORS = "SELECT customer_id FROM receivable WHERE owed > 0"
 _LEFT_IN_CLAWED = """
-    SELECT lot_left.id, credit_grant.customer_id
-      FROM receivable
-      JOIN credit_grant ON credit_grant.customer_id = receivable.customer_id
+    SELECT lot_left.id FROM credit_grant
       JOIN lot_left ON lot_left.id = credit_grant.id
-      JOIN reversed
-        ON reversed.ledger_transaction_id = credit_grant.ledger_transaction_id
-       AND reversed.asset = 'CREDIT' AND reversed.reversed = reversed.amount
-     WHERE receivable.owed > 0 AND lot_left.remaining > 0"""
+     WHERE credit_grant.customer_id = :customer_id AND lot_left.remaining > 0
+       AND EXISTS (
+           SELECT 1 FROM reversed
+            WHERE reversed.ledger_transaction_id = credit_grant.ledger_transaction_id
+              AND asset = 'CREDIT' AND reversed.reversed = reversed.amount)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,10 @@ async def claw_back(
     idempotency_key: bytes,
     reference: str,
     memo: str,
-) -> Posted:
+) -> Posted | None:
     """Take back all of a top-up or a grant, once per key; what was spent is owed.
+
+    ``None`` when nothing of it is left to be taken back.
 
     ``original`` is its transaction. Raises ``AlreadyReversed`` when another key did.
     """
@@ -84,6 +86,8 @@ async def claw_back(
             left = await _left(session, customer_id, one, before)
             owed[customer_id] = one.amount - before - left
             transfers += _credits_back(customer_id, one, left, owed[customer_id])
+    if not transfers:
+        return None
     posted = await post(
         session,
         Posting(
@@ -164,10 +168,12 @@ async def collect_due(session: WriteSession) -> int:
 
     From a hold that was released, or a charge that was refunded. In micro-credits.
     """
-    rows = await query(session, _LEFT_IN_CLAWED)
-    return sum(
-        [await collect(session, one["customer_id"], [one["id"]]) for one in rows]
-    )
+    total = 0
+    for one in await query(session, _DEBTORS):
+        debtor = one["customer_id"]
+        lots = await query(session, _LEFT_IN_CLAWED, customer_id=debtor)
+        total += await collect(session, debtor, [lot["id"] for lot in lots])
+    return total
 
 
 async def collect_from(

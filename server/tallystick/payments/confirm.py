@@ -23,12 +23,14 @@ async def confirm(db: Database, rail: Rail, *, limit: int = 200) -> int:
     ``RpcUnavailable``.
     """
     moved = 0
-    safe = await rail.chain.block("safe")
+    final = await rail.chain.block("finalized")
+    # Some nodes do not know what is safe.
+    safe = await rail.chain.block("safe") or final
     if safe is not None:
         rail.outlook.safe_number = max(rail.outlook.safe_number, safe.number)
     steps = (
         (TopUpState.CREDITED, TopUpState.SAFE, safe),
-        (TopUpState.SAFE, TopUpState.FINAL, await rail.chain.block("finalized")),
+        (TopUpState.SAFE, TopUpState.FINAL, final),
     )
     for before, after, upto in steps:
         if upto is not None:
@@ -66,19 +68,24 @@ async def _advance(
         if block is None or block.hash != topup.block_hash:
             _log.error("credited_block_vanished", topup=encode_id("top", topup.id))
         else:
-            moved += await db.write(partial(_move, topup.id, before, after))
+            moved += await db.write(partial(_move, topup, before, after))
     return moved
 
 
 async def _move(
-    topup_id: int, before: TopUpState, after: TopUpState, session: WriteSession
+    topup: TopUp, before: TopUpState, after: TopUpState, session: WriteSession
 ) -> int:
     statement = (
         update(TopUp)
-        .where(col(TopUp.id) == topup_id, col(TopUp.state) == before)
+        .where(
+            col(TopUp.id) == topup.id,
+            col(TopUp.state) == before,
+            # It may have moved to another block since.
+            col(TopUp.block_hash) == topup.block_hash,
+        )
         .values(state=after)
     )
     moved = (await session.exec(statement)).rowcount
     if moved and after == TopUpState.SAFE:
-        await unexpose(session, topup_id)
+        await unexpose(session, topup.id)
     return moved

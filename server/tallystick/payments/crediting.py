@@ -6,7 +6,7 @@ row in ``chain_transfer`` and the grant's key let it happen once (A07).
 
 from dataclasses import dataclass
 
-from sqlalchemy import update
+from sqlalchemy import case, update
 from sqlmodel import col, select
 
 from tallystick.chain.evidence import TransferLog
@@ -15,6 +15,8 @@ from tallystick.credits.debts import collect_from
 from tallystick.credits.grants import PaidGrant, grant_paid, grant_promotional
 from tallystick.credits.holds import place
 from tallystick.kernel.db import WriteSession, insert_once, new_id, now_ms
+from tallystick.kernel.ids import encode_id
+from tallystick.kernel.log import get_logger
 from tallystick.kernel.money import USDC, Amount, MicroCredits, format_usdc
 from tallystick.kernel.seal import digest16
 from tallystick.ledger import chart
@@ -24,8 +26,10 @@ from tallystick.ledger.models import TransactionKind
 from tallystick.ledger.posting import Posting, Transfer
 from tallystick.ledger.references import reference_to
 from tallystick.payments.exposure import BeyondCap, Caps, expose
+from tallystick.payments.lanes import promote_queued
 from tallystick.payments.machine import CREDITABLE
 from tallystick.payments.models import (
+    REFUSED_STATES,
     ChainTransfer,
     Presence,
     TopUp,
@@ -33,6 +37,14 @@ from tallystick.payments.models import (
 )
 from tallystick.payments.rail import Rail
 from tallystick.payments.relayer import settled_by_us
+
+_log = get_logger(__name__)
+WAITS = "waits_for_a_safe_block"
+"""Why a top-up is not credited whose Transfer is there: the caps do not allow it yet."""
+
+
+class _NotHere(Exception):
+    """The Transfer cannot be taken for the top-up; nothing of the attempt may stay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +89,9 @@ async def credit(
     take what its payment has just bought. Not beyond the caps before its block is safe:
     then it waits, and its money may be in suspense meanwhile.
     """
-    if not await _admit(session, place_, topup, seen):
+    paid_into = await _admit(session, place_, topup, seen)
+    if paid_into is None:
         return False
-    paid_into = await _take(session, place_, seen, topup.id)
-    # A Transfer belongs to one nonce and a nonce to one top-up. If that ever fails,
-    # nothing of this transaction may stay.
-    assert paid_into is not None, "this Transfer was credited to another top-up"
     granted = await _grant(session, topup, seen, paid_into)
     if topup.generation > 1:
         await collect_from(session, topup.customer_id, granted)
@@ -126,8 +135,11 @@ async def put_in_suspense(
 
 async def _take(
     session: WriteSession, place_: Place, seen: TransferLog, topup_id: int
-) -> chart.AccountName | None:
-    """The account that the money lies on, now taken for the top-up; None if it was."""
+) -> chart.AccountName:
+    """The account that the money lies on, now taken for the top-up.
+
+    Raises ``_NotHere`` when another has it, or its block is being replaced.
+    """
     if await _record(session, place_, seen, topup_id=topup_id) is not None:
         return chart.chain_assets(place_.network, place_.token)
     statement = (
@@ -137,12 +149,12 @@ async def _take(
             col(ChainTransfer.block_hash) == seen.block_hash,
             col(ChainTransfer.log_index) == seen.log_index,
             col(ChainTransfer.topup_id).is_(None),
-            col(ChainTransfer.presence) != Presence.GONE,
+            col(ChainTransfer.presence) == Presence.BOOKED,
         )
         .values(topup_id=topup_id)
     )
     if (await session.exec(statement)).rowcount != 1:
-        return None
+        raise _NotHere
     return chart.suspense(place_.network, place_.token)
 
 
@@ -212,22 +224,33 @@ async def _record(
 
 async def _admit(
     session: WriteSession, place_: Place, topup: TopUp, seen: TransferLog
-) -> bool:
+) -> chart.AccountName | None:
+    """Where its money lies, now that it is the top-up's; None if it may not be, yet."""
     is_safe = seen.block_number <= place_.safe_number
-    topup_id = topup.id
+    topup_id, chain_id, payer = topup.id, topup.chain_id, topup.payer
     try:
         async with session.begin_nested():
             if not await _anchor(session, topup, seen):
-                return False
+                return None
             if not is_safe:
                 total = place_.exposure_cap
                 await expose(session, topup, place_.caps, total)
+            return await _take(session, place_, seen, topup_id)
+    except _NotHere:
+        _log.error("transfer_not_to_be_taken", topup=encode_id("top", topup_id))
     except BeyondCap:
+        # Its money is here, so it is refused no more; and it keeps nobody waiting.
         waiting = (col(TopUp.id) == topup_id, col(TopUp.state).in_(CREDITABLE))
-        reason = "waits_for_a_safe_block"
-        await session.exec(update(TopUp).where(*waiting).values(reason=reason))
-        return False
-    return True
+        refused = col(TopUp.state).in_(REFUSED_STATES)
+        state = case((refused, TopUpState.WATCH.value), else_=col(TopUp.state))
+        await session.exec(
+            update(TopUp)
+            .where(*waiting)
+            .values(reason=WAITS, in_flight=False, state=state)
+            .execution_options(synchronize_session=False)
+        )
+        await promote_queued(session, chain_id, payer)
+    return None
 
 
 async def _anchor(session: WriteSession, topup: TopUp, seen: TransferLog) -> bool:

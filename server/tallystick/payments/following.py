@@ -7,13 +7,13 @@ that read a branch which the chain has left since, only one goes on.
 
 from collections.abc import Iterable
 
-from sqlalchemy import ColumnElement, delete, update
+from sqlalchemy import ColumnElement, delete, func, update
 from sqlmodel import col, select
 
 from tallystick.chain.rpc import Block
 from tallystick.kernel.db import Database, ReadSession, WriteSession, insert_once
 from tallystick.kernel.log import get_logger
-from tallystick.payments.errors import TopUpsUnavailable
+from tallystick.payments.errors import BooksOfAnotherChain, TopUpsUnavailable
 from tallystick.payments.models import (
     ChainCursor,
     ChainTransfer,
@@ -45,15 +45,21 @@ async def stay_on_chain(
     """The cursor, taken back to the last block that the chain still has.
 
     What later blocks had shown is missing from then on, until it is read again. A node
-    that merely lags behind takes nothing back. Raises ``RpcUnavailable``.
+    that merely lags behind takes nothing back. Raises ``RpcUnavailable``, and
+    ``BooksOfAnotherChain`` when even a final block is another.
     """
     height = min(head.number, cursor.block_number)
     async with db.read() as session:
         known = await _known(session, rail, cursor, height)
     for number in sorted(known, reverse=True):
         found = head if number == head.number else await rail.chain.block(number)
-        if found is not None and found.hash == known[number]:
+        if found is None:  # another node answers, which has not come so far
+            raise TopUpsUnavailable("the node has not seen a block that it named")
+        if found.hash == known[number]:
             return await _return_to(db, rail, cursor, found, at_most=height)
+        if number == cursor.anchor_number:
+            rail.outlook.is_another_chain = True
+            raise BooksOfAnotherChain(number, None)
     if not known:
         return cursor
     # Nothing that was read is left, and there was no final block yet.
@@ -173,6 +179,26 @@ async def miss_strays(
     height = col(ChainTransfer.block_number)
     elsewhere = col(ChainTransfer.block_hash).not_in(sorted(set(seen_in)))
     await _miss(session, rail, height >= first, height <= last, elsewhere)
+
+
+async def miss_replaced(rail: Rail, session: WriteSession) -> None:
+    """What was booked in a block of which another was read at its height.
+
+    Whoever looked before a block was replaced, and wrote after the observer had read the
+    new one, booked what no look will meet again.
+    """
+    other = (
+        select(RecentBlock.number)
+        .where(
+            *_recent(rail),
+            col(RecentBlock.number) == col(ChainTransfer.block_number),
+            col(RecentBlock.hash) != col(ChainTransfer.block_hash),
+        )
+        .exists()
+    )
+    oldest = select(func.min(RecentBlock.number)).where(*_recent(rail))
+    height = col(ChainTransfer.block_number)
+    await _miss(session, rail, height >= oldest.scalar_subquery(), other)
 
 
 async def _miss(session: WriteSession, rail: Rail, *which: ColumnElement[bool]) -> None:

@@ -40,8 +40,13 @@ EDGES: dict[TopUpState, frozenset[TopUpState]] = {
         }
     ),
     # Evidence wins from every uncredited state.
-    TopUpState.REJECTED: frozenset({TopUpState.CREDITED, TopUpState.QUARANTINE}),
-    TopUpState.EXPIRED: frozenset({TopUpState.CREDITED, TopUpState.QUARANTINE}),
+    # When its Transfer is there and the caps let it wait, it is refused no more.
+    TopUpState.REJECTED: frozenset(
+        {TopUpState.CREDITED, TopUpState.WATCH, TopUpState.QUARANTINE}
+    ),
+    TopUpState.EXPIRED: frozenset(
+        {TopUpState.CREDITED, TopUpState.WATCH, TopUpState.QUARANTINE}
+    ),
     TopUpState.CANCELED: frozenset({TopUpState.QUARANTINE}),
     TopUpState.CREDITED: frozenset(
         {TopUpState.SAFE, TopUpState.REVERSED, TopUpState.QUARANTINE}

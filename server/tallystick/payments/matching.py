@@ -18,7 +18,7 @@ from tallystick.kernel.db import Database, ReadSession, WriteSession
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.log import get_logger
 from tallystick.kernel.money import MicroCredits, UsdcAtomic
-from tallystick.payments.crediting import credit, place_of, put_in_suspense
+from tallystick.payments.crediting import WAITS, credit, place_of, put_in_suspense
 from tallystick.payments.following import (
     Overtaken,
     cursor_of,
@@ -144,6 +144,7 @@ async def _topup_of(
         pay_to=rail.pay_to,
         credits_bought=rate.credits_for(seen.amount),
         catalog_version=rate.catalog_version,
+        scan_from_block=max(seen.block_number - rail.lookback_blocks, 0),
     )
     if adopted is not None and found.hold_id is not None:
         await _stop_call(session, found.hold_id)
@@ -183,6 +184,9 @@ async def _presented(session: ReadSession, rail: Rail) -> list[ChainTransfer]:
             col(ChainTransfer.topup_id).is_(None),
             col(ChainTransfer.nonce).is_not(None),
             col(TopUp.id).is_(None) | col(TopUp.state).in_(CREDITABLE),
+            # Those that wait must not fill the batch until they may go on.
+            col(TopUp.reason).is_distinct_from(WAITS)
+            | (col(ChainTransfer.block_number) <= rail.outlook.safe_number),
         )
         .order_by(col(ChainTransfer.block_number))
         .limit(_BATCH)

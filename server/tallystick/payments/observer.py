@@ -17,6 +17,7 @@ from tallystick.payments.following import (
     advance,
     cursor_of,
     hold_cursor,
+    miss_replaced,
     miss_strays,
     stay_on_chain,
 )
@@ -89,7 +90,7 @@ async def observe(db: Database, rail: Rail, rate: Rate, *, hold_seconds: int) ->
     """
     cursor = await cursor_of(db, rail)
     head = await rail.head()
-    if head.number != cursor.block_number or rail.outlook.is_another_chain:
+    if head.hash != bytes(cursor.block_hash) or rail.outlook.is_another_chain:
         await require_anchor(rail, cursor)
     count = 0
     for _ in range(_TRIES):
@@ -102,6 +103,8 @@ async def observe(db: Database, rail: Rail, rate: Rate, *, hold_seconds: int) ->
         except Overtaken:  # by another observer: go on from where it has come
             cursor = await cursor_of(db, rail)
     await take_back_missing(db, rail)
+    # Taken back by the next look, if that does not find it again.
+    await db.write(partial(miss_replaced, rail))
     await match_suspense(db, rail, rate, hold_seconds=hold_seconds)
     return count
 

@@ -71,9 +71,9 @@ _CHECKS = {
          WHERE COALESCE(wallet.customer_id, -1) <> redemption.customer_id
             OR chain_transfer.topup_id IS NOT NULL
             OR (redemption.credits > 0 AND NOT EXISTS (
-                SELECT 1 FROM ledger_transaction
-                  JOIN credit_grant
-                    ON credit_grant.ledger_transaction_id = ledger_transaction.id
+                SELECT 1 FROM credit_grant
+                  JOIN ledger_transaction
+                    ON ledger_transaction.id = credit_grant.ledger_transaction_id
                  WHERE reference = 'redemption:' || chain_transfer.id
                    AND credit_grant.customer_id = redemption.customer_id
                    AND credit_grant.amount = redemption.credits

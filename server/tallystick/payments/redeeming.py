@@ -76,8 +76,8 @@ async def redeem(
         own = [one for one in found if await _is_own(session, who, one.sender)]
     if not own:
         raise PayerNotLinked
-    if any(one.block_number > rail.outlook.safe_number for one in own):
-        raise TransferNotSafe
+    for one in own:
+        await _require_safe(rail, one)
 
     async def work(session: WriteSession) -> Redeemed:
         customer_id = who.customer_id
@@ -92,6 +92,15 @@ async def redeem(
         )
 
     return await db.write(work)
+
+
+async def _require_safe(rail: Rail, one: ChainTransfer) -> None:
+    if one.block_number > rail.outlook.safe_number:
+        raise TransferNotSafe
+    # The observer may not have noticed yet that it was replaced.
+    block = await rail.chain.block(one.block_number)
+    if block is None or block.hash != bytes(one.block_hash):
+        raise TransferNotSafe
 
 
 async def _suspended(
@@ -145,7 +154,7 @@ async def _redeem(
             memo=f"Transfer of {format_usdc(one.value)}",
         ),
     )
-    if one.generation > 1:
+    if await _was_redeemed(session, one):
         await collect_from(session, customer_id, [posted.ledger_transaction_id])
     return bought, False
 
@@ -156,6 +165,7 @@ async def _require_booked(session: WriteSession, one: ChainTransfer) -> None:
         col(ChainTransfer.id) == one.id,
         col(ChainTransfer.presence) == Presence.BOOKED,
         col(ChainTransfer.generation) == one.generation,
+        col(ChainTransfer.block_hash) == one.block_hash,
     )
     kept = await session.exec(
         update(ChainTransfer)
@@ -165,6 +175,24 @@ async def _require_booked(session: WriteSession, one: ChainTransfer) -> None:
     )
     if kept.rowcount != 1:
         raise UnknownTransfer
+
+
+async def _was_redeemed(session: WriteSession, one: ChainTransfer) -> bool:
+    """Whether it was redeemed before its block was replaced, here or in another."""
+    before = (
+        select(Redemption.credits)
+        .join(
+            ChainTransfer,
+            col(ChainTransfer.id) == col(Redemption.chain_transfer_id),
+        )
+        .where(
+            col(ChainTransfer.tx_hash) == one.tx_hash,
+            col(ChainTransfer.sender) == one.sender,
+            (col(ChainTransfer.presence) == Presence.GONE)
+            | (col(Redemption.generation) < col(ChainTransfer.generation)),
+        )
+    )
+    return (await session.exec(before.limit(1))).one_or_none() is not None
 
 
 async def _given_before(

@@ -146,15 +146,19 @@ async def _take_back(
             col(ChainTransfer.block_hash) == row.block_hash,
         )
         .values(presence=Presence.GONE)
+        # As it is now: it may have been credited since it was listed.
+        .returning(col(ChainTransfer.topup_id), col(ChainTransfer.generation))
         .execution_options(synchronize_session=False)
     )
-    if (await session.exec(statement)).rowcount != 1:
+    gone = (await session.exec(statement)).one_or_none()
+    if gone is None:
         return False
-    if row.topup_id is not None:
-        await _reverse(session, row.topup_id)
-    redeemed = redemption_key(row.id, row.generation)
+    topup_id, generation = gone
+    if topup_id is not None:
+        await _reverse(session, topup_id)
+    redeemed = redemption_key(row.id, generation)
     await _undo(session, redeemed, reference_to("redemption", row.id))
-    key = suspense_key(row.block_hash, row.log_index, row.generation)
+    key = suspense_key(row.block_hash, row.log_index, generation)
     await _undo(session, key, f"transfer:0x{row.tx_hash.hex()}:{row.log_index}")
     return True
 

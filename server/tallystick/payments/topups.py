@@ -95,6 +95,7 @@ async def adopt_claim(
     pay_to: bytes,
     credits_bought: MicroCredits,
     catalog_version: str,
+    scan_from_block: int,
 ) -> TopUp | None:
     """A top-up for a claim that never became one, although its money arrived.
 
@@ -125,7 +126,7 @@ async def adopt_claim(
         state=TopUpState.WATCH,
         generation=1,
         in_flight=False,
-        scan_from_block=0,
+        scan_from_block=scan_from_block,
         created_at_ms=now,
         next_look_at_ms=now,
     )
@@ -149,7 +150,11 @@ async def prune_unsent(
         col(RelayedTransaction.topup_id) == col(TopUp.id)
     )
     query = select(TopUp.id, TopUp.claim_id).where(
-        came_to_nothing, col(TopUp.valid_before) < before_seconds, ~sent.exists()
+        came_to_nothing,
+        col(TopUp.valid_before) < before_seconds,
+        # What was credited once has its Transfers, though they are gone.
+        col(TopUp.generation) == 1,
+        ~sent.exists(),
     )
     oldest_first = query.order_by(col(TopUp.valid_before)).limit(limit)
     # Whoever credits one of them meanwhile keeps it.

@@ -57,8 +57,11 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Fails on books in which something was collected; forgets what is gone."""
+    """Fails on books in which somebody owes something; forgets what is gone."""
     _index_open(_OPEN)
+    op.execute("CREATE TABLE nobody_may_owe (one INTEGER CHECK (one = 0))")
+    op.execute("INSERT INTO nobody_may_owe SELECT 1 FROM receivable WHERE owed > 0")
+    op.drop_table("nobody_may_owe")
     op.drop_table("receivable")
     op.drop_table("recent_block")
     op.execute("DELETE FROM chain_transfer WHERE presence = 'gone'")
