@@ -66,8 +66,8 @@ async def audit(
     """Every invariant, and with a rail every Transfer; nothing is written.
 
     ``noted`` are ends of the journal's hash chain that somebody wrote down elsewhere.
-    What it cannot read is a finding and stops nothing. Raises ``RpcUnavailable`` when the chain cannot be asked, ``BooksOfAnotherChain``
-    when it is not the chain of these books.
+    What it cannot read is a finding and stops nothing. Raises ``RpcUnavailable`` when
+    the chain cannot be asked, ``BooksOfAnotherChain`` when it is not that of these books.
     """
     async with db.snapshot() as session:
         findings = [

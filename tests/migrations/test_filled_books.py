@@ -1,10 +1,12 @@
 """Books that were lived in keep all they say when their tables are made anew."""
 
 import pytest
-from tests.ledger.bookings import give
+from sqlalchemy.exc import IntegrityError
+from tests.ledger.bookings import book, charge, give
 from tests.paywall.test_deductions import Door, wanted
 
 from tallystick.audit import audit
+from tallystick.credits.debts import claw_back, owed_by
 from tallystick.customers.wallets import create_customer
 from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.db import Database, open_database
@@ -60,3 +62,23 @@ async def test_charges_answers_and_seals_survive_a_step_back_and_forth(
         assert (await audit(db, None)).findings == []
     finally:
         await db.close()
+
+
+async def test_no_step_back_forgets_what_somebody_owes(db: Database) -> None:
+    """Nothing before 0011 could tell it, and the transfers would stand alone."""
+    alice = await db.write(create_customer)
+    vanished = await give(db, 6, alice)
+    await book(db, charge(2, "spent", alice))
+    await db.write(
+        lambda session: claw_back(
+            session,
+            vanished.ledger_transaction_id,
+            idempotency_key=bytes(16),
+            reference="vanished",
+            memo="",
+        )
+    )
+    with pytest.raises(IntegrityError, match="nobody_may_owe"):
+        await downgrade(db, "0010")
+    async with db.read() as session:
+        assert await owed_by(session, alice) == 2

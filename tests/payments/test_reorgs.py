@@ -8,7 +8,11 @@ from functools import partial
 import pytest
 from sqlmodel import col, select
 
-from tallystick.chain.evidence import find_settlements, transfers_in_block
+from tallystick.chain.evidence import (
+    Settled,
+    find_settlements,
+    transfers_in_block,
+)
 from tallystick.chain.local import LocalChain
 from tallystick.chain.logs import receipt
 from tallystick.chain.relay import broadcast, fees, sign_transaction
@@ -111,6 +115,13 @@ async def presence(shop: Process) -> list[str]:
     query = select(ChainTransfer.presence).order_by(col(ChainTransfer.id))
     async with shop.db.read() as session:
         return list((await session.exec(query)).all())
+
+
+async def looked_at(shop: Process, topup_id: int) -> tuple[TopUp, Settled]:
+    """The top-up and its settlement, as the settler sees them before it writes."""
+    topup = await shop.topup(topup_id)
+    (found,) = await find_settlements(shop.rail.chain, topup.payer, topup.nonce, 1)
+    return topup, found
 
 
 async def send_again(shop: Process, chain: LocalChain, topup: TopUp) -> None:
@@ -322,8 +333,7 @@ async def test_what_the_settler_saw_before_and_credits_after_is_taken_back(
     signed = await payer.authorize(shop.rail.pay_to)
     topup_id = await shop.claim(signed)
     await submit(chain, signed)
-    topup = await shop.topup(topup_id)
-    (settled,) = await find_settlements(shop.rail.chain, topup.payer, topup.nonce, 1)
+    topup, settled = await looked_at(shop, topup_id)
     await replace_from(shop, chain, settled.block_number)
     await shop.observe()
     await credit_topup(shop.db, shop.rail, topup, settled, hold_seconds=HOLD_SECONDS)
@@ -342,8 +352,7 @@ async def test_nothing_is_credited_whose_block_is_being_replaced(
     await submit(chain, signed)
     await shop.observe()
     topup_id = await shop.claim(signed)
-    topup = await shop.topup(topup_id)
-    (settled,) = await find_settlements(shop.rail.chain, topup.payer, topup.nonce, 1)
+    topup, settled = await looked_at(shop, topup_id)
     await replace_from(shop, chain, settled.block_number)
     cursor = await cursor_of(shop.db, shop.rail)
     await stay_on_chain(shop.db, shop.rail, cursor, await shop.rail.head())

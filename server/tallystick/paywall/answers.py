@@ -65,9 +65,10 @@ class MisplacedAnswer(TallystickError):
 class AnswerKey:
     """Who asked with which nonce or key, and what was asked; 16 bytes each.
 
-    ``customer_id`` is who asked: the key stands for him, but does not tell. ``until_ms`` is how long the answer is kept, in milliseconds since 1970. ``owner``
-    is the row of the request that answers, 0 until it has begun: who comes too late
-    must not touch the row of the one who took over.
+    ``customer_id`` is who asked: the key stands for him, but does not tell.
+    ``until_ms`` is how long the answer is kept, in milliseconds since 1970. ``owner`` is
+    the row of the request that answers, 0 until it has begun: who comes too late must
+    not touch the row of the one who took over.
     """
 
     key: bytes
