@@ -345,6 +345,28 @@ async def test_what_the_settler_saw_before_and_credits_after_is_taken_back(
 
 
 @ON_SQLITE
+async def test_who_looked_before_it_was_taken_back_credits_nothing_after(
+    shop: Process, chain: LocalChain, payer: Wallet
+) -> None:
+    """Its first grant's key is used up: the credits would be gone for good."""
+    signed = await payer.authorize(shop.rail.pay_to)
+    topup_id = await shop.claim(signed)
+    await submit(chain, signed)
+    stale, settled = await looked_at(shop, topup_id)
+    await shop.settle(topup_id)
+    await shop.observe()
+    await replace_from(shop, chain, settled.block_number)
+    await shop.observe()
+    assert (await shop.step(topup_id)).state == S.WATCH
+    await submit(chain, signed)
+    _, again = await looked_at(shop, topup_id)
+    await credit_topup(shop.db, shop.rail, stale, again, hold_seconds=HOLD_SECONDS)
+    assert (await shop.topup(topup_id)).state == S.WATCH
+    assert (await shop.settle(topup_id)).generation == 2
+    assert await shop.credits_of(payer) == 10 * DOLLAR
+
+
+@ON_SQLITE
 async def test_nothing_is_credited_whose_block_is_being_replaced(
     shop: Process, chain: LocalChain, payer: Wallet
 ) -> None:
@@ -381,6 +403,8 @@ async def test_another_chain_of_the_same_height_takes_nothing_back(
         moved = replace(shop.rail, chain=other.open_chain())
         with pytest.raises(BooksOfAnotherChain):
             await observe(shop.db, moved, RATE, hold_seconds=HOLD_SECONDS)
+        with pytest.raises(BooksOfAnotherChain):  # should another node answer just then
+            await stay_on_chain(shop.db, moved, cursor, await moved.head())
         await moved.chain.close()
     shop.rail.outlook.is_another_chain = False
     assert (await shop.topup(before.id)).state == S.FINAL
