@@ -42,8 +42,17 @@ class Stage:
             return
         (self.folder / "mutants" / "mutmut-stats.json").unlink(missing_ok=True)
         forget_survivors(self.folder)
+        self._copy_what_is_no_code()
         told.parent.mkdir(exist_ok=True)
         told.write_text(now)
+
+    def _copy_what_is_no_code(self) -> None:
+        """It is copied only once by mutmut, and a README is a test of what it tells."""
+        copied = self.folder / "mutants" / "src"
+        for one in (ROOT / "server").rglob("*"):
+            copy = copied / one.relative_to(ROOT / "server")
+            if copy.is_file() and one.suffix not in {".py", ".pyc"}:
+                shutil.copyfile(one, copy)
 
     def run(self, mutants: Sequence[str], children: int) -> None:
         """Run these mutants (patterns may be among them), or all not yet known.
