@@ -25,6 +25,8 @@ from tallystick.kernel.money import MicroCredits, UsdcAtomic
 from tallystick.kernel.seal import Seal
 from tallystick.ledger.balances import customer_balance
 from tallystick.payments.errors import SettlementPending
+from tallystick.payments.gas import check_gas
+from tallystick.payments.leases import release_leases
 from tallystick.payments.matching import Rate
 from tallystick.payments.models import (
     OPEN_STATES,
@@ -34,16 +36,18 @@ from tallystick.payments.models import (
 )
 from tallystick.payments.observer import observe
 from tallystick.payments.presented import Presented, money_of, terms_of
+from tallystick.payments.pushing import push_keys
 from tallystick.payments.quotes import Quote, seal_quote
 from tallystick.payments.rail import Rail, Relayer
+from tallystick.payments.relayer import register_relayers
 from tallystick.payments.settler import step
 from tallystick.payments.topups import read_topup
 from tallystick.paywall.buy import Order, settle
 from tallystick.paywall.gate import Gate
 from tallystick.paywall.offers import Offers
 from tallystick.running import open_rail
-from tallystick.workers.settling import settle_due
-from tallystick.workers.upkeep import tend_relayers
+from tallystick.workers.crew import Crew
+from tallystick.workers.settling import begin_due
 from tallystick.x402.networks import NETWORKS
 from tallystick.x402.wire import (
     AcceptedTerms,
@@ -56,6 +60,7 @@ from tests.chain.payer import address_of, cancel_call, sign, transfer_call
 
 DOLLAR = 1_000_000
 HOLD_SECONDS = 60
+LEASE_SECONDS = 10
 RATE = Rate("test", lambda usdc: MicroCredits(usdc * 10))
 
 
@@ -121,6 +126,7 @@ class Process:
 
     db: Database
     gate: Gate
+    renew_at_ms: int = 0
 
     @property
     def rail(self) -> Rail:
@@ -159,8 +165,21 @@ class Process:
             return decode_id("top", pending.topup)
         return bought.topup.id
 
+    async def keep_keys(self) -> None:
+        """Renew the leases when it is time, as the worker does all along."""
+        now = self.db.clock.now_ms()
+        known = all(self.rail.sequence(one).is_ours for one in self.rail.relayers)
+        if not known or now >= self.renew_at_ms:
+            await register_relayers(self.db, self.rail)
+            self.renew_at_ms = now + LEASE_SECONDS * 1000 // 3
+
+    async def let_go(self) -> None:
+        """Give the keys back, as an orderly stop does."""
+        await release_leases(self.db, self.rail)
+
     async def step(self, topup_id: int, times: int = 1) -> TopUp:
         for _ in range(times):
+            await self.keep_keys()
             await step(self.db, self.rail, topup_id, hold_seconds=HOLD_SECONDS)
         return await self.topup(topup_id)
 
@@ -181,13 +200,21 @@ class Process:
         return await self.until(topup_id, *(set(TopUpState) - set(OPEN_STATES)))
 
     async def settle_due(self) -> int:
-        return await settle_due(self.db, self.rail, hold_seconds=HOLD_SECONDS)
+        """One look at every top-up that is due; how many there were."""
+        await self.keep_keys()
+        crew = Crew(64)
+        begun = await begin_due(self.db, self.rail, crew, hold_seconds=HOLD_SECONDS)
+        await crew.all_end()
+        return begun
 
     async def observe(self) -> int:
         return await observe(self.db, self.rail, RATE, hold_seconds=HOLD_SECONDS)
 
     async def tend(self) -> None:
-        await tend_relayers(self.db, self.rail)
+        """What goes on for the relayer keys."""
+        await self.keep_keys()
+        await check_gas(self.rail)
+        await push_keys(self.db, self.rail)
 
     async def topup(self, topup_id: int) -> TopUp:
         async with self.db.read() as session:
@@ -256,6 +283,11 @@ class House:
         await open_rail(gate)
         return process
 
+    async def restart(self, *rpc_urls: str, **more: Any) -> Process:
+        """A process after one that was left alone: its leases have lapsed by then."""
+        self.clock.advance(LEASE_SECONDS + 1)
+        return await self.start(*rpc_urls, **more)
+
     def _rail(self, chain: Chain, relayers: tuple[Relayer, ...], **more: Any) -> Rail:
         usdc = NETWORKS["eip155:84532"].usdc
         domain = TokenDomain(usdc.chain_id, usdc.contract, usdc.name, usdc.version)
@@ -263,6 +295,7 @@ class House:
             "start_block": self.start_block,
             "poll_seconds": 0.05,
             "resend_seconds": 0.0,
+            "lease_seconds": LEASE_SECONDS,
         }
         return Rail(chain, domain, self.pay_to, relayers, self.clock, **values | more)
 

@@ -27,7 +27,9 @@ from tallystick.ledger.sealing import seal_due, seal_late
 from tallystick.payments.confirm import confirm
 from tallystick.payments.errors import BooksOfAnotherChain
 from tallystick.payments.gas import check_gas
+from tallystick.payments.leases import keep_leases, release_leases
 from tallystick.payments.observer import observe, open_books
+from tallystick.payments.pushing import push_keys
 from tallystick.payments.rail import Rail
 from tallystick.payments.relayer import register_relayers
 from tallystick.payments.same_chain import check_chain
@@ -36,7 +38,7 @@ from tallystick.paywall.gate import Gate
 from tallystick.wiring import build_gate, rate_of
 from tallystick.workers.rounds import repeat, whole
 from tallystick.workers.settling import settle_for_ever
-from tallystick.workers.upkeep import sweep, tend_relayers
+from tallystick.workers.upkeep import sweep
 
 _log = get_logger(__name__)
 _RETRY_SECONDS = 2.0
@@ -79,6 +81,7 @@ async def running(
             yield gate
         finally:
             await _stop(tasks)
+            await _let_go(gate)
 
 
 @asynccontextmanager
@@ -178,8 +181,23 @@ def _chain_rounds(gate: Gate) -> list[Coroutine[Any, Any, None]]:
             every_seconds=max(2.0, rail.poll_seconds),
         ),
         repeat("confirmer", lambda: confirm(db, rail), every_seconds=5),
-        repeat("relayers", lambda: tend_relayers(db, rail), every_seconds=10),
+        # Several tries in the time of a lease.
+        repeat(
+            "leases",
+            lambda: keep_leases(db, rail),
+            every_seconds=rail.lease_seconds / 3,
+        ),
+        repeat("relayers", lambda: push_keys(db, rail), every_seconds=2),
+        repeat("gas", lambda: check_gas(rail), every_seconds=10),
     ]
+
+
+async def _let_go(gate: Gate) -> None:
+    """Leave the relayer keys to others, who would else wait for the leases' end."""
+    try:
+        await release_leases(gate.db, gate.rail)
+    except Exception:  # noqa: BLE001  # they lapse by themselves
+        _log.exception("leases_not_released")
 
 
 async def _sweep_for_ever(gate: Gate) -> None:

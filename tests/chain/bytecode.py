@@ -30,3 +30,10 @@ def answering(word: int, *logs: tuple[list[bytes], bytes | int]) -> bytes:
     # Calldata? Then jump over the logs, which are followed by the end.
     target = 5 + len(emit) + 1
     return b"\x36\x61" + target.to_bytes(2) + b"\x57" + emit + b"\x00\x5b" + answer
+
+
+def slow_yes(rounds: int) -> bytes:
+    """An EIP-1271 wallet that says yes to everything, after 26 gas a round."""
+    count_down = b"\x61" + rounds.to_bytes(2) + bytes.fromhex("5b6001900380600357")
+    magic = bytes.fromhex("1626ba7e") + bytes(28)
+    return count_down + _push(magic) + _RETURN_WORD

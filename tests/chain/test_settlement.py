@@ -14,6 +14,7 @@ from tallystick.chain.relay import Outcome, Refusal
 from tallystick.chain.rpc import Chain
 from tallystick.chain.settlement import CONTRACT_GAS_CAP, KEY_GAS_CAP, gas_cap
 from tallystick.chain.token import balance_of, nonce_used
+from tests.chain.bytecode import slow_yes
 from tests.chain.payer import (
     DOLLAR,
     PAY_TO,
@@ -274,15 +275,26 @@ async def test_a_dead_payments_nonce_is_taken_by_a_filler(
 
 
 @pytest.mark.parametrize(
-    ("signature", "cap"),
+    ("code", "cap"),
     [
-        (bytes(64) + b"\x1b", KEY_GAS_CAP),
-        (bytes(64) + b"\x1c", KEY_GAS_CAP),
-        (bytes(64) + b"\x1f", CONTRACT_GAS_CAP),
-        (bytes(130), CONTRACT_GAS_CAP),
+        (b"", KEY_GAS_CAP),
+        (b"\xef\x01\x00" + bytes(20), CONTRACT_GAS_CAP),
+        (bytes(1000), CONTRACT_GAS_CAP),
     ],
 )
-def test_a_contract_wallets_own_signature_may_cost_more_gas(
-    signature: bytes, cap: int
+def test_who_is_asked_by_the_token_may_cost_more_gas(code: bytes, cap: int) -> None:
+    assert gas_cap(code) == cap
+
+
+async def test_a_contract_wallet_may_cost_more_though_its_signature_has_65_bytes(
+    local: LocalChain, chain: Chain, payer: Payer
 ) -> None:
-    assert gas_cap(signature) == cap
+    authorization, signature = payer.authorize(on_behalf_of=WALLET)
+    assert len(signature) == 65
+    await local.mint(WALLET, DOLLAR)
+    await local.plant(WALLET, slow_yes(rounds=3000))
+    gas = await relay.estimate_gas(chain, authorization, signature, RELAYER)
+    assert KEY_GAS_CAP < gas <= CONTRACT_GAS_CAP
+    await local.plant(WALLET, slow_yes(rounds=30_000))
+    with pytest.raises(GasAboveCap):
+        await relay.estimate_gas(chain, authorization, signature, RELAYER)

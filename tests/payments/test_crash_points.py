@@ -54,7 +54,7 @@ async def test_an_outage_before_the_claim_leaves_nothing_behind(
 async def test_after_the_claim(any_house: House, wallet: Wallet) -> None:
     dead = await any_house.start()
     topup_id = await dead.claim(await wallet.authorize(any_house.pay_to))
-    shop = await any_house.start()
+    shop = await any_house.restart()
     assert await shop.settle_due() == 1, "the settler finds it by itself"
     await require_credited_once(shop, wallet, topup_id)
 
@@ -66,7 +66,7 @@ async def test_after_signing_before_sending(any_house: House, wallet: Wallet) ->
     key = relayer_for(dead.rail, topup)
     assert key is not None
     assert await sign(dead.db, dead.rail, key, topup)
-    shop = await any_house.start()
+    shop = await any_house.restart()
     (stored,) = await shop.sent(topup_id)
     await require_credited_once(shop, wallet, topup_id)
     assert (await shop.topup(topup_id)).tx_hash == stored.tx_hash
@@ -81,7 +81,7 @@ async def test_the_answer_to_the_broadcast_is_lost(
     proxy.inject("eth_sendRawTransaction", DropAfter())
     with pytest.raises(RpcUnavailable):
         await dead.step(topup_id)
-    shop = await any_house.start()
+    shop = await any_house.restart()
     await require_credited_once(shop, wallet, topup_id)
 
 
@@ -93,7 +93,7 @@ async def test_the_broadcast_never_arrived(
     proxy.inject("eth_sendRawTransaction", DropBefore())
     with pytest.raises(RpcUnavailable):
         await dead.step(topup_id)
-    shop = await any_house.start()
+    shop = await any_house.restart()
     await require_credited_once(shop, wallet, topup_id)
 
 
@@ -101,7 +101,7 @@ async def test_mined_before_the_credit(any_house: House, wallet: Wallet) -> None
     dead = await any_house.start()
     topup_id = await dead.claim(await wallet.authorize(any_house.pay_to))
     assert (await dead.step(topup_id)).state == S.SIGNED
-    shop = await any_house.start()
+    shop = await any_house.restart()
     await require_credited_once(shop, wallet, topup_id)
 
 
@@ -132,7 +132,7 @@ async def test_the_observer_dies_before_it_notes_how_far_it_came(
         await book(
             dead.db, dead.rail, RATE, one, hold_seconds=HOLD_SECONDS, after=cursor
         )
-    shop = await any_house.start()
+    shop = await any_house.restart()
     assert await shop.observe() == 2, "it reads the same blocks once more"
     assert (await shop.topup(topup_id)).state == S.CREDITED
     assert await shop.credits_of(wallet) == 10 * DOLLAR

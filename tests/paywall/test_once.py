@@ -49,6 +49,7 @@ async def test_a_try_that_died_while_settling_is_taken_over_on_its_credits(
     dead = await any_house.start()
     facts = await keyed_call(dead, wallet)
     await die_while_waiting(dead, facts, ClaimState.SETTLING)
+    await dead.let_go()
     shop = await any_house.start()
     with pytest.raises(SettlementPending):
         await admit(shop.gate, await keyed_call(shop, wallet, wait_ms=0))

@@ -1,5 +1,6 @@
 """The call that captures an authorization, and whether it would succeed now."""
 
+import asyncio
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -15,7 +16,6 @@ from tallystick.chain.rpc import Chain
 from tallystick.chain.token import balance_of, nonce_used
 
 KEY_SIGNATURE_BYTES = 65
-_KEYS_V = (27, 28)
 KEY_GAS_CAP = 120_000
 CONTRACT_GAS_CAP = 250_000
 _TEXT_LIMIT = 200
@@ -79,10 +79,13 @@ def settlement_call(authorization: AuthorizationFields, signature: bytes) -> byt
     return abi.TRANSFER_WITH_VRS + encode(abi.TRANSFER_WITH_VRS_TYPES, (*signed, *vrs))
 
 
-def gas_cap(signature: bytes) -> int:
-    """The most gas that we pay for a settlement with such a signature."""
-    is_by_key = len(signature) == KEY_SIGNATURE_BYTES and signature[-1] in _KEYS_V
-    return KEY_GAS_CAP if is_by_key else CONTRACT_GAS_CAP
+def gas_cap(payer_code: bytes) -> int:
+    """The most gas that we pay for a settlement of a payer with this code.
+
+    The token asks whoever has code whether he signed, a delegated key (EIP-7702) too,
+    and however long the signature is: 65 bytes may be a contract wallet's.
+    """
+    return CONTRACT_GAS_CAP if payer_code else KEY_GAS_CAP
 
 
 async def simulate(
@@ -122,14 +125,17 @@ async def estimate_gas(
 ) -> int:
     """The gas limit to sign: the node's estimate and a fifth, at most the cap.
 
-    ``cap`` overrides ``gas_cap(signature)``. Raises ``GasAboveCap`` when the estimate
+    ``cap`` overrides ``gas_cap``. Raises ``GasAboveCap`` when the estimate
     alone exceeds it, ``RpcErrorAnswer`` when the settlement would revert (``simulate``
     says why), ``RpcUnavailable``.
     """
-    limit = cap or gas_cap(signature)
     request = _request(chain, authorization, signature, sender)
     del request["gas"]
-    estimate = await chain.ask("eth_estimateGas", [request], quantity)
+    code, estimate = await asyncio.gather(
+        chain.code_at(authorization.payer),
+        chain.ask("eth_estimateGas", [request], quantity),
+    )
+    limit = cap or gas_cap(code)
     if estimate > limit:
         raise GasAboveCap(f"settling takes {estimate} gas, and {limit} is the most")
     return min(estimate * 6 // 5, limit)

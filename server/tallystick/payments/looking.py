@@ -113,6 +113,8 @@ async def _rehearse(rail: Rail, topup: TopUp) -> tuple[Rehearsal | None, str | N
     if topup.signature is None:
         return None, None  # it came by way of the chain, so it is not ours to send
     relayer = relayer_for(rail, topup)
+    if relayer is None and rail.relayers:
+        relayer = rail.relayers[0]
     sender = relayer.address if relayer else rail.pay_to
     try:
         verdict = await simulate(

@@ -155,23 +155,53 @@ class Exposure(SQLModel, table=True):
 
 
 class RelayerRow(SQLModel, table=True):
-    """A key that pays gas, with the next nonce that it will sign."""
+    """A key that pays gas, with the next nonce that it will sign.
+
+    ``owner`` is the process that may sign with it until ``leased_until_ms``; ``fence``
+    grows with every change of owners, so that an old one signs nothing any more.
+    """
 
     __tablename__ = "relayer"
 
     address: bytes = Field(sa_column=bytes_column(size=20, primary_key=True))
     chain_id: int = Field(sa_column=big_column(primary_key=True))
     next_nonce: int = Field(sa_column=big_column())
+    owner: bytes | None = Field(
+        default=None, sa_column=bytes_column(size=16, nullable=True)
+    )
+    fence: int = Field(sa_column=big_column())
+    leased_until_ms: int = Field(sa_column=big_column())
+
+
+class SentKind(StrEnum):
+    """What one of our transactions does."""
+
+    SETTLEMENT = "settlement"
+    """Captures an authorization."""
+    FILLER = "filler"
+    """Nothing: takes a nonce that would hold up the later ones."""
 
 
 class RelayedTransaction(SQLModel, table=True):
-    """A signed transaction, stored before it is sent, so that it can be sent again."""
+    """A signed transaction, stored before it is sent, so that it can be sent again.
+
+    Attempts at one nonce replace each other, each with higher fees: settlements of one
+    authorization, or a filler once that has died. A filler without a top-up takes a
+    nonce that was never ours. Fees in wei for each unit of gas.
+    """
 
     __tablename__ = "relayed_transaction"
-    __table_args__ = (UniqueConstraint("chain_id", "relayer", "evm_nonce", "attempt"),)
+    __table_args__ = (
+        UniqueConstraint("chain_id", "relayer", "evm_nonce", "attempt"),
+        one_of("kind", SentKind),
+        CheckConstraint("kind = 'filler' OR topup_id IS NOT NULL", name="topup"),
+    )
 
     tx_hash: bytes = Field(sa_column=bytes_column(size=32, primary_key=True))
-    topup_id: int = Field(sa_column=reference_column("topup.id", index=True))
+    topup_id: int | None = Field(
+        default=None,
+        sa_column=reference_column("topup.id", nullable=True, index=True),
+    )
     chain_id: int = Field(sa_column=big_column())
     relayer: bytes = Field(sa_column=bytes_column(size=20))
     evm_nonce: int = Field(sa_column=big_column())
@@ -180,6 +210,10 @@ class RelayedTransaction(SQLModel, table=True):
     signed_at_ms: int = Field(sa_column=big_column())
     # When a process last took its turn to send the bytes.
     sent_at_ms: int = Field(sa_column=big_column())
+    kind: str
+    gas_limit: int = Field(sa_column=big_column())
+    max_fee_per_gas: int = Field(sa_column=big_column())
+    max_priority_fee_per_gas: int = Field(sa_column=big_column())
 
 
 class Presence(StrEnum):

@@ -1,6 +1,7 @@
 """Where USDC comes in: one token on one chain, to one address, by our relayers."""
 
 import asyncio
+import secrets
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -8,10 +9,12 @@ from tallystick.chain.rpc import Block, Chain
 from tallystick.kernel.clock import Clock
 from tallystick.payments.errors import TopUpsUnavailable
 from tallystick.payments.exposure import CAPS, Caps
+from tallystick.payments.sequences import Sequence
 from tallystick.x402.wire import TokenDomain
 
 SILENCE_SECONDS = 15.0
 """How long the nodes may be silent before a payment counts as impossible."""
+_OWNER_BYTES = 16
 
 
 class Change:
@@ -99,8 +102,10 @@ class Rail:
     120). ``start_block`` is where new books begin, after the final block unless set.
     ``poll_seconds`` is how often an open settlement is looked at,
     ``resend_seconds`` how long the chain may be silent about a transaction before its
-    bytes are sent again, ``lookback_blocks`` how far before the claim an authorization
-    may have been used. Without ``takes_payments`` nothing is offered and nothing new
+    bytes are sent again, ``stuck_seconds`` how long it may leave a key's lowest nonce
+    open before that is signed again with higher fees, ``lookback_blocks`` how far before
+    the claim an authorization may have been used. ``lease_seconds`` is how long a key
+    is this process's (``owner``) without being renewed. Without ``takes_payments`` nothing is offered and nothing new
     is settled; what is under way is brought to its end.
     """
 
@@ -113,6 +118,8 @@ class Rail:
     offer_seconds: int = 90
     poll_seconds: float = 1.0
     resend_seconds: float = 4.0
+    stuck_seconds: float = 6.0
+    lease_seconds: float = 10.0
     lookback_blocks: int = 5_000
     takes_payments: bool = True
     caps: Caps = CAPS
@@ -120,6 +127,17 @@ class Rail:
     work: Changes = field(default_factory=Changes)
     opening: Opening = field(default_factory=Opening)
     outlook: Outlook = field(default_factory=Outlook)
+    owner: bytes = field(default_factory=lambda: secrets.token_bytes(_OWNER_BYTES))
+    sequences: dict[bytes, Sequence] = field(default_factory=dict)
+
+    def sequence(self, relayer: Relayer) -> Sequence:
+        """What we know of the key's nonces."""
+        return self.sequences.setdefault(relayer.address, Sequence())
+
+    @property
+    def may_sign(self) -> bool:
+        """Whether a settlement could be signed here at this moment."""
+        return any(self.sequence(one).has_room for one in self.solvent_relayers)
 
     @property
     def network(self) -> str:

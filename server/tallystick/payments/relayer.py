@@ -1,33 +1,32 @@
 """Signing settlements with gapless nonces.
 
-The nonce is taken, the transaction signed and its bytes stored in one commit; only
-then are they sent (``sending``).
+Whoever owns the key (``leases``) reads its next nonce, signs, and then takes the nonce
+and stores the signed bytes in one write that asks for the lease; only then are they sent
+(``sending``). Signing itself goes on in a thread: it takes long enough to be felt.
 """
 
 import asyncio
-from functools import partial
+from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import ColumnElement, func, insert, or_, update
 from sqlalchemy.orm import aliased
 from sqlmodel import col, select
 
 from tallystick.chain.relay import (
+    Fees,
     SignedTransaction,
     estimate_gas,
     fees,
     settlement_call,
     sign_transaction,
 )
-from tallystick.kernel.db import (
-    Database,
-    ReadSession,
-    WriteSession,
-    insert_once,
-    now_ms,
-)
+from tallystick.kernel.db import Database, ReadSession, WriteSession, now_ms
+from tallystick.payments.leases import keep_leases, under_lease
 from tallystick.payments.models import (
     RelayedTransaction,
     RelayerRow,
+    SentKind,
     TopUp,
     TopUpState,
 )
@@ -35,41 +34,74 @@ from tallystick.payments.rail import Rail, Relayer
 from tallystick.x402.wire import Authorization
 
 MOST_TRANSACTIONS = 3
-"""What we sign for one authorization: a payer could let it revert again and again."""
+"""Nonces that we spend on one authorization: a payer could let it revert for ever."""
+
+
+class NothingStored(Exception):
+    """The write found that it may not be; all of it is rolled back."""
 
 
 async def register_relayers(db: Database, rail: Rail) -> None:
-    """Know each key's next nonce: ours, or the chain's if that is ahead.
+    """Take the keys that are free, and know their next nonces.
 
-    Run at boot, and when a nonce turns out to be used by somebody else: a restored
-    database lags behind what was signed after its backup. Raises ``RpcUnavailable``.
+    Raises ``RpcUnavailable``.
     """
+    await keep_leases(db, rail)
     for relayer in rail.relayers:
-        on_chain = await rail.chain.nonce(relayer.address, "pending")
-        await db.write(partial(_seat, rail, relayer, on_chain))
+        sequence = rail.sequence(relayer)
+        if sequence.fence is not None and not sequence.is_known:
+            async with sequence.lock:
+                await learn_nonces(db, rail, relayer)
 
 
-async def _seat(
-    rail: Rail, relayer: Relayer, on_chain: int, session: WriteSession
-) -> None:
-    row: dict[str, object] = {
-        "address": relayer.address,
-        "chain_id": rail.domain.chain_id,
-        "next_nonce": on_chain,
-    }
-    await insert_once(session, RelayerRow, row)
-    await session.exec(
-        update(RelayerRow)
-        .where(*_row_of(rail, relayer), col(RelayerRow.next_nonce) < on_chain)
-        .values(next_nonce=on_chain)
+async def learn_nonces(db: Database, rail: Rail, relayer: Relayer) -> None:
+    """Compare the key's next nonce with the chain and with what is stored.
+
+    It follows the chain where that is ahead: a restored database lags behind what was
+    signed after its backup, and somebody may use the key elsewhere. One that is ahead of
+    both would make a gap and is lowered, but only by who has just taken the key: a node
+    may lag. Needs the sequence's lock; raises ``RpcUnavailable``.
+    """
+    sequence = rail.sequence(relayer)
+    fence = sequence.fence
+    if fence is None:
+        return
+    mined, pooled = await asyncio.gather(
+        rail.chain.nonce(relayer.address, "latest"),
+        rail.chain.nonce(relayer.address, "pending"),
     )
+    with_nodes = max(mined, pooled)
+
+    async def work(session: WriteSession) -> int | None:
+        stored = await _after_stored(session, rail, relayer)
+        least = max(with_nodes, stored)
+        column = col(RelayerRow.next_nonce)
+        too_low = column < least if sequence.is_known else column != least
+        lease = under_lease(session, rail, relayer, fence)
+        await session.exec(
+            update(RelayerRow).where(*lease, too_low).values(next_nonce=least)
+        )
+        found = select(RelayerRow.next_nonce).where(*lease)
+        return (await session.exec(found)).one_or_none()
+
+    next_nonce = await db.write(work)
+    if next_nonce is None:
+        sequence.own(None)
+        return
+    sequence.next_nonce, sequence.mined = next_nonce, mined
+    sequence.taken = with_nodes
+    sequence.is_known = True
+    rail.work.notify()
 
 
-def _row_of(rail: Rail, relayer: Relayer) -> tuple[ColumnElement[bool], ...]:
-    return (
-        col(RelayerRow.address) == relayer.address,
-        col(RelayerRow.chain_id) == rail.domain.chain_id,
+async def _after_stored(session: WriteSession, rail: Rail, relayer: Relayer) -> int:
+    """One more than the highest nonce that we ever signed with the key."""
+    query = select(func.max(RelayedTransaction.evm_nonce)).where(
+        col(RelayedTransaction.chain_id) == rail.domain.chain_id,
+        col(RelayedTransaction.relayer) == relayer.address,
     )
+    highest = (await session.exec(query)).one()
+    return 0 if highest is None else highest + 1
 
 
 def authorization_of(topup: TopUp) -> Authorization:
@@ -85,40 +117,90 @@ def authorization_of(topup: TopUp) -> Authorization:
 
 
 def relayer_for(rail: Rail, topup: TopUp) -> Relayer | None:
-    """A key to settle this top-up with; None when none has gas money."""
-    able = rail.solvent_relayers
-    # The nonce is random, so the keys share the work evenly.
-    return able[int.from_bytes(topup.nonce[-4:], "big") % len(able)] if able else None
+    """The key of ours with the fewest in flight; None when none may sign now."""
+    able = [one for one in rail.solvent_relayers if rail.sequence(one).has_room]
+    if not able:
+        return None
+    fewest = min(rail.sequence(one).in_flight for one in able)
+    equal = [one for one in able if rail.sequence(one).in_flight == fewest]
+    # The authorization's nonce is random, so equal keys share the work evenly.
+    return equal[int.from_bytes(topup.nonce[-4:], "big") % len(equal)]
 
 
-async def sign(db: Database, rail: Rail, relayer: Relayer, topup: TopUp) -> bool:
-    """Sign the settlement and store it; whether this call did.
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a transaction goes: a key under our lease, its nonce, which attempt."""
 
-    Not when another worker has decided meanwhile, when the wallet has another
-    settlement in flight, or after ``MOST_TRANSACTIONS``. Raises
-    ``RpcUnavailable``, ``RpcErrorAnswer`` or ``GasAboveCap``; then nothing was signed
-    and no nonce is used up. What gas may cost in relation to the value will be bounded
-    here too, once there is a price for it.
+    relayer: Relayer
+    fence: int
+    nonce: int
+    attempt: int = 1
+
+
+async def sign(
+    db: Database, rail: Rail, relayer: Relayer, topup: TopUp
+) -> RelayedTransaction | None:
+    """Sign the settlement at the key's next nonce and store it; None if it may not be.
+
+    Not without the key's lease, when another worker has decided meanwhile, when the
+    wallet has another settlement in flight, or after ``MOST_TRANSACTIONS``. Needs the
+    sequence's lock. Raises ``RpcUnavailable``, ``RpcErrorAnswer`` (it would revert by
+    now) or ``GasAboveCap``; then nothing was signed and no nonce is used up. What gas
+    may cost in relation to the value will be bounded here too, once there is a price
+    for it.
     """
+    sequence = rail.sequence(relayer)
+    if sequence.fence is None or not sequence.is_known:
+        return None
+    gas, price = await _costs(rail, relayer, topup)
+    place = Place(relayer, sequence.fence, sequence.next_nonce)
+    signed = await sign_settlement(rail, place, topup, gas=gas, price=price)
+    row = row_for(rail, place, signed, topup.id, gas=gas, price=price)
+
+    async def store(session: WriteSession) -> RelayedTransaction:
+        await _take_nonce(session, rail, place)
+        if not await _mark_signed(session, topup):
+            raise NothingStored
+        return await store_row(session, row)
+
+    try:
+        stored = await db.write(store)
+    except NothingStored:
+        return None
+    except Exception:
+        # It may be stored all the same.
+        sequence.is_known = False
+        raise
+    sequence.next_nonce = place.nonce + 1
+    return stored
+
+
+async def _costs(rail: Rail, relayer: Relayer, topup: TopUp) -> tuple[int, Fees]:
+    """The gas limit and today's fees; the estimate is also the last rehearsal."""
     assert topup.signature is not None
-    signed_terms = authorization_of(topup)
-    gas, price = await asyncio.gather(
-        estimate_gas(rail.chain, signed_terms, topup.signature, relayer.address),
+    return await asyncio.gather(
+        estimate_gas(
+            rail.chain, authorization_of(topup), topup.signature, relayer.address
+        ),
         fees(rail.chain),
     )
-    call = settlement_call(signed_terms, topup.signature)
 
-    async def store(session: WriteSession) -> bool:
-        if not await _mark_signed(session, topup):
-            return False
-        nonce = await _take_nonce(session, rail, relayer)
-        signed = sign_transaction(
-            rail.chain, relayer.key, nonce, call, gas=gas, fees=price
-        )
-        await _store(session, rail, relayer, topup.id, nonce, signed)
-        return True
 
-    return await db.write(store)
+async def sign_settlement(
+    rail: Rail, place: Place, topup: TopUp, *, gas: int, price: Fees
+) -> SignedTransaction:
+    """Sign in a thread: the loop goes on."""
+    assert topup.signature is not None
+    call = settlement_call(authorization_of(topup), topup.signature)
+    return await asyncio.to_thread(
+        sign_transaction,
+        rail.chain,
+        place.relayer.key,
+        place.nonce,
+        call,
+        gas=gas,
+        fees=price,
+    )
 
 
 async def _mark_signed(session: WriteSession, topup: TopUp) -> bool:
@@ -133,9 +215,13 @@ async def _mark_signed(session: WriteSession, topup: TopUp) -> bool:
         )
         .exists()
     )
-    signed_before = (
+    # Every nonce has one first attempt.
+    nonces_before = (
         select(func.count())
-        .where(col(RelayedTransaction.topup_id) == topup.id)
+        .where(
+            col(RelayedTransaction.topup_id) == topup.id,
+            col(RelayedTransaction.attempt) == 1,
+        )
         .scalar_subquery()
     )
     statement = (
@@ -144,46 +230,74 @@ async def _mark_signed(session: WriteSession, topup: TopUp) -> bool:
             col(TopUp.id) == topup.id,
             col(TopUp.state).in_((TopUpState.CLAIMED, TopUpState.WATCH)),
             or_(col(TopUp.in_flight), ~lane_is_taken),
-            signed_before < MOST_TRANSACTIONS,
+            nonces_before < MOST_TRANSACTIONS,
         )
         .values(state=TopUpState.SIGNED, reason=None, in_flight=True)
     )
     return (await session.exec(statement)).rowcount == 1
 
 
-async def _take_nonce(session: WriteSession, rail: Rail, relayer: Relayer) -> int:
-    statement = (
-        update(RelayerRow)
-        .where(*_row_of(rail, relayer))
-        .values(next_nonce=RelayerRow.next_nonce + 1)
-        .returning(col(RelayerRow.next_nonce))
-    )
-    taken: int = (await session.exec(statement)).scalar_one()
-    return taken - 1
+async def _take_nonce(session: WriteSession, rail: Rail, place: Place) -> None:
+    """Move on to the next nonce, if this one is still the next and the key still ours.
+
+    Raises ``NothingStored``.
+    """
+    lease = under_lease(session, rail, place.relayer, place.fence)
+    is_next = col(RelayerRow.next_nonce) == place.nonce
+    await _require(session, rail, place, *lease, is_next, next_nonce=place.nonce + 1)
 
 
-async def _store(
+async def require_lease(session: WriteSession, rail: Rail, place: Place) -> None:
+    """Lock the key's row under our lease; raises ``NothingStored`` without it."""
+    lease = under_lease(session, rail, place.relayer, place.fence)
+    await _require(session, rail, place, *lease, fence=place.fence)
+
+
+async def _require(
     session: WriteSession,
     rail: Rail,
-    relayer: Relayer,
-    topup_id: int,
-    nonce: int,
-    signed: SignedTransaction,
+    place: Place,
+    *conditions: ColumnElement[bool],
+    **values: int,
 ) -> None:
+    statement = update(RelayerRow).where(*conditions).values(**values)
+    if (await session.exec(statement)).rowcount != 1:
+        rail.sequence(place.relayer).is_known = False
+        raise NothingStored
+
+
+def row_for(
+    rail: Rail,
+    place: Place,
+    signed: SignedTransaction,
+    topup_id: int | None,
+    *,
+    gas: int,
+    price: Fees,
+    kind: SentKind = SentKind.SETTLEMENT,
+) -> dict[str, Any]:
+    """What is stored of a signed transaction, but for the time."""
+    return {
+        "tx_hash": signed.hash,
+        "topup_id": topup_id,
+        "chain_id": rail.domain.chain_id,
+        "relayer": place.relayer.address,
+        "evm_nonce": place.nonce,
+        "attempt": place.attempt,
+        "raw": signed.raw,
+        "kind": kind,
+        "gas_limit": gas,
+        "max_fee_per_gas": price.max_fee_per_gas,
+        "max_priority_fee_per_gas": price.max_priority_fee_per_gas,
+    }
+
+
+async def store_row(session: WriteSession, row: dict[str, Any]) -> RelayedTransaction:
+    """Store what was signed, before it is sent."""
     now = now_ms(session)
-    await session.exec(
-        insert(RelayedTransaction).values(
-            tx_hash=signed.hash,
-            topup_id=topup_id,
-            chain_id=rail.domain.chain_id,
-            relayer=relayer.address,
-            evm_nonce=nonce,
-            attempt=1,
-            raw=signed.raw,
-            signed_at_ms=now,
-            sent_at_ms=now,
-        )
-    )
+    whole = row | {"signed_at_ms": now, "sent_at_ms": now}
+    await session.exec(insert(RelayedTransaction).values(**whole))
+    return RelayedTransaction(**whole)
 
 
 async def settled_by_us(

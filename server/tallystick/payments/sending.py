@@ -1,42 +1,49 @@
 """Sending what was signed, as often as it takes, and knowing when it is of no use.
 
-The same bytes are the same transaction, so sending them again is always safe. A node's
-answer changes no state.
+The same bytes are the same transaction, so sending them again is always safe, whoever
+owns the key. A node's answer changes no state.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
+from itertools import groupby
 
 from sqlalchemy import update
 from sqlmodel import col, select
 
+from tallystick.chain.errors import RpcErrorAnswer
 from tallystick.chain.logs import receipt
-from tallystick.chain.relay import Outcome, broadcast
+from tallystick.chain.relay import Outcome, broadcast, simulate
 from tallystick.kernel.db import Database, ReadSession, WriteSession, now_ms
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.log import get_logger
 from tallystick.payments.gas import pause
-from tallystick.payments.models import RelayedTransaction, TopUp, TopUpState
-from tallystick.payments.rail import Rail, Relayer
-from tallystick.payments.relayer import register_relayers
+from tallystick.payments.models import RelayedTransaction, SentKind, TopUp
+from tallystick.payments.rail import Rail
+from tallystick.payments.relayer import authorization_of, learn_nonces
+from tallystick.x402.keccak import checksum_address
 
 _log = get_logger(__name__)
-_WINDOW = 16
-_STUCK_MS = 60_000
+FRESH_MS = 5_000
+"""How long the rehearsal before signing counts; what is older is rehearsed again."""
 # Too low: it was mined a moment ago, or its nonce is lost; ``is_dead`` will tell.
-_EXPECTED = (Outcome.ACCEPTED, Outcome.ALREADY_KNOWN, Outcome.NONCE_TOO_LOW)
+TAKEN = (Outcome.ACCEPTED, Outcome.ALREADY_KNOWN, Outcome.NONCE_TOO_LOW)
+"""A node has it, or has no use for it any more."""
 
 
 class _Prospect(StrEnum):
     ALIVE = "alive"
     REVERTED = "reverted"
+    FILLED = "filled"
+    """We gave its nonce to a filler."""
     LOST = "lost"
     """Somebody else has used its nonce."""
 
 
 async def sent_for(
     session: ReadSession | WriteSession, topup_id: int
-) -> RelayedTransaction | None:
-    """The newest transaction that was signed for the top-up."""
+) -> Sequence[RelayedTransaction]:
+    """All that was signed for the top-up, the newest first."""
     query = (
         select(RelayedTransaction)
         .where(col(RelayedTransaction.topup_id) == topup_id)
@@ -44,44 +51,48 @@ async def sent_for(
         .order_by(
             col(RelayedTransaction.signed_at_ms).desc(),
             col(RelayedTransaction.evm_nonce).desc(),
+            col(RelayedTransaction.attempt).desc(),
         )
     )
-    return (await session.exec(query.limit(1))).one_or_none()
-
-
-async def send_first(db: Database, rail: Rail, topup: TopUp) -> None:
-    """Hand what was just signed to a node. Raises ``RpcUnavailable``: it may be out."""
-    async with db.read() as session:
-        stored = await sent_for(session, topup.id)
-    if stored is not None:
-        await _broadcast(rail, stored)
+    return (await session.exec(query)).all()
 
 
 async def send_again(db: Database, rail: Rail, topup: TopUp) -> None:
-    """Hand the stored bytes to a node once more if the chain has long been silent.
+    """Hand the newest bytes to a node once more if the chain has long been silent.
 
-    Whatever it answers changes no state; a lost answer raises ``RpcUnavailable``.
+    Its answer changes no state; a lost one raises ``RpcUnavailable``. What would revert
+    by now is not sent any more.
     """
     async with db.read() as session:
         stored = await sent_for(session, topup.id)
-    if stored is not None and await _take_turn(db, rail, stored):
-        await _broadcast(rail, stored)
+        now = now_ms(session)
+    if not stored or not await take_turn(db, rail, stored[0]):
+        return
+    newest = stored[0]
+    is_stale = now - newest.signed_at_ms > FRESH_MS
+    if is_stale and is_settlement(newest) and await would_revert(rail, newest, topup):
+        return
+    await deliver(rail, newest)
 
 
-async def send_stranded(db: Database, rail: Rail) -> int:
-    """Send what nobody waits for any more, because its nonce is still open; how many.
+def is_settlement(stored: RelayedTransaction) -> bool:
+    """Whether it captures an authorization, and is no filler."""
+    return stored.kind == SentKind.SETTLEMENT
 
-    A payment that expired, or that somebody else submitted, leaves a transaction which
-    may never have reached a node. Unless it is mined, and be it to revert, every later
-    one of the same key waits behind its nonce. Raises ``RpcUnavailable``.
+
+async def would_revert(rail: Rail, stored: RelayedTransaction, topup: TopUp) -> bool:
+    """Whether the settlement would cost gas for nothing; not known is no.
+
+    Raises ``RpcUnavailable``.
     """
-    sent = 0
-    for relayer in rail.relayers:
-        for stored in await _stranded(db, rail, relayer):
-            if await _take_turn(db, rail, stored):
-                await _broadcast(rail, stored)
-                sent += 1
-    return sent
+    if topup.signature is None:
+        return False
+    terms = authorization_of(topup)
+    try:
+        seen = await simulate(rail.chain, terms, topup.signature, stored.relayer)
+    except RpcErrorAnswer:
+        return False
+    return not seen.ok
 
 
 async def may_be_mined(db: Database, rail: Rail, topup: TopUp) -> bool:
@@ -91,72 +102,72 @@ async def may_be_mined(db: Database, rail: Rail, topup: TopUp) -> bool:
     """
     async with db.read() as session:
         stored = await sent_for(session, topup.id)
-    return stored is not None and await _prospect(rail, stored) == _Prospect.ALIVE
+    return _Prospect.ALIVE in [seen for _, seen in await _prospects(rail, stored)]
 
 
 async def is_dead(db: Database, rail: Rail, topup: TopUp) -> bool:
-    """Whether what we signed for the top-up can never be mined any more.
+    """Whether nothing that we signed for the top-up can be mined any more.
 
-    It was mined and reverted, or its nonce was used by a transaction that is none of
-    ours (a restored database, a key used elsewhere). Raises ``RpcUnavailable``.
+    It was mined and reverted, or its nonce was used by a filler of ours, or by a
+    transaction that is none of ours (a restored database, a key used elsewhere).
+    Raises ``RpcUnavailable``.
     """
     async with db.read() as session:
         stored = await sent_for(session, topup.id)
-    if stored is None:
-        return True
-    prospect = await _prospect(rail, stored)
-    if prospect != _Prospect.LOST:
-        return prospect == _Prospect.REVERTED
-    _log.error(
-        "relayer_nonce_used_elsewhere",
-        relayer=f"0x{stored.relayer.hex()}",
-        evm_nonce=stored.evm_nonce,
-    )
-    await register_relayers(db, rail)
+    prospects = await _prospects(rail, stored)
+    if _Prospect.ALIVE in [seen for _, seen in prospects]:
+        return False
+    for newest, seen in prospects[:1]:
+        if seen == _Prospect.LOST:
+            await _tell_of_loss(db, rail, newest)
     return True
 
 
-async def _prospect(rail: Rail, stored: RelayedTransaction) -> _Prospect:
-    mined = await receipt(rail.chain, stored.tx_hash)
-    if mined is not None:
-        return _Prospect.ALIVE if mined.succeeded else _Prospect.REVERTED
-    if await rail.chain.nonce(stored.relayer, "latest") <= stored.evm_nonce:
-        return _Prospect.ALIVE
-    # The node may have mined it between the two questions.
-    is_mined = await receipt(rail.chain, stored.tx_hash) is not None
-    return _Prospect.ALIVE if is_mined else _Prospect.LOST
-
-
-async def _stranded(
-    db: Database, rail: Rail, relayer: Relayer
-) -> list[RelayedTransaction]:
-    next_mined = await rail.chain.nonce(relayer.address, "latest")
-    query = (
-        select(RelayedTransaction, TopUp.state)
-        .join(TopUp, col(TopUp.id) == col(RelayedTransaction.topup_id))
-        .where(
-            col(RelayedTransaction.chain_id) == rail.domain.chain_id,
-            col(RelayedTransaction.relayer) == relayer.address,
-            col(RelayedTransaction.evm_nonce) >= next_mined,
-        )
-        .order_by(col(RelayedTransaction.evm_nonce))
-        .limit(_WINDOW)
+async def _tell_of_loss(db: Database, rail: Rail, stored: RelayedTransaction) -> None:
+    _log.error(
+        "relayer_nonce_used_elsewhere",
+        relayer=checksum_address(stored.relayer),
+        evm_nonce=stored.evm_nonce,
     )
-    async with db.read() as session:
-        open_nonces = (await session.exec(query)).all()
-        now = now_ms(session)
-    for stored, _ in open_nonces[:1]:
-        if now - stored.signed_at_ms > _STUCK_MS:
-            _log.error(
-                "relayer_nonce_stuck",
-                relayer=f"0x{relayer.address.hex()}",
-                evm_nonce=stored.evm_nonce,
-            )
-    # Those that are waited for are sent by who waits.
-    return [stored for stored, state in open_nonces if state != TopUpState.SIGNED]
+    for relayer in rail.relayers:
+        sequence = rail.sequence(relayer)
+        if relayer.address == stored.relayer and sequence.is_ours:
+            async with sequence.lock:
+                await learn_nonces(db, rail, relayer)
 
 
-async def _take_turn(db: Database, rail: Rail, stored: RelayedTransaction) -> bool:
+async def _prospects(
+    rail: Rail, stored: Sequence[RelayedTransaction]
+) -> list[tuple[RelayedTransaction, _Prospect]]:
+    """What becomes of each nonce, the newest first: any attempt at it may be mined."""
+
+    def place(one: RelayedTransaction) -> tuple[bytes, int]:
+        return one.relayer, one.evm_nonce
+
+    by_nonce = [list(some) for _, some in groupby(stored, place)]
+    return [(some[0], await _prospect(rail, some)) for some in by_nonce]
+
+
+async def _prospect(rail: Rail, attempts: list[RelayedTransaction]) -> _Prospect:
+    one = attempts[0]
+    # Asked before the receipts: a node that has mined the nonce has them.
+    mined_below = await rail.chain.nonce(one.relayer, "latest")
+    if one.relayer in rail.sequences:
+        rail.sequences[one.relayer].note_mined(mined_below)
+    if mined_below <= one.evm_nonce:
+        return _Prospect.ALIVE
+    for attempt in attempts:
+        mined = await receipt(rail.chain, attempt.tx_hash)
+        if mined is not None and not is_settlement(attempt):
+            return _Prospect.FILLED
+        if mined is not None:
+            return _Prospect.ALIVE if mined.succeeded else _Prospect.REVERTED
+    return _Prospect.LOST
+
+
+async def take_turn(db: Database, rail: Rail, stored: RelayedTransaction) -> bool:
+    """Be the one who sends the bytes now; the next turn comes ``resend_seconds`` later."""
+
     async def work(session: WriteSession) -> bool:
         now = now_ms(session)
         statement = (
@@ -172,15 +183,22 @@ async def _take_turn(db: Database, rail: Rail, stored: RelayedTransaction) -> bo
     return await db.write(work)
 
 
-async def _broadcast(rail: Rail, stored: RelayedTransaction) -> None:
+async def deliver(rail: Rail, stored: RelayedTransaction) -> Outcome:
+    """Hand the bytes to a node; what it made of them.
+
+    Raises ``RpcUnavailable`` when no answer came: they may be on their way or not.
+    """
     answer = await broadcast(rail.chain, stored.raw)
-    if answer.outcome in _EXPECTED:
-        return
+    if answer.outcome in TAKEN:
+        if stored.relayer in rail.sequences:
+            rail.sequences[stored.relayer].note_taken(stored.evm_nonce)
+        return answer.outcome
     if answer.outcome == Outcome.INSUFFICIENT_FUNDS:
         pause(rail, stored.relayer)
     _log.warning(
         "settlement_not_taken",
-        topup=encode_id("top", stored.topup_id),
+        topup=encode_id("top", stored.topup_id) if stored.topup_id else None,
         outcome=answer.outcome,
-        relayer=f"0x{stored.relayer.hex()}",
+        relayer=checksum_address(stored.relayer),
     )
+    return answer.outcome

@@ -9,6 +9,7 @@ from sqlmodel import col
 
 from tallystick.chain.errors import GasAboveCap, RpcErrorAnswer
 from tallystick.chain.evidence import Settled
+from tallystick.chain.relay import Outcome
 from tallystick.kernel.db import Database, WriteSession
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.log import get_logger
@@ -17,9 +18,11 @@ from tallystick.payments.lanes import leave_lane, promote_queued
 from tallystick.payments.looking import look_at
 from tallystick.payments.machine import EDGES, Act, Decision, decide
 from tallystick.payments.models import PENDING_STATES, TopUp, TopUpState
-from tallystick.payments.rail import Rail
+from tallystick.payments.pushing import catch_up, make_room
+from tallystick.payments.rail import Rail, Relayer
 from tallystick.payments.relayer import relayer_for, sign
-from tallystick.payments.sending import send_again, send_first
+from tallystick.payments.replacing import OpenNonce, raise_fees
+from tallystick.payments.sending import deliver, send_again
 from tallystick.payments.topups import read_topup
 
 _log = get_logger(__name__)
@@ -73,9 +76,20 @@ async def credit_topup(
 async def _sign_and_send(db: Database, rail: Rail, topup: TopUp) -> None:
     relayer = relayer_for(rail, topup)
     if relayer is None:
-        return  # the alarm was given when the last key ran out of gas money
+        await make_room(rail)
+        relayer = relayer_for(rail, topup)
+    if relayer is None:
+        return  # another process has the keys, they are full, or without gas money
+    sequence = rail.sequence(relayer)
+    with sequence.reserved():
+        async with sequence.lock:
+            if await catch_up(db, rail, relayer):
+                await _sign_next(db, rail, relayer, topup)
+
+
+async def _sign_next(db: Database, rail: Rail, relayer: Relayer, topup: TopUp) -> None:
     try:
-        signed = await sign(db, rail, relayer, topup)
+        stored = await sign(db, rail, relayer, topup)
     except RpcErrorAnswer as error:
         # It stopped being possible since the rehearsal; the next look tells.
         _log.warning("not_signed", topup=encode_id("top", topup.id), code=error.code)
@@ -85,8 +99,10 @@ async def _sign_and_send(db: Database, rail: Rail, topup: TopUp) -> None:
         if topup.state == TopUpState.CLAIMED:
             await _move(db, rail, topup, refused)
         return
-    if signed:
-        await send_first(db, rail, topup)
+    if stored is None:
+        return
+    if await deliver(rail, stored) == Outcome.UNDERPRICED:
+        await raise_fees(db, rail, OpenNonce(relayer, (stored,), topup))
 
 
 async def _move(db: Database, rail: Rail, topup: TopUp, decision: Decision) -> None:

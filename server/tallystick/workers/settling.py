@@ -1,9 +1,8 @@
 """The settler: every open top-up is looked at until its outcome is known."""
 
-import asyncio
 from functools import partial
 
-from sqlalchemy import ColumnElement, update
+from sqlalchemy import ColumnElement, true, update
 from sqlmodel import col, select
 
 from tallystick.kernel.db import Database, ReadSession, WriteSession, now_ms
@@ -14,43 +13,56 @@ from tallystick.payments.lanes import promote_forgotten
 from tallystick.payments.models import IS_PENDING, TopUp, TopUpState
 from tallystick.payments.rail import Rail
 from tallystick.payments.settler import step
+from tallystick.workers.crew import Crew
 from tallystick.workers.rounds import whole
 
 _log = get_logger(__name__)
-_BATCH = 64
+_AT_ONCE = 32
 _IDLE_SECONDS = 2.0
 _FARTHEST_MS = 60_000
 
 
 async def settle_for_ever(db: Database, rail: Rail, *, hold_seconds: int) -> None:
     """Look at what is due, then wait for work or for the next look."""
-    while True:
-        # Taken before the look, so that work which comes during it is not missed.
-        work = rail.work.upcoming()
-        try:
-            pause = await whole(_look_at_all(db, rail, hold_seconds))
-        except Unavailable as error:
-            _log.warning("settler_paused", code=error.code, **error.for_operator)
-            pause = _IDLE_SECONDS
-        except Exception:  # noqa: BLE001  # a restarted database is no reason to end
-            _log.exception("settler_broke")
-            pause = _IDLE_SECONDS
-        await work.within(pause)
+    crew = Crew(_AT_ONCE)
+    try:
+        while True:
+            # Taken before the look, so that work which comes during it is not missed.
+            work = rail.work.upcoming()
+            await work.within(await _round(db, rail, crew, hold_seconds))
+    finally:
+        await crew.disband()
 
 
-async def _look_at_all(db: Database, rail: Rail, hold_seconds: int) -> float:
-    """How many seconds to wait for the next look."""
-    await settle_due(db, rail, hold_seconds=hold_seconds)
-    return await _pause(db, rail)
+async def _round(db: Database, rail: Rail, crew: Crew, hold_seconds: int) -> float:
+    """Begin looks; how many seconds to wait before the next round."""
+    try:
+        return await whole(_begin_and_wait(db, rail, crew, hold_seconds))
+    except Unavailable as error:
+        _log.warning("settler_paused", code=error.code, **error.for_operator)
+    except Exception:  # noqa: BLE001  # a restarted database is no reason to end
+        _log.exception("settler_broke")
+    return _IDLE_SECONDS
 
 
-async def settle_due(db: Database, rail: Rail, *, hold_seconds: int) -> int:
-    """One look at every top-up that is due; how many there were."""
+async def _begin_and_wait(
+    db: Database, rail: Rail, crew: Crew, hold_seconds: int
+) -> float:
+    await begin_due(db, rail, crew, hold_seconds=hold_seconds)
+    if crew.free:
+        return await _pause(db, rail)
+    # There may be more, which need not wait for the slowest.
+    await crew.one_ends()
+    return 0
+
+
+async def begin_due(db: Database, rail: Rail, crew: Crew, *, hold_seconds: int) -> int:
+    """Begin a look at every top-up that is due, as many as may be; how many."""
     await promote_forgotten(db, rail)
     async with db.read() as session:
-        due = await _due(session, rail)
-    looks = [_look(db, rail, topup_id, hold_seconds) for topup_id in due]
-    await asyncio.gather(*looks)
+        due = await _due(session, rail, crew)
+    for topup_id in due:
+        crew.start(topup_id, _look(db, rail, topup_id, hold_seconds))
     return len(due)
 
 
@@ -70,12 +82,27 @@ def _is_due(now: int) -> ColumnElement[bool]:
     return (due_at <= now) | (due_at > now + _FARTHEST_MS)
 
 
-async def _due(session: ReadSession, rail: Rail) -> list[int]:
+def _is_for_us(rail: Rail, now: int) -> ColumnElement[bool]:
+    """What waits for a signature is left to who can sign, for a while.
+
+    Only its window and the logs could end it here, and whoever takes the turn keeps the
+    key's owner from it.
+    """
+    if rail.may_sign:
+        return true()
+    patience_ms = int(rail.lease_seconds * 1000)
+    is_overdue = col(TopUp.next_look_at_ms) <= now - patience_ms
+    return (col(TopUp.state) != TopUpState.CLAIMED) | is_overdue
+
+
+async def _due(session: ReadSession, rail: Rail, crew: Crew) -> list[int]:
+    now = now_ms(session)
     query = (
         select(TopUp.id)
-        .where(*_open(rail), _is_due(now_ms(session)))
+        .where(*_open(rail), _is_due(now), _is_for_us(rail, now))
+        .where(col(TopUp.id).not_in(crew.busy_with))
         .order_by(col(TopUp.next_look_at_ms))
-        .limit(_BATCH)
+        .limit(crew.free)
     )
     return list((await session.exec(query)).all())
 
@@ -123,4 +150,6 @@ async def _pause(db: Database, rail: Rail) -> float:
     query = select(TopUp.id).where(*_open(rail)).limit(1)
     async with db.read() as session:
         is_busy = (await session.exec(query)).one_or_none() is not None
-    return rail.poll_seconds if is_busy else _IDLE_SECONDS
+    # Of what other processes begin, nobody tells us.
+    is_alone = db.is_sqlite
+    return _IDLE_SECONDS if is_alone and not is_busy else rail.poll_seconds

@@ -6,22 +6,14 @@ from tallystick.credits.holds import expire_due
 from tallystick.identity.nonces import forget_expired_nonces
 from tallystick.kernel.db import Database
 from tallystick.ledger.breakage import settle_due
-from tallystick.payments.gas import check_gas
 from tallystick.payments.observer import observed_seconds
 from tallystick.payments.rail import Rail
-from tallystick.payments.sending import send_stranded
 from tallystick.payments.topups import prune_unsent
 from tallystick.paywall.forgetting import forget_expired
 
 _CLAIM_MARGIN_SECONDS = 3600
 _REJECTED_SECONDS = 7 * 24 * 3600
 _NONCE_MARGIN_MS = 600_000
-
-
-async def tend_relayers(db: Database, rail: Rail) -> None:
-    """Know who has gas money, and leave no nonce behind. Raises ``RpcUnavailable``."""
-    await check_gas(rail)
-    await send_stranded(db, rail)
 
 
 async def sweep(db: Database, rail: Rail) -> None:
