@@ -82,10 +82,8 @@ async def find_settlements(
     """
     topics = [abi.AUTHORIZATION_USED, abi.word(payer), nonce]
     found = await _held_between(chain, topics, from_block)
-    moved = [
-        _transfer(proven, _log_at(proven.receipt, proven.log.log_index + 1))
-        for proven in found
-    ]
+    # FiatToken logs the Transfer directly after.
+    moved = [_transfer(proven, proven.log.log_index + 1) for proven in found]
     return [
         Settled(**(asdict(item) | {"nonce": nonce}))
         for item in moved
@@ -168,7 +166,7 @@ class _Proven:
 
 
 def _moved(found: Sequence[_Proven]) -> list[TransferLog]:
-    moved = [_transfer(proven, proven.log) for proven in found]
+    moved = [_transfer(proven, proven.log.log_index) for proven in found]
     return [item for item in moved if item and item.amount > 0]
 
 
@@ -210,9 +208,24 @@ def _prove(log: RawLog, proof: Receipt | None, block: Block | None) -> _Proven |
     return _Proven(log, proof, block)
 
 
-def _transfer(proven: _Proven, log: RawLog | None) -> TransferLog | None:
-    """The Transfer of the same token that the log is; None if it is none."""
-    if log is None or log.address != proven.log.address:
+def _transfer(proven: _Proven, log_index: int) -> TransferLog | None:
+    return transfer_at(
+        proven.receipt,
+        log_index,
+        token=proven.log.address,
+        timestamp_seconds=proven.block.timestamp_seconds,
+    )
+
+
+def transfer_at(
+    proof: Receipt, log_index: int, *, token: bytes, timestamp_seconds: int
+) -> TransferLog | None:
+    """The token's Transfer at this place of a receipt; None if there is none.
+
+    The caller knows the time of the block, and whether the receipt is to be believed.
+    """
+    log = _log_at(proof, log_index)
+    if not proof.succeeded or log is None or log.address != token:
         return None
     has_its_shape = len(log.topics) == 3 and len(log.payload) == abi.WORD_BYTES
     if not has_its_shape or log.topics[0] != abi.TRANSFER:
@@ -223,11 +236,11 @@ def _transfer(proven: _Proven, log: RawLog | None) -> TransferLog | None:
         block_number=log.block_number,
         block_hash=log.block_hash,
         log_index=log.log_index,
-        timestamp_seconds=proven.block.timestamp_seconds,
+        timestamp_seconds=timestamp_seconds,
         payer=payer,
         pay_to=log.topics[2][-20:],
         amount=UsdcAtomic(int.from_bytes(log.payload, "big")),
-        nonce=_nonce_before(proven.receipt, log, payer),
+        nonce=_nonce_before(proof, log, payer),
     )
 
 

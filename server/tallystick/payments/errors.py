@@ -66,8 +66,10 @@ class TransferNotSafe(Conflict):
     next_step = "Send the same request again; do not transfer again."
     retry_after_seconds = 15
 
-    def __init__(self) -> None:
-        super().__init__("the transfer arrived, and its block is not safe yet")
+    def __init__(
+        self, detail: str = "the transfer arrived, and its block is not safe yet"
+    ) -> None:
+        super().__init__(detail)
 
 
 class PaymentUnderReview(Conflict):
@@ -76,10 +78,11 @@ class PaymentUnderReview(Conflict):
     title = "This payment is being looked into"
     next_step = "Do not pay again. Ask the seller, and name this top-up."
 
-    def __init__(self, topup_id: int) -> None:
+    def __init__(self, topup_id: int | None) -> None:
+        named = {} if topup_id is None else {"topup": encode_id("top", topup_id)}
         super().__init__(
-            "what the chain shows of this payment does not fit what was signed",
-            topup=encode_id("top", topup_id),
+            "what the chain shows of this payment contradicts itself or what was signed",
+            **named,
         )
 
 

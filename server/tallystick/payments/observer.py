@@ -1,7 +1,8 @@
 """Every Transfer to ``pay_to`` gets into the books, whoever sent it and why.
 
 A Transfer of an authorization that was presented to us credits its payer; any other
-money waits in suspense until somebody proves that it is his.
+money waits in suspense until somebody proves that it is his, or until its block is
+final if it was an authorization's.
 """
 
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from tallystick.payments.models import ChainCursor
 from tallystick.payments.rail import Rail
 from tallystick.payments.reversing import take_back_missing
 from tallystick.payments.same_chain import find_cursor, require_anchor
+from tallystick.payments.unclaimed import credit_final_unclaimed
 
 _SPAN_BLOCKS = 2_000
 _TRIES = 20
@@ -107,6 +109,7 @@ async def observe(db: Database, rail: Rail, rate: Rate, *, hold_seconds: int) ->
     # Taken back by the next look, if that does not find it again.
     await db.write(partial(miss_replaced, rail))
     await match_suspense(db, rail, rate, hold_seconds=hold_seconds)
+    await credit_final_unclaimed(db, rail, rate)
     return count
 
 
