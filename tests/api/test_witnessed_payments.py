@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
+from tallystick.chain.errors import WrongChain
 from tallystick.chain.fault import ANY, DropBefore, FaultProxy, Rewrite
 from tallystick.chain.local import LocalChain
-from tests.api.payments import funded, offer_of, refusal_of, sign
+from tallystick.running import preflight
+from tests.api.payments import ON_SQLITE, funded, offer_of, refusal_of, sign
 from tests.live import LiveServer, make_settings, start_server
 
 ADD = "/api/credits/add"
@@ -77,3 +79,19 @@ async def test_a_contradiction_is_under_review_and_small_payments_go_on(
     payment = sign(wallet, await offer_of(http, ADD, method="POST", json=small))
     paid = await http.post(ADD, json=small, headers=payment.headers)
     assert paid.json()["added"] == 20
+
+
+@ON_SQLITE
+async def test_a_server_does_not_start_with_a_witness_of_another_chain(
+    database_url: str, chain: LocalChain, free_port: int, witness: FaultProxy
+) -> None:
+    """It would put every large payment into quarantine; one that is down does not."""
+    urls = (witness.url,)
+    settings = make_settings(database_url, chain.url, free_port, witness_rpc_urls=urls)
+    await preflight(settings)
+    witness.inject("eth_chainId", Rewrite(change=lambda _: "0x1"))
+    with pytest.raises(WrongChain):
+        await preflight(settings)
+    witness.heal()
+    await witness.down()
+    await preflight(settings)

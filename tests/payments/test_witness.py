@@ -372,6 +372,30 @@ async def test_what_is_redeemed_is_witnessed(scene: Scene, how: str) -> None:
     assert await scene.shop.credits_of(payer) == LARGE * 10 * DOLLAR
 
 
+@pytest.mark.parametrize("lie", [None, without_logs])
+async def test_what_nobody_presented_is_witnessed_before_it_is_credited(
+    scene: Scene, lie: Any
+) -> None:
+    payer = await scene.payer()
+    assert (await scene.pay(payer, 1)).state == S.CREDITED
+    signed = await payer.authorize(scene.house.pay_to, LARGE * DOLLAR)
+    await submit(scene.chain, signed)
+    await scene.finalize()
+    if lie is None:
+        scene.witness.inject(ANY, DropBefore())
+    else:
+        scene.witness.inject("eth_getTransactionReceipt", Rewrite(change=lie))
+    await scene.shop.observe()
+    (found,) = [one for one in await scene.shop.topups() if not one.valid_before]
+    assert found.state == (S.QUARANTINE if lie else S.WATCH)
+    assert await scene.shop.credits_of(payer) == 10 * DOLLAR
+    assert await suspense(scene.shop) == LARGE * DOLLAR
+    scene.witness.heal()
+    await scene.shop.observe()
+    credited = 0 if lie else LARGE
+    assert await scene.shop.credits_of(payer) == (1 + credited) * 10 * DOLLAR
+
+
 async def transactions(shop: Process) -> list[bytes]:
     """Of the Transfers that the books have."""
     async with shop.db.read() as session:

@@ -47,7 +47,7 @@ class PaymentSpent(Conflict):
 
 
 class UnknownTransfer(NotFound):
-    """The books have no plain transfer of that transaction to our address."""
+    """Nothing of that transaction is in the books without an owner."""
 
     title = "No such transfer"
     next_step = (
@@ -56,11 +56,13 @@ class UnknownTransfer(NotFound):
     )
 
     def __init__(self) -> None:
-        super().__init__("the transaction brought no plain transfer to this seller")
+        super().__init__(
+            "the transaction brought this seller nothing that waits for its owner"
+        )
 
 
 class TransferNotSafe(Conflict):
-    """The transfer is in a block that may still be replaced."""
+    """Its block may still be replaced, or a second provider has yet to show it."""
 
     title = "The transfer is not safe yet"
     next_step = "Send the same request again; do not transfer again."
