@@ -1,11 +1,15 @@
 """Above an amount two providers must show the same Transfer before it is credited."""
 
 import asyncio
+import contextlib
+import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
+from sqlalchemy import func
 from sqlmodel import select
 
 from tallystick.chain import abi
@@ -21,7 +25,9 @@ from tallystick.chain.fault import (
 from tallystick.chain.hexadecimal import to_hex
 from tallystick.chain.local import LocalChain
 from tallystick.claims.models import ClaimState
+from tallystick.credits.models import Grant
 from tallystick.kernel.clock import OffsetClock
+from tallystick.kernel.errors import Unavailable
 from tallystick.payments.confirm import confirm
 from tallystick.payments.errors import (
     PaymentUnderReview,
@@ -88,16 +94,26 @@ class Scene:
 async def scene(
     chain: LocalChain, database_url: str, clock: OffsetClock
 ) -> AsyncIterator[Scene]:
+    async with scene_on(chain, database_url, clock) as made:
+        yield made
+
+
+@contextlib.asynccontextmanager
+async def scene_on(
+    chain: LocalChain, database_url: str, clock: OffsetClock
+) -> AsyncIterator[Scene]:
     house = House(chain, database_url, 1, clock)
     async with FaultProxy(chain.url) as node, FaultProxy(chain.url) as witness:
         nodes = chain.open_chain(witness.url, timeout_seconds=0.7)
         shop = await house.start(node.url, witness=Witness(nodes, LARGE * DOLLAR))
         made = Scene(chain, house, shop, node, witness)
-        yield made
-        if house.is_sound:
-            node.heal()
-            assert (await shop.audit()).findings == []
-        await house.stop()
+        try:
+            yield made
+            if house.is_sound:
+                node.heal()
+                assert (await shop.audit()).findings == []
+        finally:
+            await house.stop()
 
 
 async def test_what_both_providers_show_is_credited_at_once(scene: Scene) -> None:
@@ -394,6 +410,66 @@ async def test_what_nobody_presented_is_witnessed_before_it_is_credited(
     await scene.shop.observe()
     credited = 0 if lie else LARGE
     assert await scene.shop.credits_of(payer) == (1 + credited) * 10 * DOLLAR
+
+
+TROUBLE = (
+    partial(DropBefore, probability=0.4),
+    partial(ErrorAnswer, probability=0.4),
+    partial(Stale, blocks=3),
+)
+LIES = (
+    ("eth_getTransactionReceipt", without_logs),
+    ("eth_getTransactionReceipt", lambda _: None),
+    ("eth_getBlockByNumber", on_another_fork),
+)
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("seed", range(2))
+async def test_whatever_nodes_do_at_the_tip_each_payment_is_credited_once(
+    database_url: str, clock: OffsetClock, seed: int
+) -> None:
+    """R09: both are in trouble at random, and the witness lies as well."""
+    chance = random.Random(seed)
+    async with LocalChain(slots_in_an_epoch=64) as deep:
+        await deep.mine(140)
+        async with scene_on(deep, database_url, clock) as scene:
+            claims, expected = [], 0
+            for dollars in (LARGE, 3, LARGE + 5, LARGE, 1, LARGE + 1):
+                payer = await scene.payer()
+                await deep.mine(4)  # so that a node which lags knows his money
+                signed = await payer.authorize(scene.house.pay_to, dollars * DOLLAR)
+                claims.append(await scene.shop.claim(signed))
+                expected += dollars * 10 * DOLLAR
+                if chance.random() < 0.3:
+                    await submit(deep, signed)
+                for _ in range(4):
+                    await _look_in_trouble(scene, chance, claims)
+            for proxy in (scene.node, scene.witness):
+                proxy.heal()
+            assert all(one.state != S.QUARANTINE for one in await scene.shop.topups())
+            for one in claims:
+                await scene.shop.until(one, S.CREDITED, S.SAFE, S.FINAL)
+            async with scene.shop.db.read() as session:
+                grants = await session.exec(select(func.sum(Grant.amount)))
+                assert grants.one() == expected
+
+
+async def _look_in_trouble(
+    scene: Scene, chance: random.Random, claims: list[int]
+) -> None:
+    for proxy in (scene.node, scene.witness):
+        proxy.heal()
+        if chance.random() < 0.5:
+            proxy.inject(ANY, chance.choice(TROUBLE)())
+    if chance.random() < 0.5:
+        method, change = chance.choice(LIES)
+        scene.witness.inject(method, Rewrite(change=change))
+    with contextlib.suppress(Unavailable):
+        await scene.shop.step(chance.choice(claims))
+    with contextlib.suppress(Unavailable):
+        await scene.shop.observe()
+    scene.node.heal()
 
 
 async def transactions(shop: Process) -> list[bytes]:
