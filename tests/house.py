@@ -134,7 +134,7 @@ class Process:
 
     async def close(self) -> None:
         await self.db.close()
-        await self.rail.chain.close()
+        await self.rail.close()
 
     def present(
         self, signed: tuple[Authorization, bytes], *, credits_bought: int | None = None

@@ -81,6 +81,17 @@ def test_safe_settings_are_taken() -> None:
         ({"asset": "USDC"}, "ASSET is no address"),
         ({"rpc_urls": ()}, "set TALLYSTICK_RPC_URLS"),
         ({"rpc_urls": ("node.example.com:8545",)}, "one of RPC_URLS is no address"),
+        (
+            {"witness_rpc_urls": ("node.example.com:8545",)},
+            "one of WITNESS_RPC_URLS is no address",
+        ),
+        (
+            {
+                "rpc_urls": ("https://a.example.com", "https://b.example.com"),
+                "witness_rpc_urls": ("https://b.example.com",),
+            },
+            "WITNESS_RPC_URLS names a node of RPC_URLS",
+        ),
         ({"rpc_urls": ("https://a.test", "ws://b.test")}, "one of RPC_URLS"),
         ({"secret_key": None}, "make one with `tallystick secret`"),
         ({"secret_key": "s" * 31}, "SECRET_KEY is shorter than 32"),

@@ -153,6 +153,16 @@ def _malformed_places(settings: Settings) -> list[str]:
         problems.append(
             "one of RPC_URLS is no address: write it as https://node.example.com."
         )
+    if not all(_is_web_address(url) for url in settings.witness_rpc_urls):
+        problems.append(
+            "one of WITNESS_RPC_URLS is no address: write it as"
+            " https://node.example.com."
+        )
+    if set(settings.witness_rpc_urls) & set(settings.rpc_urls):
+        problems.append(
+            "WITNESS_RPC_URLS names a node of RPC_URLS, which would only agree with"
+            " itself: name nodes of another provider."
+        )
     if origin_of(settings.public_url) is None:
         problems.append(
             "PUBLIC_URL is no address: write it as https://api.example.com."

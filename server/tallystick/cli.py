@@ -182,7 +182,7 @@ async def _audit(*, books_only: bool, noted: list[Head]) -> AuditReport:
     finally:
         await db.close()
         if rail is not None:
-            await rail.chain.close()
+            await rail.close()
 
 
 def _print_report(document: dict[str, Any]) -> None:

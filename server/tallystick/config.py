@@ -67,6 +67,10 @@ class Settings(BaseSettings):
     """The chain in CAIP-2 form: Base is eip155:8453, Base Sepolia eip155:84532."""
     rpc_urls: Annotated[tuple[str, ...], NoDecode] = ()
     """Nodes of that chain, comma-separated; the first that answers is used."""
+    witness_rpc_urls: Annotated[tuple[str, ...], NoDecode] = ()
+    """Nodes of another provider, comma-separated, which confirm large payments."""
+    witness_above: int = Field(default=100, ge=0, le=10**9)
+    """Dollars from which on a payment is credited only if these nodes show it, too."""
     asset: str | None = None
     """The token's address; the network's USDC unless set."""
     pay_to: str | None = None
@@ -106,7 +110,7 @@ class Settings(BaseSettings):
     log_json: bool = True
     """One JSON object a line, or lines for people."""
 
-    @field_validator("rpc_urls", "relayer_keys", mode="before")
+    @field_validator("rpc_urls", "witness_rpc_urls", "relayer_keys", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):

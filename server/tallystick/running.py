@@ -55,6 +55,8 @@ async def preflight(settings: Settings) -> None:
         try:
             await check_token(gate.rail.chain, gate.rail.domain)
             await check_chain(gate.db, gate.rail)
+            if gate.rail.witness is not None:
+                await gate.rail.witness.chain.block("latest")
         except WrongChain:
             raise
         except RpcUnavailable as error:
@@ -93,7 +95,7 @@ async def _opened(
     async with AsyncExitStack() as stack:
         stack.enter_context(own_file(gate.db))
         stack.push_async_callback(gate.db.close)
-        stack.push_async_callback(gate.rail.chain.close)
+        stack.push_async_callback(gate.rail.close)
         # A SQLite file has one owner, so nobody else can be in the way.
         await open_storage(gate.db, migrate=gate.db.is_sqlite)
         yield gate

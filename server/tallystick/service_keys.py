@@ -100,7 +100,7 @@ async def _create(settings: Settings, name: str) -> NewKey:
         )
     finally:
         await gate.db.close()
-        await gate.rail.chain.close()
+        await gate.rail.close()
 
 
 async def _list(db: Database) -> list[ApiKey]:

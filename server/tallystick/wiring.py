@@ -18,11 +18,13 @@ from tallystick.kernel.money import USDC_SCALE
 from tallystick.kernel.seal import Seal
 from tallystick.payments.exposure import Caps
 from tallystick.payments.matching import Rate
-from tallystick.payments.rail import Rail, Relayer
+from tallystick.payments.rail import Rail, Relayer, Witness
 from tallystick.paywall.gate import Gate
 from tallystick.x402.networks import NETWORKS
 from tallystick.x402.siwe_message import origin_of
 from tallystick.x402.wire import TokenDomain
+
+_WITNESS_SECONDS = 2.0
 
 
 def build_gate(
@@ -76,7 +78,21 @@ def _rail(settings: Settings, clock: Clock) -> Rail:
             settings.exposure_floor * 10**USDC_SCALE,
             settings.exposure_percent,
         ),
+        witness=_witness(settings, known.chain_id, contract),
     )
+
+
+def _witness(settings: Settings, chain_id: int, token: bytes) -> Witness | None:
+    if not settings.witness_rpc_urls:
+        return None
+    # Short, because other payments wait for the worker that asks.
+    chain = Chain(
+        settings.witness_rpc_urls,
+        chain_id=chain_id,
+        token=token,
+        timeout_seconds=_WITNESS_SECONDS,
+    )
+    return Witness(chain, settings.witness_above * 10**USDC_SCALE)
 
 
 def _relayer(text: str) -> Relayer:

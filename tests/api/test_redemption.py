@@ -6,7 +6,6 @@ from typing import Any
 
 import httpx
 import pytest
-from eth_account.messages import encode_defunct
 from eth_account.signers.local import LocalAccount
 
 from tallystick.chain.local import ADDRESSES, LocalChain
@@ -18,18 +17,23 @@ from tests.api.payments import (
     address_of,
     buy,
     count,
-    encode,
     funded,
     offer_of,
     refusal_of,
     sign,
 )
 from tests.api.test_bad_input_on_chain import authorization_of
-from tests.api.test_sign_in import message_of
+from tests.api.test_sign_in import signed
 from tests.chain.payer import transfer_call
 from tests.live import DOLLAR, LiveServer
 
 ADD = "/api/credits/add"
+
+
+async def sign_in(http: httpx.AsyncClient, wallet: LocalAccount) -> dict[str, str]:
+    """The header by which a wallet proves itself for a redemption."""
+    asked = await http.post(ADD, json={"transactionId": "0x" + "00" * 32})
+    return signed(wallet, asked.json()["extensions"]["sign-in-with-x"]["info"])
 
 
 @dataclass
@@ -56,18 +60,7 @@ class Scene:
         assert (await self.server.audit()).findings == []
 
     async def sign_in(self, wallet: LocalAccount) -> dict[str, str]:
-        asked = await self.http.post(ADD, json={"transactionId": "0x" + "00" * 32})
-        info = asked.json()["extensions"]["sign-in-with-x"]["info"]
-        text = message_of(info, wallet.address)
-        signature = wallet.sign_message(encode_defunct(text=text)).signature
-        proof = {
-            **info,
-            "address": wallet.address,
-            "chainId": "eip155:84532",
-            "type": "eip191",
-            "signature": "0x" + signature.hex(),
-        }
-        return {"SIGN-IN-WITH-X": encode(proof)}
+        return await sign_in(self.http, wallet)
 
     async def redeem(self, tx: str, headers: dict[str, str]) -> httpx.Response:
         return await self.http.post(ADD, json={"transactionId": tx}, headers=headers)
@@ -160,22 +153,40 @@ async def test_other_peoples_transactions_and_other_tokens_bring_nothing(
         assert refusal_of(refused) == (404, "unknown_transfer")
 
 
-@ON_SQLITE
-async def test_a_payment_is_presented_and_not_redeemed(
+async def test_a_payment_that_never_came_here_is_redeemed_and_its_header_finds_it(
     scene: Scene, wallet: LocalAccount
 ) -> None:
-    """An authorization's money is for whoever presents it, and he may have a quote."""
-    await give(scene.server, wallet, 1)
+    """The books were restored from an older backup, or a stranger was faster."""
     entry = await offer_of(scene.http, ADD, method="POST", json={"amount": 2})
     payment = sign(wallet, entry)
     call = settlement_call(authorization_of(payment), payment.signature)
     done = await scene.chain.send(ADDRESSES[5], scene.chain.token, call)
     await scene.settle_down()
-    key = bearer(await issue(scene.server, wallet))
-    refused = await scene.redeem(f"0x{done.tx_hash.hex()}", key)
-    assert refusal_of(refused) == (404, "unknown_transfer")
+    tx = f"0x{done.tx_hash.hex()}"
+    thief = await funded(scene.chain)
+    stolen = await scene.redeem(tx, await scene.sign_in(thief))
+    assert refusal_of(stolen) == (409, "payer_not_linked")
+    first = await scene.redeem(tx, await scene.sign_in(wallet))
+    assert (first.json()["added"], first.json()["credits"]) == (20, 20)
+    again = await scene.redeem(tx, await scene.sign_in(wallet))
+    assert again.headers["idempotency-replayed"] == "true"
     paid = await scene.http.post(ADD, json={"amount": 2}, headers=payment.headers)
+    assert paid.status_code == 200, paid.text
+    assert paid.headers["idempotency-replayed"] == "true"
     assert paid.json()["added"] == 20
+    assert "credits" not in paid.json(), "a header that is public tells public facts"
+    assert await count(scene.server, "credit_grant") == 1
+
+
+@ON_SQLITE
+async def test_what_was_presented_is_not_redeemed(
+    scene: Scene, wallet: LocalAccount
+) -> None:
+    bought = await buy(scene.http, wallet)
+    await scene.settle_down()
+    tx = bought.json()["topup"]["transaction"]
+    key = bearer(await issue(scene.server, wallet))
+    assert refusal_of(await scene.redeem(tx, key)) == (404, "unknown_transfer")
 
 
 @ON_SQLITE

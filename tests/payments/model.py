@@ -2,7 +2,8 @@
 
 What is decided is decided by the server's own ``decide``; the model has what happens
 around it: a chain that mines, finalizes and replaces its blocks, a payer who cancels,
-strangers who submit, nodes that lag, a worker that acts on an old look, and a crash
+strangers who submit, nodes that lag, a node of ours that shows a payment which is not
+on the chain, a witness that is silent or tells the truth, a worker that acts on an old look, and a crash
 between any two steps (which loses nothing here but a look).
 
 Left out: amounts (a capture is exact or wrong), what credits are spent on, gas, and
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum
 
+from tallystick.chain.witness import Testimony, weigh
 from tallystick.payments.machine import (
     CREDITABLE,
     EDGES,
@@ -21,6 +23,7 @@ from tallystick.payments.machine import (
     Look,
     Rehearsal,
     decide,
+    heed,
 )
 from tallystick.payments.models import (
     PAID_STATES,
@@ -71,9 +74,12 @@ class World:
 
     nonce: Nonce = Nonce.FREE
     is_final: bool = False
-    """Whether the block that shows the nonce is finalized."""
+    """Whether the block that shows the nonce, truly or not, is finalized."""
     is_indexed: bool = False
     """Whether the node's logs already show it."""
+    is_forged: bool = False
+    """Whether our node shows it as paid, although its nonce is free."""
+    witness_answers: bool = True
     window: Window = Window.OPEN
     reorgs: int = 0
     sent: tuple[Sent, ...] = ()
@@ -90,6 +96,19 @@ class World:
     @property
     def is_paid(self) -> bool:
         return self.nonce == Nonce.PAID
+
+    @property
+    def is_captured(self) -> bool:
+        """Whether our node shows a capture."""
+        truly = self.nonce in {Nonce.PAID, Nonce.PAID_WRONG} and self.is_indexed
+        return truly or self.is_forged
+
+    @property
+    def testimony(self) -> Testimony:
+        """What the witness says, who sees what is and no lie."""
+        if not self.witness_answers:
+            return Testimony.SILENT
+        return weigh(is_there=self.is_paid, height=1, final=int(self.is_final))
 
     @property
     def may_still_be_mined(self) -> bool:
@@ -113,6 +132,8 @@ class Rules:
     most_signed: int = MOST_SIGNED
     stores_bytes: bool = True
     knows_keys: bool = True
+    asks_witness: bool = True
+    heed: Callable[[Testimony], Decision] = heed
 
 
 @dataclass(slots=True)
@@ -156,6 +177,8 @@ def _wrong(world: World) -> str | None:
         return "credited twice, or taken back twice"
     if (world.state in PAID_STATES) != (world.balance == 1):
         return "the state and the books disagree"
+    if world.is_forged and world.state in PAID_STATES:
+        return "credited what nobody but our own node has shown"
     if world.state in REFUSED_STATES and world.may_still_be_mined:
         return "refused while our own transaction may still move the money"
     if sum(one in _ALIVE for one in world.sent) > 1 and world.nonce == Nonce.FREE:
@@ -172,6 +195,8 @@ def _wrong_in_the_end(world: World, rules: Rules) -> str | None:
         look=None,
         is_indexed=True,
         is_final=True,
+        is_forged=False,
+        witness_answers=True,
         window=Window.CLOSED_AT_FINAL,
     )
     for _ in range(12):
@@ -198,6 +223,7 @@ def _unfair(world: World) -> str | None:
 
 def _steps(world: World, rules: Rules) -> Iterator[tuple[str, World]]:
     yield from _chain_steps(world)
+    yield from _node_steps(world)
     yield "look", _look(world, rules)
     if world.look is not None:
         yield "act", _act(world, rules)
@@ -206,10 +232,20 @@ def _steps(world: World, rules: Rules) -> Iterator[tuple[str, World]]:
     yield "confirm", _confirm(world)
 
 
+def _node_steps(world: World) -> Iterator[tuple[str, World]]:
+    turned = replace(world, witness_answers=not world.witness_answers)
+    yield "the witness goes or comes", turned
+    if world.is_forged:
+        yield "the lie ends", replace(world, is_forged=False, is_final=False)
+        yield "its height is finalized", replace(world, is_final=True)
+    elif world.nonce == Nonce.FREE and world.state not in PAID_STATES:
+        yield "our node lies", replace(world, is_forged=True, is_final=False)
+
+
 def _chain_steps(world: World) -> Iterator[tuple[str, World]]:
     is_open = world.window == Window.OPEN
     if world.nonce == Nonce.FREE:
-        shown = {"is_indexed": False, "is_final": False}
+        shown = {"is_indexed": False, "is_final": False, "is_forged": False}
         if is_open:
             yield "a stranger submits", replace(world, nonce=Nonce.PAID, **shown)
             wrong = replace(world, nonce=Nonce.PAID_WRONG, **shown)
@@ -250,7 +286,9 @@ def _reorganised(world: World) -> World:
 def _mined(world: World, at: int) -> World:
     if world.nonce != Nonce.FREE or world.window != Window.OPEN:
         return _with(world, at, Sent.REVERTED)
-    paid = replace(world, nonce=Nonce.PAID, is_indexed=False, is_final=False)
+    paid = replace(
+        world, nonce=Nonce.PAID, is_indexed=False, is_final=False, is_forged=False
+    )
     return _with(paid, at, Sent.MINED)
 
 
@@ -269,7 +307,7 @@ def _seen(world: World, rules: Rules) -> Look:
     """As ``looking`` asks: the logs lag behind, the contract's own answer does not."""
     head = _BEFORE if world.window == Window.OPEN else _AFTER
     final = _AFTER if world.window == Window.CLOSED_AT_FINAL else _BEFORE
-    captured = world.nonce in {Nonce.PAID, Nonce.PAID_WRONG} and world.is_indexed
+    captured = world.is_captured
     canceled = world.nonce == Nonce.CANCELED and world.is_indexed
     rehearsal = Rehearsal.OK if world.window == Window.OPEN else Rehearsal.REFUSED
     if world.nonce != Nonce.FREE:
@@ -280,7 +318,7 @@ def _seen(world: World, rules: Rules) -> Look:
         head,
         final,
         captures=int(captured),
-        is_exact=captured and world.is_paid,
+        is_exact=captured and world.nonce != Nonce.PAID_WRONG,
         is_spent=canceled,
         is_spent_at_finalized=canceled and world.is_final,
         rehearsal=None if world.state == S.SIGNED else rehearsal,
@@ -326,6 +364,13 @@ def _credit(world: World, generation: int, rules: Rules) -> World:
     is_same = world.generation == generation
     if rules.checks_state and (world.state not in rules.creditable or not is_same):
         return world
+    decision = rules.heed(world.testimony)
+    if rules.asks_witness and decision.act == Act.WAIT:
+        watched = world.state in {*REFUSED_STATES, S.CLAIMED}
+        return replace(world, state=S.WATCH) if watched else world
+    if rules.asks_witness and decision.act == Act.MOVE:
+        assert decision.state is not None
+        return replace(world, state=decision.state)
     credited = replace(world, state=S.CREDITED)
     if rules.knows_keys and generation in world.booked:
         return credited
@@ -348,13 +393,16 @@ def _observe(world: World, rules: Rules) -> World:
             generation=after.generation + step,
             balance=after.balance - 1,
         )
-    captured = after.nonce in {Nonce.PAID, Nonce.PAID_WRONG}
-    if after.suspense and not captured:
+    is_there = after.nonce in {Nonce.PAID, Nonce.PAID_WRONG} or after.is_forged
+    if after.suspense and not is_there:
         after = replace(after, suspense=0)
-    if not captured or not after.is_indexed or after.state in PAID_STATES:
+    if not after.is_captured or after.state in PAID_STATES:
         return after
-    if after.is_paid and after.state in rules.creditable:
-        return _credit(after, after.generation, rules)
+    is_exact = after.nonce != Nonce.PAID_WRONG
+    if is_exact and after.state in rules.creditable:
+        after = _credit(after, after.generation, rules)
+        if after.state in PAID_STATES:
+            return after
     return replace(after, suspense=1) if rules.suspends else after
 
 

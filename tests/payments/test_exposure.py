@@ -255,3 +255,44 @@ class NothingIsSafe(Fault):
         if request["params"][0] == "safe":
             return {"result": None}
         return await forward(request)
+
+
+@ON_SQLITE
+async def test_one_wrong_answer_does_not_lift_the_caps_for_good(
+    house: House, chain: LocalChain
+) -> None:
+    """What is safe is what the nodes say now, also when that is less."""
+    await shop_with(house, customer=0, floor=0)
+    async with FaultProxy(chain.url) as proxy:
+        shop = await house.start(proxy.url, caps=Caps(0, 0, 0))
+        proxy.inject("eth_getBlockByNumber", NewestIsSafe(times=2))
+        await confirm(shop.db, shop.rail)
+        head = await shop.rail.head()
+        assert shop.rail.outlook.safe_number == head.number
+        await confirm(shop.db, shop.rail)
+        assert shop.rail.outlook.safe_number == head.number - SAFE_AFTER
+        payer = await Wallet(chain).fund()
+        assert (await pay(shop, payer)).reason == "waits_for_a_safe_block"
+        assert await shop.credits_of(payer) == 0
+        proxy.inject("eth_getBlockByNumber", NothingIsFirm())
+        await confirm(shop.db, shop.rail)
+        assert shop.rail.outlook.safe_number == -1, "nobody says that anything is"
+        proxy.heal()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewestIsSafe(Fault):
+    """Takes its newest block for final and safe."""
+
+    async def apply(self, request: dict[str, Any], forward: Forward) -> Answer:
+        return await forward({**request, "params": ["latest", False]})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NothingIsFirm(Fault):
+    """Has neither a safe nor a final block."""
+
+    async def apply(self, request: dict[str, Any], forward: Forward) -> Answer:
+        if request["params"][0] in {"safe", "finalized"}:
+            return {"result": None}
+        return await forward(request)

@@ -1,9 +1,11 @@
 """The state machine, explored whole; and ten bugs in it, each of which is found."""
 
+import functools
 from dataclasses import replace
 
 import pytest
 
+from tallystick.chain import witness
 from tallystick.payments.machine import (
     CREDITABLE,
     Act,
@@ -11,15 +13,28 @@ from tallystick.payments.machine import (
     Look,
     Rehearsal,
     decide,
+    heed,
 )
 from tallystick.payments.models import TopUpState
-from tests.payments.model import Rules, World, explore, follows_an_edge
+from tests.payments.model import (
+    Exploration,
+    Rules,
+    World,
+    explore,
+    follows_an_edge,
+)
 
 S = TopUpState
+_YES = witness.Testimony.AGREES
+
+
+@functools.cache
+def _sound() -> Exploration:
+    return explore(Rules())
 
 
 def test_in_every_reachable_world_money_and_books_agree() -> None:
-    found = explore(Rules())
+    found = _sound()
     assert found.wrong is None, found.path
     assert len(found.seen) > 5_000, "it is a real exploration"
     reached = {one.state for one in found.seen}
@@ -28,7 +43,7 @@ def test_in_every_reachable_world_money_and_books_agree() -> None:
 
 
 def test_every_change_of_state_follows_an_edge() -> None:
-    found = explore(Rules())
+    found = _sound()
     for world, (before, name) in found.seen.items():
         if before is not None and name != "observe":  # which may take two at once
             confirmed = {before.state, world.state} == {S.CREDITED, S.FINAL}
@@ -62,6 +77,14 @@ def _signs_beside(state: TopUpState, valid_before: int, look: Look) -> Decision:
     return decide(state, valid_before, replace(look, own_is_dead=True))
 
 
+def _takes_silence_for_yes(said: witness.Testimony) -> Decision:
+    return heed(_YES if said == witness.Testimony.SILENT else said)
+
+
+def _shrugs_off_a_fork(said: witness.Testimony) -> Decision:
+    return heed(_YES if said == witness.Testimony.DISAGREES else said)
+
+
 BUGS = {
     "a signed payment expires by the newest block": _always(
         S.SIGNED, S.EXPIRED, "late"
@@ -91,6 +114,11 @@ BUGS = {
         counts_generations=False
     ),
     "what is signed is sent before it is stored": Rules(stores_bytes=False),
+    "a large payment is credited without asking the witness": Rules(asks_witness=False),
+    "a witness that says nothing counts as one that agrees": Rules(
+        heed=_takes_silence_for_yes
+    ),
+    "a fork of the witness counts as its agreement": Rules(heed=_shrugs_off_a_fork),
 }
 
 

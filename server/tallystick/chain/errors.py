@@ -39,7 +39,10 @@ class WrongChain(RpcUnavailable):
     """The node answers for another chain than the one configured."""
 
     is_for_operators = True
-    next_step = "The operator must point RPC_URLS at nodes of the configured NETWORK."
+    next_step = (
+        "The operator must point RPC_URLS and WITNESS_RPC_URLS at nodes of the"
+        " configured NETWORK."
+    )
 
 
 class BlockNotSeen(RpcUnavailable):

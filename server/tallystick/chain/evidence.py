@@ -6,6 +6,7 @@ canonical at that height, read last. So a ghost (a log of a block that was dropp
 of a transaction shown in two blocks), a log of a reverted transaction and an event of
 another contract never come out. A log whose receipt or block the node cannot show yet
 raises ``BlockNotSeen``. An empty list means "not seen", never "did not happen".
+All readings are of one node: a log of a block that another has left would be no ghost.
 """
 
 from collections.abc import Sequence
@@ -80,11 +81,9 @@ async def find_settlements(
     ``RpcUnavailable``.
     """
     topics = [abi.AUTHORIZATION_USED, abi.word(payer), nonce]
-    found = await _holding(chain, await logs_between(chain, topics, from_block))
-    moved = [
-        _transfer(witness, _log_at(witness.receipt, witness.log.log_index + 1))
-        for witness in found
-    ]
+    found = await _held_between(chain, topics, from_block)
+    # FiatToken logs the Transfer directly after.
+    moved = [_transfer(proven, proven.log.log_index + 1) for proven in found]
     return [
         Settled(**(asdict(item) | {"nonce": nonce}))
         for item in moved
@@ -100,18 +99,18 @@ async def find_cancellations(
     Raises ``BlockNotSeen``, ``RpcUnavailable``.
     """
     topics = [abi.AUTHORIZATION_CANCELED, abi.word(payer), nonce]
-    found = await _holding(chain, await logs_between(chain, topics, from_block))
+    found = await _held_between(chain, topics, from_block)
     return [
         Cancelled(
-            tx_hash=witness.log.tx_hash,
-            block_number=witness.log.block_number,
-            block_hash=witness.log.block_hash,
-            log_index=witness.log.log_index,
-            timestamp_seconds=witness.block.timestamp_seconds,
+            tx_hash=proven.log.tx_hash,
+            block_number=proven.log.block_number,
+            block_hash=proven.log.block_hash,
+            log_index=proven.log.log_index,
+            timestamp_seconds=proven.block.timestamp_seconds,
             payer=payer,
             nonce=nonce,
         )
-        for witness in found
+        for proven in found
     ]
 
 
@@ -125,9 +124,7 @@ async def transfers_to(
     ``RpcErrorAnswer``, ``RpcUnavailable``.
     """
     topics = [abi.TRANSFER, None, abi.word(pay_to)]
-    return await _transfers(
-        chain, await logs_between(chain, topics, from_block, to_block)
-    )
+    return _moved(await _held_between(chain, topics, from_block, to_block))
 
 
 async def transfers_from(
@@ -135,9 +132,7 @@ async def transfers_from(
 ) -> list[TransferLog]:
     """USDC that left between two heights; otherwise as ``transfers_to``."""
     topics = [abi.TRANSFER, abi.word(payer)]
-    return await _transfers(
-        chain, await logs_between(chain, topics, from_block, to_block)
-    )
+    return _moved(await _held_between(chain, topics, from_block, to_block))
 
 
 async def transfers_in_block(
@@ -145,15 +140,24 @@ async def transfers_in_block(
 ) -> list[TransferLog]:
     """USDC that arrived in one block, named by hash, so that nothing is empty by error.
 
-    Raises ``BlockNotSeen`` for a block that the node does not know,
-    ``RpcUnavailable``. Empty too when the block is not canonical any more.
+    Raises ``BlockNotSeen`` for a block that the node does not know, and when one with
+    logs is not canonical any more; ``RpcUnavailable``.
     """
     topics = [abi.TRANSFER, None, abi.word(pay_to)]
-    return await _transfers(chain, await logs_in_block(chain, block_hash, topics))
+
+    async def ask(node: Chain) -> list[TransferLog]:
+        logs = await logs_in_block(node, block_hash, topics)
+        found = await _holding(node, logs)
+        if any(log not in {one.log for one in found} for log in logs):
+            # Ghosts: the chain may come back to this block, so it is not done with.
+            raise BlockNotSeen(f"block 0x{block_hash.hex()} is not canonical")
+        return _moved(found)
+
+    return await chain.of_one_node(ask)
 
 
 @dataclass(frozen=True, slots=True)
-class _Witness:
+class _Proven:
     """A log that holds, with what vouches for it."""
 
     log: RawLog
@@ -161,13 +165,21 @@ class _Witness:
     block: Block
 
 
-async def _transfers(chain: Chain, logs: Sequence[RawLog]) -> list[TransferLog]:
-    found = await _holding(chain, logs)
-    moved = [_transfer(witness, witness.log) for witness in found]
+def _moved(found: Sequence[_Proven]) -> list[TransferLog]:
+    moved = [_transfer(proven, proven.log.log_index) for proven in found]
     return [item for item in moved if item and item.amount > 0]
 
 
-async def _holding(chain: Chain, logs: Sequence[RawLog]) -> list[_Witness]:
+async def _held_between(
+    chain: Chain, topics: Sequence[bytes | None], first: int, last: int | None = None
+) -> list[_Proven]:
+    async def ask(node: Chain) -> list[_Proven]:
+        return await _holding(node, await logs_between(node, topics, first, last))
+
+    return await chain.of_one_node(ask)
+
+
+async def _holding(chain: Chain, logs: Sequence[RawLog]) -> list[_Proven]:
     """Those of the logs that hold, in their order."""
     hashes = list(dict.fromkeys(log.tx_hash for log in logs))
     read = [receipt(chain, tx_hash) for tx_hash in hashes]
@@ -176,15 +188,13 @@ async def _holding(chain: Chain, logs: Sequence[RawLog]) -> list[_Witness]:
     heights = list(dict.fromkeys(log.block_number for log in logs))
     canonical = [chain.block(height) for height in heights]
     blocks = dict(zip(heights, await together(canonical, _AT_ONCE), strict=True))
-    witnesses = (
-        _witness(log, receipts[log.tx_hash], blocks[log.block_number]) for log in logs
+    proven = (
+        _prove(log, receipts[log.tx_hash], blocks[log.block_number]) for log in logs
     )
-    return [witness for witness in witnesses if witness]
+    return [one for one in proven if one]
 
 
-def _witness(
-    log: RawLog, proof: Receipt | None, block: Block | None
-) -> _Witness | None:
+def _prove(log: RawLog, proof: Receipt | None, block: Block | None) -> _Proven | None:
     """The log with its proofs; None for a ghost.
 
     Without a proof nothing is known, and leaving the log out would lose it for good.
@@ -195,12 +205,27 @@ def _witness(
     is_one_block = log.block_hash == proof.block_hash == block.hash
     if not (proof.succeeded and is_one_block and log in proof.logs):
         return None
-    return _Witness(log, proof, block)
+    return _Proven(log, proof, block)
 
 
-def _transfer(witness: _Witness, log: RawLog | None) -> TransferLog | None:
-    """The Transfer of the same token that the log is; None if it is none."""
-    if log is None or log.address != witness.log.address:
+def _transfer(proven: _Proven, log_index: int) -> TransferLog | None:
+    return transfer_at(
+        proven.receipt,
+        log_index,
+        token=proven.log.address,
+        timestamp_seconds=proven.block.timestamp_seconds,
+    )
+
+
+def transfer_at(
+    proof: Receipt, log_index: int, *, token: bytes, timestamp_seconds: int
+) -> TransferLog | None:
+    """The token's Transfer at this place of a receipt; None if there is none.
+
+    The caller knows the time of the block, and whether the receipt is to be believed.
+    """
+    log = _log_at(proof, log_index)
+    if not proof.succeeded or log is None or log.address != token:
         return None
     has_its_shape = len(log.topics) == 3 and len(log.payload) == abi.WORD_BYTES
     if not has_its_shape or log.topics[0] != abi.TRANSFER:
@@ -211,11 +236,11 @@ def _transfer(witness: _Witness, log: RawLog | None) -> TransferLog | None:
         block_number=log.block_number,
         block_hash=log.block_hash,
         log_index=log.log_index,
-        timestamp_seconds=witness.block.timestamp_seconds,
+        timestamp_seconds=timestamp_seconds,
         payer=payer,
         pay_to=log.topics[2][-20:],
         amount=UsdcAtomic(int.from_bytes(log.payload, "big")),
-        nonce=_nonce_before(witness.receipt, log, payer),
+        nonce=_nonce_before(proof, log, payer),
     )
 
 

@@ -89,7 +89,19 @@ async def logs_between(
     Raises ``BlockNotSeen`` when the node has not reached ``to_block`` and would leave
     logs out in silence; ``RpcErrorAnswer``, ``RpcUnavailable``.
     """
-    end = await _seen(chain, to_block)
+
+    async def ask(node: Chain) -> list[RawLog]:
+        end = await _seen(node, to_block)
+        return await _ranges(node, topics, from_block, end)
+
+    # A node that has come so far says nothing of what another has.
+    found = await chain.of_one_node(ask)
+    return sorted(set(found), key=lambda log: (log.block_number, log.log_index))
+
+
+async def _ranges(
+    chain: Chain, topics: Sequence[bytes | None], from_block: int, end: int
+) -> list[RawLog]:
     found: list[RawLog] = []
     span, start = FIRST_SPAN_BLOCKS, from_block
     while start <= end:
@@ -103,7 +115,7 @@ async def logs_between(
             span = (stop - start + 1) // 2
             continue
         start, span = stop + 1, min(span * 2, LARGEST_SPAN_BLOCKS)
-    return sorted(set(found), key=lambda log: (log.block_number, log.log_index))
+    return found
 
 
 async def _seen(chain: Chain, to_block: int | None) -> int:

@@ -1,17 +1,21 @@
 """The chain through its nodes: one used at a time, the next one when it fails.
 
+Nodes differ in how far they have come, so answers that must fit together are asked of
+one node (``Chain.of_one_node``).
+
 A question has three outcomes, which are never mixed up: an answer, an *error answer*
 (``RpcErrorAnswer``: a revert, a limit) and no answer (``RpcUnavailable``: the outcome
 is unknown). Nothing is repeated silently and nothing is cached.
 """
 
 import asyncio
+import copy
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from aiohttp import ClientError
 from web3 import AsyncWeb3
@@ -19,7 +23,12 @@ from web3.exceptions import Web3Exception, Web3RPCError
 from web3.types import RPCEndpoint
 
 from tallystick.chain.endpoint import AnswerTooLarge, Endpoint
-from tallystick.chain.errors import RpcErrorAnswer, RpcUnavailable, WrongChain
+from tallystick.chain.errors import (
+    BlockNotSeen,
+    RpcErrorAnswer,
+    RpcUnavailable,
+    WrongChain,
+)
 from tallystick.chain.hexadecimal import (
     Garbage,
     field,
@@ -60,6 +69,17 @@ class Block:
     timestamp_seconds: int
 
 
+class _Node:
+    """One node, whether it has named its chain, and when it answered last."""
+
+    def __init__(self, url: str) -> None:
+        self.endpoint = Endpoint(url)
+        # No middleware: it would ask further questions (names, gas, chain id) unasked.
+        self.web3 = AsyncWeb3(self.endpoint, middleware=[])
+        self.is_proven = False
+        self.answered_at = time.monotonic()
+
+
 class Chain:
     """One EVM chain and the token that we are paid in.
 
@@ -83,24 +103,36 @@ class Chain:
         self.expected_chain_id = chain_id
         self.token = token
         self._timeout_seconds = timeout_seconds
-        self._endpoints = [Endpoint(url) for url in rpc_urls]
-        # No middleware: it would ask further questions (names, gas, chain id) unasked.
-        self._nodes = [
-            AsyncWeb3(endpoint, middleware=[]) for endpoint in self._endpoints
-        ]
+        self._nodes = [_Node(url) for url in rpc_urls]
         self._current = 0
-        self._proven: set[int] = set()
-        self._answered_at = time.monotonic()
 
     @property
     def silent_seconds(self) -> float:
         """How long ago a node of this chain answered last; asks nobody."""
-        return time.monotonic() - self._answered_at
+        return time.monotonic() - max(node.answered_at for node in self._nodes)
 
     async def close(self) -> None:
         """Close every connection."""
-        for endpoint in self._endpoints:
-            await endpoint.disconnect()
+        for node in self._nodes:
+            await node.endpoint.disconnect()
+
+    async def of_one_node(self, questions: Callable[[Self], Awaitable[T]]) -> T:
+        """What the questions find out, all of them asked of the same node.
+
+        Without an answer to one of them, all are asked anew of the next node: one that
+        lags behind would else complete what another has begun, and leave out in silence
+        what it does not know. Raises what the questions raise.
+        """
+
+        async def ask(node: _Node) -> T:
+            return await questions(self._only(node))
+
+        return await self._try(ask)
+
+    def _only(self, node: _Node) -> Self:
+        view = copy.copy(self)
+        view._nodes, view._current = [node], 0  # noqa: SLF001  # it is one of us
+        return view
 
     async def chain_id(self) -> int:
         """What the node says its chain is, right or wrong; raises ``RpcUnavailable``."""
@@ -182,48 +214,56 @@ class Chain:
         answer. Asking twice is safe: what we ask changes nothing, and the same signed
         bytes are the same transaction. Raises ``RpcErrorAnswer``, ``RpcUnavailable``.
         """
-        first = self._current
         limit = timeout_seconds or self._timeout_seconds
+
+        async def ask(node: _Node) -> T:
+            if prove and not node.is_proven:
+                await self._prove(node, limit)
+            answer = await self._ask_one(node, method, params, read, limit)
+            node.answered_at = time.monotonic()
+            return answer
+
+        return await self._try(ask)
+
+    async def _try(self, ask: Callable[[_Node], Awaitable[T]]) -> T:
+        first = self._current
         failure: RpcUnavailable | None = None
-        for turn in range(min(2, len(self._endpoints))):
-            node = (first + turn) % len(self._endpoints)
+        for turn in range(min(2, len(self._nodes))):
+            node = self._nodes[(first + turn) % len(self._nodes)]
             try:
-                if prove and node not in self._proven:
-                    await self._prove(node, limit)
-                answer = await self._ask_one(node, method, params, read, limit)
-                self._answered_at = time.monotonic()
-                return answer
+                return await ask(node)
             except RpcUnavailable as error:
                 failure = error
-                self._leave(node)
+                self._leave(node, error)
         assert failure is not None
         raise failure
 
-    async def _prove(self, node: int, limit: float) -> None:
+    async def _prove(self, node: _Node, limit: float) -> None:
         found = await self._ask_one(node, "eth_chainId", [], quantity, limit)
         if found != self.expected_chain_id:
             raise WrongChain(
                 f"one of the nodes is a node of chain {found}, "
                 f"not of {self.expected_chain_id}",
-                node=self._endpoints[node].host,
+                node=node.endpoint.host,
             )
-        self._proven.add(node)
+        node.is_proven = True
 
-    def _leave(self, node: int) -> None:
-        self._proven.discard(node)
-        if self._current == node:
-            self._current = (node + 1) % len(self._endpoints)
+    def _leave(self, node: _Node, why: RpcUnavailable) -> None:
+        # Whoever lags behind has answered, and at the place where he was proven.
+        node.is_proven = node.is_proven and isinstance(why, BlockNotSeen)
+        if self._nodes[self._current] is node:
+            self._current = (self._current + 1) % len(self._nodes)
 
     async def _ask_one(
         self,
-        node: int,
+        node: _Node,
         method: str,
         params: Sequence[Any],
         read: Callable[[Any], T],
         limit: float,
     ) -> T:
-        host = self._endpoints[node].host
-        request = self._nodes[node].manager.coro_request
+        host = node.endpoint.host
+        request = node.web3.manager.coro_request
         try:
             async with asyncio.timeout(limit):
                 return read(await request(RPCEndpoint(method), list(params)))

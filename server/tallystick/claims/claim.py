@@ -95,7 +95,8 @@ async def find_claim(
     """The claim on this money, whatever its state.
 
     Raises ``PaymentBoundElsewhere`` when the nonce was claimed by another request or
-    with another value or window.
+    with another value or window. Of a claim that was made for what the chain showed
+    only the value is known.
     """
     query = select(Claim).where(
         col(Claim.chain_id) == money.chain_id,
@@ -106,9 +107,15 @@ async def find_claim(
     # Read anew: the session may know the row from before somebody decided it.
     query = query.execution_options(populate_existing=True)
     found = (await session.exec(query)).one_or_none()
-    if found is not None and _terms(found) != _terms(money):
+    if found is not None and not _is_of(found, money):
         raise PaymentBoundElsewhere
     return found
+
+
+def _is_of(found: Claim, money: ClaimedMoney) -> bool:
+    if not found.valid_before:  # never presented
+        return found.value == money.value
+    return _terms(found) == _terms(money)
 
 
 async def decide(

@@ -32,7 +32,8 @@ class Claim(SQLModel, table=True):
 
     ``binding`` stands for the one request the nonce identifies: method, path, query
     and body. No signature is kept here: what we do not have, we cannot send. ``value``
-    is atomic USDC, windows are seconds as signed.
+    is atomic USDC, windows are seconds as signed. One that was never presented, only
+    found on the chain, has no window and is bound to nothing: zeros.
     """
 
     __table_args__ = (

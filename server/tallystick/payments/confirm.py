@@ -26,8 +26,8 @@ async def confirm(db: Database, rail: Rail, *, limit: int = 200) -> int:
     final = await rail.chain.block("finalized")
     # Some nodes do not know what is safe.
     safe = await rail.chain.block("safe") or final
-    if safe is not None:
-        rail.outlook.safe_number = max(rail.outlook.safe_number, safe.number)
+    # Also when it is less than before: one wrong answer must not lift the caps for good.
+    rail.outlook.safe_number = -1 if safe is None else safe.number
     steps = (
         (TopUpState.CREDITED, TopUpState.SAFE, safe),
         (TopUpState.SAFE, TopUpState.FINAL, final),

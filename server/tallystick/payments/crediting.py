@@ -6,7 +6,7 @@ row in ``chain_transfer`` and the grant's key let it happen once (A07).
 
 from dataclasses import dataclass
 
-from sqlalchemy import case, update
+from sqlalchemy import ColumnElement, case, update
 from sqlmodel import col, select
 
 from tallystick.chain.evidence import TransferLog
@@ -27,7 +27,7 @@ from tallystick.ledger.posting import Posting, Transfer
 from tallystick.ledger.references import reference_to
 from tallystick.payments.exposure import BeyondCap, Caps, expose
 from tallystick.payments.lanes import promote_queued
-from tallystick.payments.machine import CREDITABLE
+from tallystick.payments.machine import CREDITABLE, Act, heed
 from tallystick.payments.models import (
     REFUSED_STATES,
     ChainTransfer,
@@ -37,6 +37,7 @@ from tallystick.payments.models import (
 )
 from tallystick.payments.rail import Rail
 from tallystick.payments.relayer import settled_by_us
+from tallystick.payments.witness import Heard
 
 _log = get_logger(__name__)
 WAITS = "waits_for_a_safe_block"
@@ -52,7 +53,8 @@ class Place:
     """Which books a Transfer belongs to, and what may be credited before it is safe.
 
     ``safe_number`` is the newest block that is known to be safe, ``exposure_cap`` what
-    all together may have before theirs are, as it was seconds ago.
+    all together may have before theirs are, as it was seconds ago. ``witnessed_above``
+    is from which amount on a witness must agree, None without one.
     """
 
     network: str
@@ -61,6 +63,11 @@ class Place:
     caps: Caps
     exposure_cap: int | None
     safe_number: int
+    witnessed_above: int | None
+
+    def is_large(self, seen: TransferLog) -> bool:
+        """Whether no Transfer like this is credited unless the witness agrees."""
+        return self.witnessed_above is not None and seen.amount >= self.witnessed_above
 
 
 def place_of(rail: Rail) -> Place:
@@ -72,6 +79,7 @@ def place_of(rail: Rail) -> Place:
         rail.caps,
         rail.outlook.exposure_cap,
         rail.outlook.safe_number,
+        None if rail.witness is None else rail.witness.above,
     )
 
 
@@ -79,16 +87,20 @@ async def credit(
     session: WriteSession,
     place_: Place,
     topup: TopUp,
-    seen: TransferLog,
+    heard: Heard,
     *,
     hold_seconds: int,
 ) -> bool:
     """Grant a top-up's credits for the Transfer that was seen; whether this call did.
 
     The claim's own charge is held in the same transaction, so that no other call can
-    take what its payment has just bought. Not beyond the caps before its block is safe:
-    then it waits, and its money may be in suspense meanwhile.
+    take what its payment has just bought. Not beyond the caps before its block is safe,
+    and not before the witness agrees if it is large: then it waits, and its money may
+    be in suspense meanwhile.
     """
+    seen = heard.seen
+    if place_.is_large(seen) and not await _is_witnessed(session, topup, heard):
+        return False
     paid_into = await _admit(session, place_, topup, seen)
     if paid_into is None:
         return False
@@ -239,18 +251,46 @@ async def _admit(
     except _NotHere:
         _log.error("transfer_not_to_be_taken", topup=encode_id("top", topup_id))
     except BeyondCap:
-        # Its money is here, so it is refused no more; and it keeps nobody waiting.
-        waiting = (col(TopUp.id) == topup_id, col(TopUp.state).in_(CREDITABLE))
-        refused = col(TopUp.state).in_(REFUSED_STATES)
-        state = case((refused, TopUpState.WATCH.value), else_=col(TopUp.state))
-        await session.exec(
-            update(TopUp)
-            .where(*waiting)
-            .values(reason=WAITS, in_flight=False, state=state)
-            .execution_options(synchronize_session=False)
-        )
+        await _let_wait(session, topup_id, WAITS)
         await promote_queued(session, chain_id, payer)
     return None
+
+
+async def _is_witnessed(session: WriteSession, topup: TopUp, heard: Heard) -> bool:
+    topup_id, chain_id, payer = topup.id, topup.chain_id, topup.payer
+    decision = heed(heard.testimony)
+    if decision.act == Act.CREDIT:
+        return True
+    if decision.act == Act.WAIT:
+        await _let_wait(session, topup_id, decision.reason)
+    else:
+        quarantined = await session.exec(
+            update(TopUp)
+            .where(*_is_creditable(topup_id))
+            .values(state=decision.state, reason=decision.reason, in_flight=False)
+            .execution_options(synchronize_session=False)
+        )
+        if quarantined.rowcount:
+            _log.error("topup_quarantined", topup=encode_id("top", topup_id))
+    await promote_queued(session, chain_id, payer)
+    return False
+
+
+async def _let_wait(session: WriteSession, topup_id: int, reason: str | None) -> None:
+    # Its money is here, so it is refused no more; and it keeps nobody waiting, also not
+    # as the next in its wallet's queue.
+    watched = col(TopUp.state).in_((*REFUSED_STATES, TopUpState.CLAIMED))
+    state = case((watched, TopUpState.WATCH.value), else_=col(TopUp.state))
+    await session.exec(
+        update(TopUp)
+        .where(*_is_creditable(topup_id))
+        .values(reason=reason, in_flight=False, state=state)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def _is_creditable(topup_id: int) -> tuple[ColumnElement[bool], ...]:
+    return (col(TopUp.id) == topup_id, col(TopUp.state).in_(CREDITABLE))
 
 
 async def _anchor(session: WriteSession, topup: TopUp, seen: TransferLog) -> bool:

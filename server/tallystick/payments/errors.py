@@ -47,7 +47,7 @@ class PaymentSpent(Conflict):
 
 
 class UnknownTransfer(NotFound):
-    """The books have no plain transfer of that transaction to our address."""
+    """Nothing of that transaction is in the books without an owner."""
 
     title = "No such transfer"
     next_step = (
@@ -56,18 +56,22 @@ class UnknownTransfer(NotFound):
     )
 
     def __init__(self) -> None:
-        super().__init__("the transaction brought no plain transfer to this seller")
+        super().__init__(
+            "the transaction brought this seller nothing that waits for its owner"
+        )
 
 
 class TransferNotSafe(Conflict):
-    """The transfer is in a block that may still be replaced."""
+    """Its block may still be replaced, or a second provider has yet to show it."""
 
     title = "The transfer is not safe yet"
     next_step = "Send the same request again; do not transfer again."
     retry_after_seconds = 15
 
-    def __init__(self) -> None:
-        super().__init__("the transfer arrived, and its block is not safe yet")
+    def __init__(
+        self, detail: str = "the transfer arrived, and its block is not safe yet"
+    ) -> None:
+        super().__init__(detail)
 
 
 class PaymentUnderReview(Conflict):
@@ -76,10 +80,11 @@ class PaymentUnderReview(Conflict):
     title = "This payment is being looked into"
     next_step = "Do not pay again. Ask the seller, and name this top-up."
 
-    def __init__(self, topup_id: int) -> None:
+    def __init__(self, topup_id: int | None) -> None:
+        named = {} if topup_id is None else {"topup": encode_id("top", topup_id)}
         super().__init__(
-            "what the chain shows of this payment does not fit what was signed",
-            topup=encode_id("top", topup_id),
+            "what the chain shows of this payment contradicts itself or what was signed",
+            **named,
         )
 
 

@@ -7,6 +7,7 @@ REJECTED: once our signature may be out, only the chain says what became of it.
 from dataclasses import dataclass
 from enum import StrEnum
 
+from tallystick.chain.witness import Testimony
 from tallystick.payments.models import PAID_STATES, PENDING_STATES, TopUpState
 from tallystick.x402 import reasons
 
@@ -70,6 +71,12 @@ CREDITABLE = tuple(
 """From these a Transfer brings credits; a paid one only moves with its Transfer."""
 
 
+WAITS_FOR_WITNESS = "waits_for_a_witness"
+"""Why a top-up is not credited whose Transfer is there: nobody else has seen it yet."""
+CONTRADICTED = "witness_contradicts"
+"""Why a top-up is in quarantine: two providers show different chains."""
+
+
 class Rehearsal(StrEnum):
     """What simulating the settlement showed."""
 
@@ -125,6 +132,18 @@ class Decision:
     state: TopUpState | None = None
     reason: str | None = None
     keeps_lane: bool = False
+
+
+def heed(testimony: Testimony) -> Decision:
+    """The act for a Transfer that would be credited, given what the witness says.
+
+    Only what contradicts for good is for a person; everything else may pass.
+    """
+    if testimony == Testimony.AGREES:
+        return Decision(Act.CREDIT)
+    if testimony == Testimony.CONTRADICTS:
+        return Decision(Act.MOVE, TopUpState.QUARANTINE, CONTRADICTED)
+    return Decision(Act.WAIT, reason=WAITS_FOR_WITNESS)
 
 
 def decide(state: TopUpState, valid_before: int, look: Look) -> Decision:

@@ -8,6 +8,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from sqlalchemy import ColumnElement
 from sqlmodel import col, select
 
 from tallystick.chain.evidence import TransferLog, transfers_to
@@ -26,11 +27,12 @@ from tallystick.payments.following import (
     transfers_of,
 )
 from tallystick.payments.lanes import promote_queued
-from tallystick.payments.machine import CREDITABLE
+from tallystick.payments.machine import CREDITABLE, WAITS_FOR_WITNESS
 from tallystick.payments.models import ChainCursor, ChainTransfer, Presence, TopUp
 from tallystick.payments.rail import Rail
 from tallystick.payments.reversing import find_again
 from tallystick.payments.topups import adopt_claim, topup_of_claim
+from tallystick.payments.witness import Heard, hear, is_large
 
 _log = get_logger(__name__)
 _BATCH = 50
@@ -59,6 +61,7 @@ async def book(
     ``after`` is the cursor with which the Transfer's block was read. Raises
     ``Overtaken`` when it is elsewhere by now.
     """
+    heard = await _hear(db, rail, seen)
 
     async def work(session: WriteSession) -> TopUp | None:
         await hold_cursor(session, rail, after)
@@ -69,7 +72,7 @@ async def book(
         if (
             topup is not None
             and _fits(topup, seen)
-            and await credit(session, place, topup, seen, hold_seconds=hold_seconds)
+            and await credit(session, place, topup, heard, hold_seconds=hold_seconds)
         ):
             await promote_queued(session, topup.chain_id, topup.payer)
             return topup
@@ -83,6 +86,26 @@ async def book(
         rail.work.notify()
 
 
+async def _hear(db: Database, rail: Rail, seen: TransferLog) -> Heard:
+    """What the witness says, if it matters: nobody is credited for most Transfers.
+
+    Should somebody present the authorization meanwhile, he waits for the next look.
+    """
+    if seen.nonce is None or not is_large(rail, seen):
+        return Heard(seen)
+    query = (
+        select(Claim.id)
+        .outerjoin(TopUp, col(TopUp.claim_id) == col(Claim.id))
+        .where(
+            *_claims_of(rail, seen),
+            col(TopUp.id).is_(None) | col(TopUp.state).in_(CREDITABLE),
+        )
+    )
+    async with db.read() as session:
+        is_awaited = (await session.exec(query)).one_or_none() is not None
+    return await hear(rail, seen) if is_awaited else Heard(seen)
+
+
 async def match_suspense(
     db: Database, rail: Rail, rate: Rate, *, hold_seconds: int
 ) -> int:
@@ -94,7 +117,8 @@ async def match_suspense(
     """
     cursor = await cursor_of(db, rail)
     async with db.read() as session:
-        presented = await _presented(session, rail)
+        presented = await _presented(session, rail, is_witnessed=True)
+        presented += await _presented(session, rail, is_witnessed=False)
     for row in presented:
         height = row.block_number
         for seen in await transfers_to(rail.chain, rail.pay_to, height, height):
@@ -126,12 +150,7 @@ async def _topup_of(
 ) -> TopUp | None:
     if seen.nonce is None:
         return None
-    query = select(Claim).where(
-        col(Claim.chain_id) == rail.domain.chain_id,
-        col(Claim.token) == rail.domain.contract,
-        col(Claim.payer) == seen.payer,
-        col(Claim.nonce) == seen.nonce,
-    )
+    query = select(Claim).where(*_claims_of(rail, seen))
     found = (await session.exec(query)).one_or_none()
     if found is None:
         return None
@@ -152,6 +171,15 @@ async def _topup_of(
     return adopted or await topup_of_claim(session, found.id)
 
 
+def _claims_of(rail: Rail, seen: TransferLog) -> tuple[ColumnElement[bool], ...]:
+    return (
+        col(Claim.chain_id) == rail.domain.chain_id,
+        col(Claim.token) == rail.domain.contract,
+        col(Claim.payer) == seen.payer,
+        col(Claim.nonce) == seen.nonce,
+    )
+
+
 async def _stop_call(session: WriteSession, hold_id: int) -> None:
     """Let a call that a waived payment proved end without an answer.
 
@@ -166,7 +194,10 @@ def _fits(topup: TopUp, seen: TransferLog) -> bool:
     return topup.value == seen.amount and topup.pay_to == seen.pay_to
 
 
-async def _presented(session: ReadSession, rail: Rail) -> list[ChainTransfer]:
+async def _presented(
+    session: ReadSession, rail: Rail, *, is_witnessed: bool
+) -> list[ChainTransfer]:
+    waits = col(TopUp.reason).is_not_distinct_from(WAITS_FOR_WITNESS)
     query = (
         select(ChainTransfer)
         .join(
@@ -187,6 +218,7 @@ async def _presented(session: ReadSession, rail: Rail) -> list[ChainTransfer]:
             # Those that wait must not fill the batch until they may go on.
             col(TopUp.reason).is_distinct_from(WAITS)
             | (col(ChainTransfer.block_number) <= rail.outlook.safe_number),
+            ~waits if is_witnessed else waits,
         )
         .order_by(col(ChainTransfer.block_number))
         .limit(_BATCH)

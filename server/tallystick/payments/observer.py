@@ -1,14 +1,16 @@
 """Every Transfer to ``pay_to`` gets into the books, whoever sent it and why.
 
 A Transfer of an authorization that was presented to us credits its payer; any other
-money waits in suspense until somebody proves that it is his.
+money waits in suspense until somebody proves that it is his, or until its block is
+final if it was an authorization's.
 """
 
 from dataclasses import dataclass
 from functools import partial
 
+from tallystick.chain.errors import BlockNotSeen
 from tallystick.chain.evidence import TransferLog, transfers_in_block, transfers_to
-from tallystick.chain.rpc import Block
+from tallystick.chain.rpc import Block, Chain
 from tallystick.chain.token import balance_of
 from tallystick.kernel.db import Database, WriteSession, insert_once
 from tallystick.payments.errors import TopUpsUnavailable
@@ -26,6 +28,7 @@ from tallystick.payments.models import ChainCursor
 from tallystick.payments.rail import Rail
 from tallystick.payments.reversing import take_back_missing
 from tallystick.payments.same_chain import find_cursor, require_anchor
+from tallystick.payments.unclaimed import credit_final_unclaimed
 
 _SPAN_BLOCKS = 2_000
 _TRIES = 20
@@ -43,7 +46,7 @@ async def open_books(db: Database, rail: Rail) -> None:
     opening = 0
     if before is not None:
         opening = await balance_of(rail.chain, rail.pay_to, block=before.number)
-    genesis = await _block(rail, 0) if before is None else before
+    genesis = await _block(rail.chain, 0) if before is None else before
     last_number = -1 if before is None else before.number
     row: dict[str, object] = {
         "chain_id": rail.domain.chain_id,
@@ -106,6 +109,7 @@ async def observe(db: Database, rail: Rail, rate: Rate, *, hold_seconds: int) ->
     # Taken back by the next look, if that does not find it again.
     await db.write(partial(miss_replaced, rail))
     await match_suspense(db, rail, rate, hold_seconds=hold_seconds)
+    await credit_final_unclaimed(db, rail, rate)
     return count
 
 
@@ -166,37 +170,45 @@ async def _book(
 async def _read(
     rail: Rail, cursor: ChainCursor, head: Block, final: Block | None
 ) -> _Step | None:
-    """What comes after the cursor; None when that has been replaced.
+    """What comes after the cursor, as one node has it; None when that was replaced."""
+    return await rail.chain.of_one_node(
+        lambda node: _read_of(node, rail.pay_to, cursor, head, final)
+    )
 
-    A range above the finalized block may silently lack what the node has not seen, so
-    there each block is asked for by its hash, and must follow the one before.
+
+async def _read_of(
+    node: Chain, pay_to: bytes, cursor: ChainCursor, head: Block, final: Block | None
+) -> _Step | None:
+    """A range above the finalized block may silently lack what the node has not seen.
+
+    So there each block is asked for by its hash, and must follow the one before.
     """
     first = cursor.block_number + 1
     if final is not None and first <= min(final.number, head.number):
         height = min(first + _SPAN_BLOCKS - 1, final.number, head.number)
-        seen = await transfers_to(rail.chain, rail.pay_to, first, height)
-        return _Step(seen, first, await _block(rail, height))
-    block = await _block(rail, first)
+        seen = await transfers_to(node, pay_to, first, height)
+        return _Step(seen, first, await _block(node, height))
+    block = await _block(node, first)
     if first > cursor.first_block and block.parent_hash != bytes(cursor.block_hash):
         return None
-    seen = await transfers_in_block(rail.chain, block.hash, pay_to=rail.pay_to)
+    seen = await transfers_in_block(node, block.hash, pay_to=pay_to)
     return _Step(seen, first, block)
 
 
-async def _block(rail: Rail, height: int) -> Block:
-    block = await rail.chain.block(height)
+async def _block(chain: Chain, height: int) -> Block:
+    block = await chain.block(height)
     if block is None:
-        raise TopUpsUnavailable("the node has not seen a block that it named")
+        raise BlockNotSeen("the node has not seen a block that it named")
     return block
 
 
 async def observed_seconds(db: Database, rail: Rail) -> int:
     """The time of the last block that was read; later ones may still bring evidence.
 
-    Raises ``RpcUnavailable`` or ``TopUpsUnavailable``.
+    Raises ``RpcUnavailable``, or ``TopUpsUnavailable`` before the first boot.
     """
     cursor = await cursor_of(db, rail)
-    return (await _block(rail, max(cursor.block_number, 0))).timestamp_seconds
+    return (await _block(rail.chain, max(cursor.block_number, 0))).timestamp_seconds
 
 
 async def _advance(

@@ -11,7 +11,11 @@ from tallystick.payments.quotes import Quote, open_quote
 from tallystick.payments.rail import Rail
 from tallystick.x402 import reasons
 from tallystick.x402.errors import PaymentRejected
-from tallystick.x402.exact_evm import check_authorization, prove_payer
+from tallystick.x402.exact_evm import (
+    MIN_REMAINING_SECONDS,
+    check_authorization,
+    prove_payer,
+)
 from tallystick.x402.signature import ContractQuestion
 from tallystick.x402.wire import Authorization, PaymentPayload, PaymentTerms
 
@@ -34,21 +38,32 @@ def terms_of(rail: Rail, quote: Quote, token: str) -> PaymentTerms:
 
 
 async def check_payment(
-    rail: Rail, seal: Seal, payload: PaymentPayload, current: Sequence[Quote]
+    rail: Rail,
+    seal: Seal,
+    payload: PaymentPayload,
+    current: Sequence[Quote],
+    *,
+    used_at: int | None = None,
 ) -> Presented:
     """The payment if it fits a quote for this very request and its payer signed it.
 
     ``current`` is what we would offer now; a payment that brings no quote of its own
-    (version 1) must fit one of those. Raises ``PaymentRejected``,
+    (version 1) must fit one of those. ``used_at`` is the time in seconds at which its
+    authorization was used, if it was: by then the quote must have been good, and the
+    window was judged by the token. Raises ``PaymentRejected``,
     ``PaymentBoundElsewhere`` for another request's quote, and ``RpcUnavailable`` when
     a contract wallet must be asked and cannot be.
     """
-    now = rail.now_seconds()
+    now = rail.now_seconds() if used_at is None else used_at
     token = _quote_token(payload)
     if token is None:
         # What would be offered now tells the payer's credits, so he is proven first.
         await require_signer(rail, payload)
-    quote, terms = _quoted(rail, seal, token, payload.authorization.value, current)
+    quote, terms = _quoted(
+        rail, seal, token, payload.authorization.value, current, now_seconds=now
+    )
+    if used_at is not None:
+        now = min(used_at, payload.authorization.valid_before - MIN_REMAINING_SECONDS)
     check_authorization(payload, terms, now_seconds=now)
     if quote.binding != current[0].binding:
         raise PaymentBoundElsewhere
@@ -64,10 +79,16 @@ def _quote_token(payload: PaymentPayload) -> str | None:
 
 
 def _quoted(
-    rail: Rail, seal: Seal, token: str | None, value: int, current: Sequence[Quote]
+    rail: Rail,
+    seal: Seal,
+    token: str | None,
+    value: int,
+    current: Sequence[Quote],
+    *,
+    now_seconds: int,
 ) -> tuple[Quote, PaymentTerms]:
     if token is not None:
-        quote = open_quote(seal, token, now_seconds=rail.now_seconds())
+        quote = open_quote(seal, token, now_seconds=now_seconds)
         return quote, terms_of(rail, quote, token)
     fitting = [one for one in current if one.usdc == value]
     quote = fitting[0] if fitting else current[0]

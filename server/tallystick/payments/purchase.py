@@ -28,6 +28,7 @@ from tallystick.payments.models import (
 from tallystick.payments.presented import Presented
 from tallystick.payments.rail import Rail
 from tallystick.payments.topups import open_topup, read_topup, topup_of_claim
+from tallystick.payments.unclaimed import find_unclaimed
 from tallystick.x402 import reasons
 from tallystick.x402.errors import PaymentRejected
 from tallystick.x402.wire import PaymentPayload
@@ -120,12 +121,14 @@ async def open_purchase(
     made = await claim(session, presented.money, use, state=ClaimState.SETTLING)
     if made is None:
         raise PaymentInProgress("a copy of this payment came first")
+    first = scan_from(rail, head)
+    used = await find_unclaimed(session, rail, presented.money)
     opening = await open_topup(
         session,
         made,
         presented,
         pay_to=rail.pay_to,
-        scan_from_block=scan_from(rail, head),
+        scan_from_block=first if used is None else min(first, used.block_number),
         may_queue=True,
     )
     assert opening is not None

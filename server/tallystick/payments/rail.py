@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from tallystick.chain.rpc import Block, Chain
+from tallystick.chain.witness import Testimony
 from tallystick.kernel.clock import Clock
 from tallystick.payments.errors import TopUpsUnavailable
 from tallystick.payments.exposure import CAPS, Caps
@@ -76,7 +77,10 @@ class Outlook:
 
     ``head_seconds`` is the newest block's time, ``without_gas`` the relayers that
     cannot pay for a settlement now, ``safe_number`` the newest block that is safe,
-    ``exposure_cap`` what all together may have before theirs are.
+    ``exposure_cap`` what all together may have before theirs are. ``witness_agreed``
+    and ``witness_disagreed`` count the Transfers of which the witness said so,
+    ``testimonies`` is what it said last of the newest of them, and
+    ``witness_rests_until`` is when it may be asked again, in the event loop's time.
     """
 
     head_seconds: int = 0
@@ -84,6 +88,21 @@ class Outlook:
     exposure_cap: int | None = None
     is_another_chain: bool = False
     without_gas: set[bytes] = field(default_factory=set)
+    witness_agreed: int = 0
+    witness_disagreed: int = 0
+    witness_rests_until: float = 0.0
+    testimonies: dict[tuple[object, ...], Testimony] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """Nodes of another provider, asked before so much or more is credited.
+
+    ``above`` is in atomic units of the token.
+    """
+
+    chain: Chain
+    above: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +142,7 @@ class Rail:
     lookback_blocks: int = 5_000
     takes_payments: bool = True
     caps: Caps = CAPS
+    witness: Witness | None = None
     changes: Changes = field(default_factory=Changes)
     work: Changes = field(default_factory=Changes)
     opening: Opening = field(default_factory=Opening)
@@ -138,6 +158,12 @@ class Rail:
     def may_sign(self) -> bool:
         """Whether a settlement could be signed here at this moment."""
         return any(self.sequence(one).has_room for one in self.solvent_relayers)
+
+    async def close(self) -> None:
+        """Close the connections to every node."""
+        await self.chain.close()
+        if self.witness is not None:
+            await self.witness.chain.close()
 
     @property
     def network(self) -> str:

@@ -1,16 +1,19 @@
-"""Money that came by a plain transfer, credited to whoever proves that it was his.
+"""Money that nobody has presented, credited to whoever proves that it was his.
+
+It came by a plain transfer, or by an authorization of which these books have no claim.
 
 A transaction's hash is public, so it proves nothing (A06): the sending wallet must be
-the caller's, which it became by a signature. The row in ``redemption`` lets each
-Transfer be redeemed once.
+the caller's, which it became by a signature. The row in ``redemption``, or the
+claim on its authorization, lets each Transfer be redeemed once.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import update
 from sqlmodel import col, select
 
+from tallystick.chain.evidence import TransferLog
+from tallystick.claims.models import Claim
 from tallystick.credits.debts import collect_from
 from tallystick.credits.grants import PaidGrant, grant_paid
 from tallystick.customers.wallets import (
@@ -30,13 +33,29 @@ from tallystick.ledger.references import reference_to
 from tallystick.payments.crediting import redemption_key
 from tallystick.payments.errors import (
     PayerNotLinked,
+    PaymentUnderReview,
     TransferNotSafe,
     UnknownTransfer,
 )
 from tallystick.payments.following import transfers_of
 from tallystick.payments.matching import Rate
-from tallystick.payments.models import ChainTransfer, Presence, Redemption
+from tallystick.payments.models import (
+    PAID_STATES,
+    ChainTransfer,
+    Presence,
+    Redemption,
+    TopUp,
+    TopUpState,
+)
 from tallystick.payments.rail import Rail
+from tallystick.payments.unclaimed import (
+    Finder,
+    as_seen,
+    block_of,
+    credit_unclaimed,
+    is_still_booked,
+)
+from tallystick.payments.witness import Heard, hear, require_witnessed
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +82,11 @@ class Redeemed:
 async def redeem(
     db: Database, rail: Rail, rate: Rate, who: Redeemer, tx_hash: bytes
 ) -> Redeemed:
-    """Credit the plain transfers of a transaction that the caller's wallets have sent.
+    """Credit what the caller's wallets have sent in a transaction and never presented.
 
-    Raises ``UnknownTransfer`` when the books have none of it, ``PayerNotLinked`` when
-    somebody else's wallet sent them, and ``TransferNotSafe`` before their block is safe.
+    Raises ``UnknownTransfer`` when the books have nothing of it, ``PayerNotLinked`` when
+    somebody else's wallet sent it, ``TransferNotSafe`` before its block is safe or a
+    witness that is needed has seen it, and ``PaymentUnderReview`` when that contradicts.
     """
     async with db.read() as session:
         found = await _suspended(session, rail, tx_hash)
@@ -76,14 +96,17 @@ async def redeem(
         own = [one for one in found if await _is_own(session, who, one.sender)]
     if not own:
         raise PayerNotLinked
-    for one in own:
-        await _require_safe(rail, one)
+    heard = [await _hear(rail, one) for one in own]
 
     async def work(session: WriteSession) -> Redeemed:
         customer_id = who.customer_id
         if customer_id is None:
             customer_id = await ensure_customer_of_wallet(session, own[0].sender)
-        done = [await _redeem(session, rail, rate, customer_id, one) for one in own]
+        finder = Finder(customer_id, rate)
+        done = [
+            await _redeem(session, rail, finder, *pair)
+            for pair in zip(own, heard, strict=True)
+        ]
         return Redeemed(
             customer_id,
             UsdcAtomic(sum(one.value for one in own)),
@@ -94,24 +117,37 @@ async def redeem(
     return await db.write(work)
 
 
-async def _require_safe(rail: Rail, one: ChainTransfer) -> None:
+async def _hear(rail: Rail, one: ChainTransfer) -> Heard:
+    """Whoever asks too early, or for what a witness has not seen, is told here."""
     if one.block_number > rail.outlook.safe_number:
         raise TransferNotSafe
-    # The observer may not have noticed yet that it was replaced.
-    block = await rail.chain.block(one.block_number)
-    if block is None or block.hash != bytes(one.block_hash):
+    block = await block_of(rail, one)
+    if block is None:
         raise TransferNotSafe
+    heard = await hear(rail, as_seen(one, block))
+    require_witnessed(rail, heard)
+    return heard
 
 
 async def _suspended(
     session: ReadSession, rail: Rail, tx_hash: bytes
 ) -> Sequence[ChainTransfer]:
-    query = select(ChainTransfer).where(
-        *transfers_of(rail),
-        col(ChainTransfer.tx_hash) == tx_hash,
-        # An authorization's money is for whoever presents it.
-        col(ChainTransfer.nonce).is_(None),
-        col(ChainTransfer.presence) == Presence.BOOKED,
+    query = (
+        select(ChainTransfer)
+        .outerjoin(
+            Claim,
+            (col(Claim.payer) == col(ChainTransfer.sender))
+            & (col(Claim.nonce) == col(ChainTransfer.nonce))
+            & (col(Claim.token) == col(ChainTransfer.token))
+            & (col(Claim.chain_id) == col(ChainTransfer.chain_id)),
+        )
+        .where(
+            *transfers_of(rail),
+            col(ChainTransfer.tx_hash) == tx_hash,
+            # What was presented is its top-up's.
+            col(Claim.id).is_(None) | (col(Claim.valid_before) == 0),
+            col(ChainTransfer.presence) == Presence.BOOKED,
+        )
     )
     return (await session.exec(query.order_by(col(ChainTransfer.log_index)))).all()
 
@@ -123,21 +159,22 @@ async def _is_own(session: ReadSession, who: Redeemer, sender: bytes) -> bool:
 
 
 async def _redeem(
-    session: WriteSession,
-    rail: Rail,
-    rate: Rate,
-    customer_id: int,
-    one: ChainTransfer,
+    session: WriteSession, rail: Rail, finder: Finder, one: ChainTransfer, heard: Heard
 ) -> tuple[int, bool]:
     """The credits, and whether they were given before."""
-    await _require_booked(session, one)
-    bought = rate.credits_for(UsdcAtomic(one.value))
+    # As it was read; from here on no reorganisation takes it away in between.
+    if not await is_still_booked(session, one):
+        raise UnknownTransfer
+    if one.nonce is not None:
+        return await _redeem_payment(session, rail, finder, heard)
+    customer_id = finder.customer_id
+    bought = finder.rate.credits_for(UsdcAtomic(one.value))
     row: dict[str, object] = {
         "chain_transfer_id": one.id,
         "generation": one.generation,
         "customer_id": customer_id,
         "credits": bought,
-        "catalog_version": rate.catalog_version,
+        "catalog_version": finder.rate.catalog_version,
         "redeemed_at_ms": now_ms(session),
     }
     if not await insert_once(session, Redemption, row):
@@ -159,22 +196,40 @@ async def _redeem(
     return bought, False
 
 
-async def _require_booked(session: WriteSession, one: ChainTransfer) -> None:
-    """As it was read; from here on no reorganisation takes it away in between."""
-    booked = (
-        col(ChainTransfer.id) == one.id,
-        col(ChainTransfer.presence) == Presence.BOOKED,
-        col(ChainTransfer.generation) == one.generation,
-        col(ChainTransfer.block_hash) == one.block_hash,
+async def _redeem_payment(
+    session: WriteSession, rail: Rail, finder: Finder, heard: Heard
+) -> tuple[int, bool]:
+    """The same for an authorization's money, which becomes a top-up like any other."""
+    topup = await credit_unclaimed(session, rail, finder, heard)
+    is_new = topup is not None
+    if topup is None:
+        topup = await _found_before(session, rail, heard.seen)
+        if topup.customer_id != finder.customer_id:
+            raise PayerNotLinked
+    if topup.state in PAID_STATES:
+        return topup.credits, not is_new
+    if topup.state == TopUpState.QUARANTINE:
+        raise PaymentUnderReview(topup.id)
+    raise TransferNotSafe
+
+
+async def _found_before(session: WriteSession, rail: Rail, seen: TransferLog) -> TopUp:
+    """Raises ``UnknownTransfer`` for what has been presented by now."""
+    query = (
+        select(TopUp)
+        .join(Claim, col(Claim.id) == col(TopUp.claim_id))
+        .where(
+            col(Claim.chain_id) == rail.domain.chain_id,
+            col(Claim.token) == rail.domain.contract,
+            col(Claim.payer) == seen.payer,
+            col(Claim.nonce) == seen.nonce,
+            col(Claim.valid_before) == 0,
+        )
     )
-    kept = await session.exec(
-        update(ChainTransfer)
-        .where(*booked)
-        .values(presence=Presence.BOOKED)
-        .execution_options(synchronize_session=False)
-    )
-    if kept.rowcount != 1:
+    found = (await session.exec(query)).one_or_none()
+    if found is None:
         raise UnknownTransfer
+    return found
 
 
 async def _was_redeemed(session: WriteSession, one: ChainTransfer) -> bool:

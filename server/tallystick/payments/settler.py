@@ -24,6 +24,7 @@ from tallystick.payments.relayer import relayer_for, sign
 from tallystick.payments.replacing import OpenNonce, raise_fees
 from tallystick.payments.sending import deliver, send_again
 from tallystick.payments.topups import read_topup
+from tallystick.payments.witness import hear
 
 _log = get_logger(__name__)
 
@@ -60,9 +61,10 @@ async def credit_topup(
 ) -> None:
     """Grant the credits for a settlement that a canonical block shows."""
     place = place_of(rail)
+    heard = await hear(rail, settled)
 
     async def work(session: WriteSession) -> bool:
-        done = await credit(session, place, topup, settled, hold_seconds=hold_seconds)
+        done = await credit(session, place, topup, heard, hold_seconds=hold_seconds)
         if done:
             await promote_queued(session, topup.chain_id, topup.payer)
         return done

@@ -105,6 +105,31 @@ async def adopt_claim(
     """
     if not await overtake(session, found.id):
         return None
+    return await open_found(
+        session,
+        found,
+        pay_to=pay_to,
+        credits_bought=credits_bought,
+        catalog_version=catalog_version,
+        scan_from_block=scan_from_block,
+        purpose="submitted by another",
+    )
+
+
+async def open_found(
+    session: WriteSession,
+    found: Claim,
+    *,
+    pay_to: bytes,
+    credits_bought: MicroCredits,
+    catalog_version: str,
+    scan_from_block: int,
+    purpose: str,
+) -> TopUp:
+    """A top-up for money that is on the chain already, whose signature we do not keep.
+
+    The claim must be one that is kept for ever: the top-up stands on it.
+    """
     now = now_ms(session)
     topup = TopUp(
         id=new_id(session),
@@ -122,7 +147,7 @@ async def adopt_claim(
         credits=credits_bought,
         bonus=0,
         catalog_version=catalog_version,
-        purpose="submitted by another",
+        purpose=purpose,
         state=TopUpState.WATCH,
         generation=1,
         in_flight=False,
@@ -132,7 +157,6 @@ async def adopt_claim(
     )
     session.add(topup)
     await session.flush()
-    await overtake(session, found.id)
     return topup
 
 

@@ -9,7 +9,12 @@ from tallystick.customers.wallets import customer_of_wallet
 from tallystick.kernel.db import WriteSession
 from tallystick.payments.errors import PaymentInProgress
 from tallystick.payments.models import OPEN_STATES, TopUp
-from tallystick.payments.presented import Presented, check_payment, money_of
+from tallystick.payments.presented import (
+    Presented,
+    check_payment,
+    money_of,
+    require_signer,
+)
 from tallystick.payments.purchase import (
     known_topup,
     open_purchase,
@@ -20,6 +25,7 @@ from tallystick.payments.purchase import (
     wait_for,
 )
 from tallystick.payments.relayer import settled_by_us
+from tallystick.payments.unclaimed import used_at_seconds
 from tallystick.paywall.gate import Gate
 from tallystick.paywall.offers import Offers
 from tallystick.paywall.once import answer_key, begin_purchase, purchased
@@ -69,9 +75,14 @@ async def buy(gate: Gate, order: Order, payload: PaymentPayload) -> Bought:
         known = await known_topup(session, money)
     if known is not None and known.state not in OPEN_STATES:
         return Bought(require_paid(known), replayed=True, is_proven=False)
-    presented = await check_payment(gate.rail, gate.seal, payload, order.offers.v1)
     if known is not None:
+        # Its window may have closed since it was presented, and it may still arrive.
+        await require_signer(gate.rail, payload)
         return await _wait(gate, order, known.id, replayed=False)
+    used_at = await used_at_seconds(gate.db, gate.rail, money)
+    presented = await check_payment(
+        gate.rail, gate.seal, payload, order.offers.v1, used_at=used_at
+    )
     return await settle(gate, order, presented)
 
 
