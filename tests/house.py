@@ -25,10 +25,12 @@ from tallystick.kernel.money import MicroCredits, UsdcAtomic
 from tallystick.kernel.seal import Seal
 from tallystick.ledger.balances import customer_balance
 from tallystick.payments.errors import SettlementPending
+from tallystick.payments.facilitated import attempts_for
 from tallystick.payments.matching import Rate
 from tallystick.payments.models import (
     OPEN_STATES,
     RelayedTransaction,
+    SettleAttempt,
     TopUp,
     TopUpState,
 )
@@ -127,6 +129,8 @@ class Process:
         return self.gate.rail
 
     async def close(self) -> None:
+        if self.rail.facilitator is not None:
+            await self.rail.facilitator.close()
         await self.db.close()
         await self.rail.chain.close()
 
@@ -205,6 +209,11 @@ class Process:
         query = query.order_by(col(RelayedTransaction.signed_at_ms))
         async with self.db.read() as session:
             return list((await session.exec(query)).all())
+
+    async def asked(self, topup_id: int) -> list[SettleAttempt]:
+        """Everything that a facilitator was asked for the top-up."""
+        async with self.db.read() as session:
+            return await attempts_for(session, topup_id)
 
     async def credits_of(self, wallet: Wallet) -> int:
         """What the wallet's customer may spend, in micro-credits."""

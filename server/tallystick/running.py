@@ -36,7 +36,7 @@ from tallystick.paywall.gate import Gate
 from tallystick.wiring import build_gate, rate_of
 from tallystick.workers.rounds import repeat, whole
 from tallystick.workers.settling import settle_for_ever
-from tallystick.workers.upkeep import sweep, tend_relayers
+from tallystick.workers.upkeep import sweep, tend_facilitator, tend_relayers
 
 _log = get_logger(__name__)
 _RETRY_SECONDS = 2.0
@@ -91,6 +91,8 @@ async def _opened(
         stack.enter_context(own_file(gate.db))
         stack.push_async_callback(gate.db.close)
         stack.push_async_callback(gate.rail.chain.close)
+        if gate.rail.facilitator is not None:
+            stack.push_async_callback(gate.rail.facilitator.close)
         # A SQLite file has one owner, so nobody else can be in the way.
         await open_storage(gate.db, migrate=gate.db.is_sqlite)
         yield gate
@@ -131,6 +133,7 @@ async def open_rail(gate: Gate) -> None:
     await open_books(gate.db, gate.rail)
     await register_relayers(gate.db, gate.rail)
     await check_gas(gate.rail)
+    await tend_facilitator(gate.rail)
     await gate.rail.head()
     gate.rail.opening.open()
 
@@ -170,7 +173,7 @@ def _tell_of_payments(rail: Rail) -> None:
 def _chain_rounds(gate: Gate) -> list[Coroutine[Any, Any, None]]:
     db, rail, seconds = gate.db, gate.rail, gate.hold_seconds
     rate = rate_of(gate.catalog)
-    return [
+    rounds = [
         settle_for_ever(db, rail, hold_seconds=seconds),
         repeat(
             "observer",
@@ -180,6 +183,10 @@ def _chain_rounds(gate: Gate) -> list[Coroutine[Any, Any, None]]:
         repeat("confirmer", lambda: confirm(db, rail), every_seconds=5),
         repeat("relayers", lambda: tend_relayers(db, rail), every_seconds=10),
     ]
+    if rail.facilitator is not None:
+        tend = repeat("facilitator", lambda: tend_facilitator(rail), every_seconds=10)
+        rounds.append(tend)
+    return rounds
 
 
 async def _sweep_for_ever(gate: Gate) -> None:

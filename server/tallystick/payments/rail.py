@@ -1,4 +1,7 @@
-"""Where USDC comes in: one token on one chain, to one address, by our relayers."""
+"""Where USDC comes in: one token on one chain, to one address.
+
+Settled by our relayers, or by a facilitator that is asked to.
+"""
 
 import asyncio
 from contextlib import suppress
@@ -6,6 +9,7 @@ from dataclasses import dataclass, field
 
 from tallystick.chain.rpc import Block, Chain
 from tallystick.kernel.clock import Clock
+from tallystick.payments.desk import Desk
 from tallystick.payments.errors import TopUpsUnavailable
 from tallystick.payments.exposure import CAPS, Caps
 from tallystick.x402.wire import TokenDomain
@@ -101,7 +105,8 @@ class Rail:
     ``resend_seconds`` how long the chain may be silent about a transaction before its
     bytes are sent again, ``lookback_blocks`` how far before the claim an authorization
     may have been used. Without ``takes_payments`` nothing is offered and nothing new
-    is settled; what is under way is brought to its end.
+    is settled; what is under way is brought to its end. With a ``facilitator`` the relayers
+    settle only what it may leave to them.
     """
 
     chain: Chain
@@ -116,6 +121,7 @@ class Rail:
     lookback_blocks: int = 5_000
     takes_payments: bool = True
     caps: Caps = CAPS
+    facilitator: Desk | None = None
     changes: Changes = field(default_factory=Changes)
     work: Changes = field(default_factory=Changes)
     opening: Opening = field(default_factory=Opening)
@@ -141,6 +147,15 @@ class Rail:
             return "the chain has not answered since the start"
         if self.outlook.is_another_chain:
             return "the books belong to another chain"
+        desk = self.facilitator
+        if desk is None:
+            return self._without_relayer
+        if desk.trouble is None or (desk.falls_back and not self._without_relayer):
+            return None
+        return desk.trouble
+
+    @property
+    def _without_relayer(self) -> str | None:
         if not self.relayers:
             return "no relayer key is configured"
         return None if self.solvent_relayers else "no relayer has money for gas"

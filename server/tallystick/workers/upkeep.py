@@ -24,6 +24,12 @@ async def tend_relayers(db: Database, rail: Rail) -> None:
     await send_stranded(db, rail)
 
 
+async def tend_facilitator(rail: Rail) -> None:
+    """Know whether the facilitator is there, and who submits for it."""
+    if rail.facilitator is not None:
+        await rail.facilitator.tend()
+
+
 async def sweep(db: Database, rail: Rail) -> None:
     """Close lapsed holds, book breakage, forget what nobody may ask for any more."""
     await db.measure_clock()
