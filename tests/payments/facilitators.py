@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
+import jwt
 import uvicorn
 from eth_account import Account
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 from x402.mechanisms.evm import FacilitatorWeb3Signer
 from x402.mechanisms.evm.exact import register_exact_evm_facilitator
 from x402.schemas import PaymentPayload, PaymentRequirements
@@ -26,6 +28,31 @@ from tests.chain.payer import address_of
 from x402 import x402FacilitatorSync
 
 NETWORK = "eip155:84532"
+KEY_ID = "11111111-2222-3333-4444-555555555555"
+
+
+class OnlyWithToken:
+    """As Coinbase's does, it asks for a token for each request, signed by the key."""
+
+    def __init__(self, app: ASGIApp, public: Any) -> None:
+        self.app = app
+        self.public = public
+        self.tokens: list[str] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        word, _, token = request.headers.get("authorization", "").partition(" ")
+        answer: ASGIApp = JSONResponse({"errorType": "unauthorized"}, 401)
+        if word == "Bearer" and self._is_good(token, request):
+            answer = self.app
+        await answer(scope, receive, send)
+
+    def _is_good(self, token: str, request: Request) -> bool:
+        claims = jwt.decode(token, self.public, algorithms=["EdDSA"], issuer="cdp")
+        uri = f"{request.method} {request.url.netloc}{request.url.path}"
+        is_new = token not in self.tokens
+        self.tokens.append(token)
+        return bool(is_new and claims["uris"] == [uri] and claims["sub"] == KEY_ID)
 
 
 async def eventually(is_so: Callable[[], object]) -> None:

@@ -4,13 +4,17 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 
 import pytest
+from sqlalchemy import update
 
 from tallystick.chain.local import LocalChain
+from tallystick.claims.models import Claim
+from tallystick.kernel.db import WriteSession
 from tallystick.payments.errors import TopUpsUnavailable
 from tallystick.payments.facilitated import ask, request_of
 from tallystick.payments.models import TopUp, TopUpState
 from tallystick.payments.relayer import settled_by_us
 from tallystick.samples.facilitator import Lie, SampleFacilitator
+from tallystick.workers.upkeep import sweep
 from tests.house import DOLLAR, House, Process, Wallet
 from tests.payments.facilitators import (
     Listening,
@@ -286,6 +290,98 @@ async def test_two_workers_ask_once(
     await credited(shops[0], topup_id)
     assert len(honest.asked) == 1
     assert await shops[1].credits_of(wallet) == 10 * DOLLAR
+
+
+async def test_silent_requests_do_not_pile_up(
+    house: House, local: LocalChain, honest: SampleFacilitator, there: Listening
+) -> None:
+    """The others wait for room, unsigned, and are settled when there is some."""
+    shop = await house.start(relayers=(), facilitator=desk_at(there.url))
+    assert shop.rail.facilitator is not None
+    never = asyncio.Event()
+
+    async def hang() -> None:
+        await never.wait()
+
+    for _ in range(32):
+        assert shop.rail.facilitator.has_room
+        shop.rail.facilitator.begin(hang())
+    wallet = await Wallet(local).fund()
+    topup_id = await shop.claim(await wallet.authorize(house.pay_to))
+    assert (await shop.step(topup_id)).state == S.CLAIMED
+    assert await shop.asked(topup_id) == []
+    never.set()
+    await credited(shop, topup_id)
+
+
+async def test_what_was_handed_over_is_never_forgotten(
+    house: House, wallet: Wallet, local: LocalChain, honest: SampleFacilitator
+) -> None:
+    """Unlike what nobody outside has ever seen, it may be asked about for ever."""
+    honest.lies[wallet.address] = Lie.VALID_THEN_FAILS
+    async with listening(honest.app) as there:
+        shop = await house.start(relayers=(), facilitator=desk_at(there.url))
+        topup_id = await shop.claim(await wallet.authorize(house.pay_to))
+        await shop.step(topup_id)
+        await local.advance(91)
+        house.clock.advance(91)
+        await local.mine(3)
+        await until(shop, topup_id, lambda one: one.state == S.EXPIRED)
+        await local.advance(30 * 24 * 3600)
+        house.clock.advance(30 * 24 * 3600)
+        await local.mine()
+        await shop.observe()
+        await sweep(shop.db, shop.rail)
+        assert [one.id for one in await shop.topups()] == [topup_id]
+
+
+async def test_a_clock_that_steps_back_does_not_stop_the_asking(
+    house: House, wallet: Wallet, honest: SampleFacilitator, there: Listening
+) -> None:
+    honest.lies[wallet.address] = Lie.GARBAGE
+    desk = desk_at(there.url, patience_seconds=30)
+    shop = await house.start(relayers=(), facilitator=desk)
+    topup_id = await shop.claim(await wallet.authorize(house.pay_to))
+    await shop.step(topup_id)
+    await eventually(lambda: honest.asked)
+    honest.lies.clear()
+    house.clock.advance(-3600)
+    await credited(shop, topup_id)
+
+
+async def test_no_proxy_of_the_environment_gets_a_payment(
+    house: House,
+    wallet: Wallet,
+    honest: SampleFacilitator,
+    there: Listening,
+    local: LocalChain,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A proxy sees what is sent in the clear, and may settle or keep it."""
+    async with sample(local) as other, listening(other.app) as proxy:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.url)
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        shop = await house.start(relayers=(), facilitator=desk_at(there.url))
+        await credited(shop, await shop.claim(await wallet.authorize(house.pay_to)))
+        assert (len(honest.asked), len(other.asked)) == (1, 0)
+
+
+async def test_a_waived_claim_that_was_handed_over_is_found_by_the_audit(
+    house: House, wallet: Wallet, there: Listening
+) -> None:
+    shop = await house.start(relayers=(), facilitator=desk_at(there.url))
+    topup_id = await shop.claim(await wallet.authorize(house.pay_to))
+    await credited(shop, topup_id)
+    house.is_sound = False
+
+    async def tamper(session: WriteSession) -> None:
+        await session.exec(update(Claim).values(state="waived"))
+
+    await shop.db.write(tamper)
+    findings = {one.invariant for one in (await shop.audit()).findings}
+    assert "I7 a waived claim was never handed to a facilitator" in findings
 
 
 async def test_a_facilitator_that_does_not_know_our_network_is_an_obstacle(
