@@ -25,12 +25,14 @@ from tallystick.kernel.money import MicroCredits, UsdcAtomic
 from tallystick.kernel.seal import Seal
 from tallystick.ledger.balances import customer_balance
 from tallystick.payments.errors import SettlementPending
+from tallystick.payments.facilitated import attempts_for
 from tallystick.payments.gas import check_gas
 from tallystick.payments.leases import release_leases
 from tallystick.payments.matching import Rate
 from tallystick.payments.models import (
     OPEN_STATES,
     RelayedTransaction,
+    SettleAttempt,
     TopUp,
     TopUpState,
 )
@@ -133,6 +135,8 @@ class Process:
         return self.gate.rail
 
     async def close(self) -> None:
+        if self.rail.facilitator is not None:
+            await self.rail.facilitator.close()
         await self.db.close()
         await self.rail.close()
 
@@ -232,6 +236,11 @@ class Process:
         query = query.order_by(col(RelayedTransaction.signed_at_ms))
         async with self.db.read() as session:
             return list((await session.exec(query)).all())
+
+    async def asked(self, topup_id: int) -> list[SettleAttempt]:
+        """Everything that a facilitator was asked for the top-up."""
+        async with self.db.read() as session:
+            return await attempts_for(session, topup_id)
 
     async def credits_of(self, wallet: Wallet) -> int:
         """What the wallet's customer may spend, in micro-credits."""

@@ -1,5 +1,6 @@
 """The server does not start on what is unsafe, and says what to do instead."""
 
+import base64
 import os
 import socket
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from Crypto.PublicKey import ECC
 from eth_account import Account
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,6 +57,66 @@ def refusals(**values: Any) -> list[str]:
     with pytest.raises(UnsafeSettings) as refusal:
         check_settings(settings(**values))
     return refusal.value.problems
+
+
+FACILITATOR = "https://facilitator.example.com"
+CDP_SECRET = base64.b64encode(ECC.generate(curve="Ed25519").seed).decode()
+CDP = {"facilitator_cdp_key_id": "id", "facilitator_cdp_key_secret": CDP_SECRET}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"relayer_keys": (), "facilitator_url": FACILITATOR},
+        {"relayer_keys": (), "facilitator_url": FACILITATOR, **CDP},
+        {"facilitator_url": FACILITATOR, "facilitator_fallback": True},
+        {"relayer_keys": (), "facilitator_url": "http://127.0.0.1:4021"},
+    ],
+)
+def test_a_facilitator_is_enough_to_take_payments(values: dict[str, Any]) -> None:
+    check_settings(settings(**values), is_serving=True)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"facilitator_url": "http://facilitator.example.com"}, "FACILITATOR_URL is"),
+        ({"facilitator_url": ""}, "FACILITATOR_URL is"),
+        ({"facilitator_url": "https://me:pw@x.example.com"}, "FACILITATOR_URL is"),
+        ({"facilitator_fallback": True}, "FACILITATOR_FALLBACK needs"),
+        (
+            {
+                "facilitator_fallback": True,
+                "facilitator_url": FACILITATOR,
+                "relayer_keys": (),
+            },
+            "FACILITATOR_FALLBACK needs",
+        ),
+        (CDP, "belong together"),
+        ({"facilitator_url": FACILITATOR, "facilitator_cdp_key_id": "id"}, "together"),
+        (
+            {"facilitator_url": FACILITATOR, "facilitator_cdp_key_secret": CDP_SECRET},
+            "together",
+        ),
+        (
+            {"facilitator_url": FACILITATOR}
+            | CDP
+            | {"facilitator_cdp_key_secret": "SeCrEt"},
+            "is no key of Coinbase",
+        ),
+    ],
+)
+def test_a_facilitator_that_cannot_be_meant_is_refused(
+    values: dict[str, Any], words: str
+) -> None:
+    (problem,) = refusals(**values)
+    assert words in problem
+    assert not any(one in problem for one in ("SeCrEt", CDP_SECRET, "me:pw"))
+
+
+def test_without_relayers_and_facilitator_no_server_starts() -> None:
+    with pytest.raises(UnsafeSettings, match="TALLYSTICK_FACILITATOR_URL"):
+        check_settings(settings(relayer_keys=()), is_serving=True)
 
 
 def test_safe_settings_are_taken() -> None:

@@ -24,6 +24,8 @@ from tallystick.chain.well_known import (
 )
 from tallystick.config import Settings
 from tallystick.kernel.db import Database, open_database
+from tallystick.x402.cdp_key import CdpKey, NoCdpKey
+from tallystick.x402.facilitator import is_facilitator_url
 from tallystick.x402.keccak import checksum_address
 from tallystick.x402.networks import NETWORKS
 from tallystick.x402.signature import ORDER
@@ -59,6 +61,7 @@ def check_settings(settings: Settings, *, is_serving: bool = False) -> None:
         *_missing(settings),
         *(_missing_relayer(settings) if is_serving else []),
         *_malformed(settings),
+        *_facilitator(settings),
         *_misdirected(settings),
         *_on_a_real_chain(settings),
     ]
@@ -87,11 +90,12 @@ def _missing(settings: Settings) -> list[str]:
 
 
 def _missing_relayer(settings: Settings) -> list[str]:
-    if settings.relayer_keys or not settings.take_payments:
+    if settings.relayer_keys or settings.facilitator_url or not settings.take_payments:
         return []
     problem = (
         "RELAYER_KEYS is not set, so no payment could be settled: set"
-        " TALLYSTICK_RELAYER_KEYS to a private key with ether for gas, or"
+        " TALLYSTICK_RELAYER_KEYS to a private key with ether for gas,"
+        " TALLYSTICK_FACILITATOR_URL to a facilitator, or"
         " TALLYSTICK_TAKE_PAYMENTS=false to offer no payments."
     )
     return [problem]
@@ -118,6 +122,43 @@ def _malformed(settings: Settings) -> list[str]:
                 "SECRET_KEY is shorter than 32 characters: make a longer one."
             )
     return problems
+
+
+def _facilitator(settings: Settings) -> list[str]:
+    problems = []
+    url = settings.facilitator_url
+    if url is not None and not is_facilitator_url(url):
+        problems.append(
+            "FACILITATOR_URL is none that payments may be sent to: write it as"
+            " https://facilitator.example.com, without a login (http only for this"
+            " machine)."
+        )
+    if settings.facilitator_fallback and not (url and settings.relayer_keys):
+        problems.append(
+            "FACILITATOR_FALLBACK needs FACILITATOR_URL and RELAYER_KEYS: set both, or"
+            " unset it."
+        )
+    return problems + _cdp_key(settings)
+
+
+def _cdp_key(settings: Settings) -> list[str]:
+    key_id, secret = (
+        settings.facilitator_cdp_key_id,
+        settings.facilitator_cdp_key_secret,
+    )
+    if key_id is None and secret is None:
+        return []
+    if not (key_id and secret and settings.facilitator_url):
+        problem = (
+            "FACILITATOR_CDP_KEY_ID, FACILITATOR_CDP_KEY_SECRET and FACILITATOR_URL"
+            " belong together: set all three."
+        )
+        return [problem]
+    try:
+        CdpKey(key_id, secret.get_secret_value())
+    except NoCdpKey:
+        return ["FACILITATOR_CDP_KEY_SECRET is no key of Coinbase's: copy it again."]
+    return []
 
 
 def _misdirected(settings: Settings) -> list[str]:

@@ -77,6 +77,14 @@ class Settings(BaseSettings):
     """The address that receives payments."""
     relayer_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     """Private keys that pay the gas of settlements, comma-separated."""
+    facilitator_url: str | None = None
+    """A facilitator that settles instead of relayers; https unless on this machine."""
+    facilitator_fallback: bool = False
+    """Whether a relayer settles what the facilitator does not within eight seconds."""
+    facilitator_cdp_key_id: str | None = None
+    """The id of an API key, if the facilitator is Coinbase's."""
+    facilitator_cdp_key_secret: SecretStr | None = None
+    """The secret of that key."""
     take_payments: bool = True
     """Whether payments are offered and taken; without, only credits are spent."""
     catalog: str = "x402_credits"

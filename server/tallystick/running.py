@@ -38,7 +38,7 @@ from tallystick.paywall.gate import Gate
 from tallystick.wiring import build_gate, rate_of
 from tallystick.workers.rounds import repeat, whole
 from tallystick.workers.settling import settle_for_ever
-from tallystick.workers.upkeep import sweep
+from tallystick.workers.upkeep import sweep, tend_facilitator
 
 _log = get_logger(__name__)
 _RETRY_SECONDS = 2.0
@@ -96,6 +96,8 @@ async def _opened(
         stack.enter_context(own_file(gate.db))
         stack.push_async_callback(gate.db.close)
         stack.push_async_callback(gate.rail.close)
+        if gate.rail.facilitator is not None:
+            stack.push_async_callback(gate.rail.facilitator.close)
         # A SQLite file has one owner, so nobody else can be in the way.
         await open_storage(gate.db, migrate=gate.db.is_sqlite)
         yield gate
@@ -136,6 +138,7 @@ async def open_rail(gate: Gate) -> None:
     await open_books(gate.db, gate.rail)
     await register_relayers(gate.db, gate.rail)
     await check_gas(gate.rail)
+    await tend_facilitator(gate.rail)
     await gate.rail.head()
     gate.rail.opening.open()
 
@@ -175,7 +178,7 @@ def _tell_of_payments(rail: Rail) -> None:
 def _chain_rounds(gate: Gate) -> list[Coroutine[Any, Any, None]]:
     db, rail, seconds = gate.db, gate.rail, gate.hold_seconds
     rate = rate_of(gate.catalog)
-    return [
+    rounds = [
         settle_for_ever(db, rail, hold_seconds=seconds),
         repeat(
             "observer",
@@ -192,6 +195,10 @@ def _chain_rounds(gate: Gate) -> list[Coroutine[Any, Any, None]]:
         repeat("relayers", lambda: push_keys(db, rail), every_seconds=2),
         repeat("gas", lambda: check_gas(rail), every_seconds=10),
     ]
+    if rail.facilitator is not None:
+        tend = repeat("facilitator", lambda: tend_facilitator(rail), every_seconds=10)
+        rounds.append(tend)
+    return rounds
 
 
 async def _let_go(gate: Gate) -> None:

@@ -16,10 +16,13 @@ from tallystick.kernel.clock import Clock, SystemClock
 from tallystick.kernel.db import open_database
 from tallystick.kernel.money import USDC_SCALE
 from tallystick.kernel.seal import Seal
+from tallystick.payments.desk import Desk
 from tallystick.payments.exposure import Caps
 from tallystick.payments.matching import Rate
 from tallystick.payments.rail import Rail, Relayer, Witness
 from tallystick.paywall.gate import Gate
+from tallystick.x402.cdp_key import CdpKey
+from tallystick.x402.facilitator import FacilitatorClient
 from tallystick.x402.networks import NETWORKS
 from tallystick.x402.siwe_message import origin_of
 from tallystick.x402.wire import TokenDomain
@@ -79,6 +82,7 @@ def _rail(settings: Settings, clock: Clock) -> Rail:
             settings.exposure_percent,
         ),
         witness=_witness(settings, known.chain_id, contract),
+        facilitator=_desk(settings, clock),
     )
 
 
@@ -93,6 +97,25 @@ def _witness(settings: Settings, chain_id: int, token: bytes) -> Witness | None:
         timeout_seconds=_WITNESS_SECONDS,
     )
     return Witness(chain, settings.witness_above * 10**USDC_SCALE)
+
+
+_FALLBACK_SECONDS = 8.0
+"""A facilitator's time, of the 25 that a payer waits; our own takes a few more."""
+
+
+def _desk(settings: Settings, clock: Clock) -> Desk | None:
+    if settings.facilitator_url is None:
+        return None
+    key_id, secret = (
+        settings.facilitator_cdp_key_id,
+        settings.facilitator_cdp_key_secret,
+    )
+    key = CdpKey(key_id, secret.get_secret_value()) if key_id and secret else None
+    client = FacilitatorClient(settings.facilitator_url, clock, key=key)
+    desk = Desk(client, settings.network, resource_url=settings.public_url)
+    if settings.facilitator_fallback:
+        desk.falls_back, desk.patience_seconds = True, _FALLBACK_SECONDS
+    return desk
 
 
 def _relayer(text: str) -> Relayer:

@@ -5,6 +5,7 @@ is what configures the logs; all that it writes is searched.
 """
 
 import asyncio
+import base64
 import contextlib
 import os
 import secrets
@@ -15,11 +16,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
 from tallystick.chain.fault import ANY, DropAfter, ErrorAnswer, FaultProxy
 from tallystick.chain.local import KEYS, LocalChain
+from tallystick.samples.facilitator import Lie
 from tests.api import test_sign_in as siwx
 from tests.api.payments import (
     ANALYST,
@@ -32,6 +35,7 @@ from tests.api.payments import (
     offer_of,
     sign,
 )
+from tests.payments.facilitators import KEY_ID, OnlyWithToken, listening, sample
 
 ADD = "/api/credits/add"
 DEDUCT = "/api/credits/deduct"
@@ -94,6 +98,13 @@ async def serving(
     chain: LocalChain, node: FaultProxy, tmp_path: Path, free_port: int
 ) -> AsyncIterator[Serving]:
     settings = environment(chain, node, tmp_path, free_port)
+    async with _serving(settings, tmp_path) as one:
+        one.secrets["the relayer's key"] = KEYS[1].hex()
+        yield one
+
+
+@contextlib.asynccontextmanager
+async def _serving(settings: dict[str, str], tmp_path: Path) -> AsyncIterator[Serving]:
     log = tmp_path / "log"
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
@@ -104,8 +115,7 @@ async def serving(
             stdout=output,
             stderr=output,
         )
-    one = Serving(f"http://127.0.0.1:{free_port}", log)
-    one.secrets["the relayer's key"] = KEYS[1].hex()
+    one = Serving(settings["TALLYSTICK_PUBLIC_URL"], log)
     one.secrets["the secret key"] = settings["TALLYSTICK_SECRET_KEY"]
     try:
         await _until_ready(one, process)
@@ -205,13 +215,53 @@ async def test_a_whole_run_logs_no_signature_and_no_key(
         await fund(chain, wallet)
         await troubles(http, serving, node, wallet)
         await asyncio.sleep(3)  # the workers go on for a while
-    written = serving.log.read_text(errors="replace")
-    assert "topup_credited" in written, "what is searched must be the log"
+    require_nothing_told(serving, "topup_credited")
+    assert len(serving.secrets) > 80
+
+
+async def test_settling_by_a_facilitator_logs_no_signature_no_key_and_no_token(
+    chain: LocalChain, node: FaultProxy, tmp_path: Path, free_port: int
+) -> None:
+    key = ed25519.Ed25519PrivateKey.generate()
+    raw = key.private_bytes_raw() + key.public_key().public_bytes_raw()
+    wallet, unlucky = await funded(chain), await funded(chain)
+    async with sample(chain) as facilitator:
+        guarded = OnlyWithToken(facilitator.app, key.public_key())
+        async with listening(guarded) as there:
+            settings = environment(chain, node, tmp_path, free_port) | {
+                "TALLYSTICK_RELAYER_KEYS": "",
+                "TALLYSTICK_FACILITATOR_URL": there.url,
+                "TALLYSTICK_FACILITATOR_CDP_KEY_ID": KEY_ID,
+                "TALLYSTICK_FACILITATOR_CDP_KEY_SECRET": base64.b64encode(raw).decode(),
+            }
+            facilitator.lies[bytes.fromhex(unlucky.address[2:])] = Lie.GARBAGE
+            async with (
+                _serving(settings, tmp_path) as one,
+                httpx.AsyncClient(base_url=one.url, timeout=60) as http,
+            ):
+                await payments(http, one, wallet)
+                made = sign(unlucky, await offer_of(http))
+                lost = one.remember_payment("lied about", made)
+                await http.get(ANALYST, headers=lost.headers)
+                one.secrets["Coinbase's key"] = base64.b64encode(raw).decode()
+                one.secrets["its seed"] = raw[:32].hex()
+                one.secrets |= {
+                    f"token {number}": token
+                    for number, token in enumerate(guarded.tokens)
+                }
+                await there.down()
+                await asyncio.sleep(1)
+        require_nothing_told(one, "facilitator_answered")
+        assert len(guarded.tokens) >= 3
+
+
+def require_nothing_told(one: Serving, said: str) -> None:
+    written = one.log.read_text(errors="replace")
+    assert said in written, "what is searched must be the log"
     lowered = written.lower()
     found = [
         name
-        for name, secret in serving.secrets.items()
+        for name, secret in one.secrets.items()
         if secret in written or secret.lower() in lowered
     ]
     assert found == []
-    assert len(serving.secrets) > 80

@@ -60,6 +60,23 @@ async def receipt(chain: Chain, tx_hash: bytes) -> Receipt | None:
     return await chain.ask("eth_getTransactionReceipt", [to_hex(tx_hash)], read)
 
 
+async def sender_of(chain: Chain, tx_hash: bytes) -> bytes | None:
+    """Whose key sent the mined transaction; None when this node knows of none (yet).
+
+    Raises ``RpcUnavailable``.
+    """
+
+    def read(value: Any) -> bytes | None:
+        if value is None:
+            return None
+        found = mapping(value)
+        if fixed(field(found, "transactionHash"), 32) != tx_hash:
+            raise Garbage("the receipt of another transaction")
+        return fixed(field(found, "from"), 20)
+
+    return await chain.ask("eth_getTransactionReceipt", [to_hex(tx_hash)], read)
+
+
 async def logs_in_block(
     chain: Chain, block_hash: bytes, topics: Sequence[bytes | None]
 ) -> list[RawLog]:

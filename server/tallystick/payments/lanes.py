@@ -6,7 +6,7 @@ oldest that waits.
 
 from functools import partial
 
-from sqlalchemy import update
+from sqlalchemy import ColumnElement, update
 from sqlalchemy.orm import aliased
 from sqlmodel import col, select
 
@@ -42,6 +42,18 @@ async def has_lane(session: ReadSession, chain_id: int, payer: bytes) -> bool:
         col(TopUp.chain_id) == chain_id, col(TopUp.payer) == payer, col(TopUp.in_flight)
     )
     return (await session.exec(query.limit(1))).one_or_none() is not None
+
+
+def lane_is_free(topup: TopUp) -> ColumnElement[bool]:
+    """That no other settlement of its wallet is in flight."""
+    other = aliased(TopUp)
+    taken = select(other.id).where(
+        col(other.chain_id) == topup.chain_id,
+        col(other.payer) == topup.payer,
+        col(other.id) != topup.id,
+        col(other.in_flight),
+    )
+    return ~taken.exists()
 
 
 async def leave_lane(session: WriteSession, topup: TopUp) -> None:

@@ -9,6 +9,7 @@ from tallystick.chain.relay import Refusal, Simulation, simulate
 from tallystick.chain.rpc import Block
 from tallystick.chain.token import nonce_used
 from tallystick.kernel.db import Database
+from tallystick.payments.facilitated import is_over
 from tallystick.payments.machine import Look, Rehearsal
 from tallystick.payments.models import TopUp, TopUpState
 from tallystick.payments.rail import Rail
@@ -40,7 +41,11 @@ async def look_at(
     fate = await _fate(rail, topup, final)
     rehearsal, reason, dead = None, None, False
     if topup.state == TopUpState.SIGNED:
-        dead = not fate.ours and await is_dead(db, rail, topup)
+        dead = (
+            not fate.ours
+            and await is_over(db, topup)
+            and await is_dead(db, rail, topup)
+        )
     else:
         dead = not fate.ours and not await may_be_mined(db, rail, topup)
         rehearsal, reason = await _rehearse(rail, topup)

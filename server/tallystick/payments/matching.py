@@ -20,6 +20,7 @@ from tallystick.kernel.ids import encode_id
 from tallystick.kernel.log import get_logger
 from tallystick.kernel.money import MicroCredits, UsdcAtomic
 from tallystick.payments.crediting import WAITS, credit, place_of, put_in_suspense
+from tallystick.payments.facilitated import is_left_to_settler
 from tallystick.payments.following import (
     Overtaken,
     cursor_of,
@@ -72,6 +73,7 @@ async def book(
         if (
             topup is not None
             and _fits(topup, seen)
+            and not await is_left_to_settler(session, topup, seen)
             and await credit(session, place, topup, heard, hold_seconds=hold_seconds)
         ):
             await promote_queued(session, topup.chain_id, topup.payer)

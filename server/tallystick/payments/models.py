@@ -216,6 +216,45 @@ class RelayedTransaction(SQLModel, table=True):
     max_priority_fee_per_gas: int = Field(sa_column=big_column())
 
 
+class SettleAttempt(SQLModel, table=True):
+    """One request to a facilitator, stored before it is sent; its answer is a hint.
+
+    ``tx_hash`` is the transaction that the answer named, ``proven_hash`` the one that
+    the chain shows to have moved the money because we asked (decision 23).
+    ``asked_at`` is in seconds of the chain, ``waits_ms`` how long it is given.
+    """
+
+    __tablename__ = "settle_attempt"
+    __table_args__ = (
+        CheckConstraint("waits_ms >= 0", name="waits_ms"),
+        CheckConstraint(
+            "answer IN ('settled', 'pending', 'failed', 'unclear', 'unreachable')",
+            name="answer",
+        ),
+    )
+
+    topup_id: int = Field(
+        sa_column=reference_column("topup.id", primary_key=True, autoincrement=False)
+    )
+    attempt: int = Field(primary_key=True)
+    facilitator: str
+    asked_at: int = Field(sa_column=big_column())
+    sent_at_ms: int = Field(sa_column=big_column())
+    waits_ms: int = Field(sa_column=big_column())
+    answered_at_ms: int | None = Field(
+        default=None, sa_column=big_column(nullable=True)
+    )
+    answer: str | None = None
+    status: int | None = None
+    reason: str | None = None
+    tx_hash: bytes | None = Field(
+        default=None, sa_column=bytes_column(size=32, nullable=True)
+    )
+    proven_hash: bytes | None = Field(
+        default=None, sa_column=bytes_column(size=32, nullable=True)
+    )
+
+
 class Presence(StrEnum):
     """Whether the chain still shows a Transfer, and so whether the ledger has it."""
 

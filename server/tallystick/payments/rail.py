@@ -1,4 +1,7 @@
-"""Where USDC comes in: one token on one chain, to one address, by our relayers."""
+"""Where USDC comes in: one token on one chain, to one address.
+
+Settled by our relayers, or by a facilitator that is asked to.
+"""
 
 import asyncio
 import secrets
@@ -8,6 +11,7 @@ from dataclasses import dataclass, field
 from tallystick.chain.rpc import Block, Chain
 from tallystick.chain.witness import Testimony
 from tallystick.kernel.clock import Clock
+from tallystick.payments.desk import Desk
 from tallystick.payments.errors import TopUpsUnavailable
 from tallystick.payments.exposure import CAPS, Caps
 from tallystick.payments.sequences import Sequence
@@ -124,8 +128,9 @@ class Rail:
     bytes are sent again, ``stuck_seconds`` how long it may leave a key's lowest nonce
     open before that is signed again with higher fees, ``lookback_blocks`` how far before
     the claim an authorization may have been used. ``lease_seconds`` is how long a key
-    is this process's (``owner``) without being renewed. Without ``takes_payments`` nothing is offered and nothing new
-    is settled; what is under way is brought to its end.
+    is this process's (``owner``) without being renewed. Without ``takes_payments``
+    nothing is offered and nothing new is settled; what is under way is brought to its
+    end. With a ``facilitator`` the relayers settle only what it may leave to them.
     """
 
     chain: Chain
@@ -143,6 +148,7 @@ class Rail:
     takes_payments: bool = True
     caps: Caps = CAPS
     witness: Witness | None = None
+    facilitator: Desk | None = None
     changes: Changes = field(default_factory=Changes)
     work: Changes = field(default_factory=Changes)
     opening: Opening = field(default_factory=Opening)
@@ -185,6 +191,15 @@ class Rail:
             return "the chain has not answered since the start"
         if self.outlook.is_another_chain:
             return "the books belong to another chain"
+        desk = self.facilitator
+        if desk is None:
+            return self._without_relayer
+        if desk.trouble is None or (desk.falls_back and not self._without_relayer):
+            return None
+        return desk.trouble
+
+    @property
+    def _without_relayer(self) -> str | None:
         if not self.relayers:
             return "no relayer key is configured"
         return None if self.solvent_relayers else "no relayer has money for gas"

@@ -83,6 +83,11 @@ _CHECKS = {
           JOIN topup ON topup.claim_id = claim.id
           JOIN relayed_transaction ON relayed_transaction.topup_id = topup.id
          WHERE claim.state IN ('waived', 'overtaken')""",
+    "I7 a waived claim was never handed to a facilitator": """
+        SELECT claim.id FROM claim
+          JOIN topup ON topup.claim_id = claim.id
+          JOIN settle_attempt ON settle_attempt.topup_id = topup.id
+         WHERE claim.state IN ('waived', 'overtaken')""",
 }
 
 

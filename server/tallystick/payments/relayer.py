@@ -27,6 +27,7 @@ from tallystick.payments.models import (
     RelayedTransaction,
     RelayerRow,
     SentKind,
+    SettleAttempt,
     TopUp,
     TopUpState,
 )
@@ -305,6 +306,8 @@ async def settled_by_us(
 ) -> bool:
     """Whether a transaction of ours moved its money, and not somebody else's.
 
+    Also one that a facilitator sent because we asked it (decision 23).
+
     An authorization that somebody else submitted was public before it came to us, so
     whoever presents it may not be its payer: it buys credits and no answer.
     """
@@ -312,4 +315,10 @@ async def settled_by_us(
         col(RelayedTransaction.topup_id) == topup_id,
         col(RelayedTransaction.tx_hash) == tx_hash,
     )
-    return (await session.exec(query)).one_or_none() is not None
+    if (await session.exec(query)).one_or_none() is not None:
+        return True
+    asked = select(SettleAttempt.attempt).where(
+        col(SettleAttempt.topup_id) == topup_id,
+        col(SettleAttempt.proven_hash) == tx_hash,
+    )
+    return (await session.exec(asked.limit(1))).one_or_none() is not None

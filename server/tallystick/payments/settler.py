@@ -14,6 +14,7 @@ from tallystick.kernel.db import Database, WriteSession
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.log import get_logger
 from tallystick.payments.crediting import credit, place_of
+from tallystick.payments.facilitated import ask, facilitator_settles, may_credit
 from tallystick.payments.lanes import leave_lane, promote_queued
 from tallystick.payments.looking import look_at
 from tallystick.payments.machine import EDGES, Act, Decision, decide
@@ -42,7 +43,8 @@ async def step(db: Database, rail: Rail, topup_id: int, *, hold_seconds: int) ->
     decision = decide(TopUpState(topup.state), topup.valid_before, look)
     if decision.act == Act.CREDIT:
         assert settled is not None
-        await credit_topup(db, rail, topup, settled, hold_seconds=hold_seconds)
+        if await may_credit(db, rail, topup, settled):
+            await credit_topup(db, rail, topup, settled, hold_seconds=hold_seconds)
         return
     if decision.act == Act.MOVE:
         await _move(db, rail, topup, decision)
@@ -76,6 +78,9 @@ async def credit_topup(
 
 
 async def _sign_and_send(db: Database, rail: Rail, topup: TopUp) -> None:
+    if await facilitator_settles(db, rail, topup):
+        await ask(db, rail, topup)
+        return
     relayer = relayer_for(rail, topup)
     if relayer is None:
         await make_room(rail)

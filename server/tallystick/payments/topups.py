@@ -16,6 +16,7 @@ from tallystick.payments.errors import UnknownTopUp
 from tallystick.payments.models import (
     PAID_STATES,
     RelayedTransaction,
+    SettleAttempt,
     TopUp,
     TopUpState,
 )
@@ -163,7 +164,7 @@ async def open_found(
 async def prune_unsent(
     session: WriteSession, *, before_seconds: int, limit: int = 1000
 ) -> int:
-    """Forget top-ups that came to nothing and that we never signed, with their claims.
+    """Forget top-ups that came to nothing and that we never sent, with their claims.
 
     How many, of those whose window closed before that time. Every block in which
     somebody else could have submitted them is read: the caller sees to that.
@@ -173,12 +174,16 @@ async def prune_unsent(
     sent = select(RelayedTransaction.tx_hash).where(
         col(RelayedTransaction.topup_id) == col(TopUp.id)
     )
+    asked = select(SettleAttempt.attempt).where(
+        col(SettleAttempt.topup_id) == col(TopUp.id)
+    )
     query = select(TopUp.id, TopUp.claim_id).where(
         came_to_nothing,
         col(TopUp.valid_before) < before_seconds,
         # What was credited once has its Transfers, though they are gone.
         col(TopUp.generation) == 1,
         ~sent.exists(),
+        ~asked.exists(),
     )
     oldest_first = query.order_by(col(TopUp.valid_before)).limit(limit)
     # Whoever credits one of them meanwhile keeps it.

@@ -16,6 +16,12 @@ _REJECTED_SECONDS = 7 * 24 * 3600
 _NONCE_MARGIN_MS = 600_000
 
 
+async def tend_facilitator(rail: Rail) -> None:
+    """Know whether the facilitator is there, and who submits for it."""
+    if rail.facilitator is not None:
+        await rail.facilitator.tend()
+
+
 async def sweep(db: Database, rail: Rail) -> None:
     """Close lapsed holds, book breakage, forget what nobody may ask for any more."""
     await db.measure_clock()
