@@ -190,7 +190,7 @@ def _malformed_places(settings: Settings) -> list[str]:
     # The URLs are not repeated: they may hold passwords and keys.
     if not _is_database_url(settings.database_url):
         problems.append(_NO_DATABASE)
-    if not all(_is_web_address(url) for url in settings.rpc_urls):
+    if not all(is_web_address(url) for url in settings.rpc_urls):
         problems.append(
             "one of RPC_URLS is no address: write it as https://node.example.com."
         )
@@ -226,7 +226,8 @@ def _is_database_url(url: str) -> bool:
     return parts.drivername in _DRIVERS and parts.database not in {None, ":memory:"}
 
 
-def _is_web_address(url: str) -> bool:
+def is_web_address(url: str) -> bool:
+    """Whether it is the URL of an HTTP server."""
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -25,6 +25,7 @@ from tallystick.boot import (
 from tallystick.config import UnreadableSettings, new_secret_key, read_settings
 from tallystick.demo.chain_command import chain
 from tallystick.demo.command import demo
+from tallystick.doctor.command import doctor
 from tallystick.export_commands import export
 from tallystick.http_limit import BoundedProtocol, connections_allowed
 from tallystick.kernel import json
@@ -94,6 +95,7 @@ def _with_database(work: Callable[[Database], Coroutine[Any, Any, R]]) -> R:
 
 app.command()(demo)
 app.command()(chain)
+app.command()(doctor)
 app.command()(backup)
 app.command()(restore)
 app.add_typer(service_key, name="service-key")

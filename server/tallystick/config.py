@@ -105,6 +105,8 @@ class Settings(BaseSettings):
     """Seconds between two looks at an open settlement."""
     offer_seconds: int = Field(default=90, ge=60, le=120)
     """Seconds that a client gets to sign an offer (maxTimeoutSeconds)."""
+    require_payment_identifier: bool = False
+    """Whether every payment must have a name of its payer's (payment-identifier)."""
     exposure_per_customer: int = Field(default=100, ge=0, le=10**9)
     """Dollars that a customer may spend before their block is safe."""
     exposure_floor: int = Field(default=1_000, ge=0, le=10**9)

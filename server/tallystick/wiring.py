@@ -54,6 +54,7 @@ def build_gate(
         public_url=settings.public_url,
         hold_seconds=settings.hold_seconds,
         api_prefix=api_prefix,
+        wants_identifiers=settings.require_payment_identifier,
     )
 
 

@@ -266,7 +266,7 @@ async def test_the_database_refuses_a_second_claim_on_the_same_money(
     copy = f"""
         INSERT INTO claim SELECT {claim_id + 1}, chain_id, token, payer, nonce, value,
                valid_after, valid_before, binding, customer_id, state, charge, feature,
-               hold_id, waiting_until_ms, claimed_at_ms FROM claim"""
+               hold_id, waiting_until_ms, claimed_at_ms, identifier FROM claim"""
     with pytest.raises(IntegrityError):
         async with db.writer.begin() as connection:
             await connection.execute(text(copy))

@@ -7,10 +7,14 @@ from typing import Any
 from sqlalchemy import ColumnElement, delete, text, update
 from sqlmodel import col, select
 
-from tallystick.claims.errors import PaymentBoundElsewhere
+from tallystick.claims.errors import (
+    PaymentBoundElsewhere,
+    PaymentIdentifierReused,
+)
 from tallystick.claims.models import Claim, ClaimState
 from tallystick.kernel.db import ReadSession, WriteSession, insert_once, new_id, now_ms
 from tallystick.kernel.money import MicroCredits
+from tallystick.kernel.seal import digest16
 
 # Spelled out, so that a plan made for any state still uses their index.
 _UNSETTLED = text("claim.state IN ('waived', 'claimed')")
@@ -45,13 +49,19 @@ class Use:
     """What the request that brings an authorization wants.
 
     ``charge`` is micro-credits, 0 for a purchase of credits; ``wait_ms`` is how long
-    the request waits for the decision.
+    the request waits for the decision. ``identifier`` is what ``identifier_of`` makes.
     """
 
     customer_id: int
     feature: str
     charge: MicroCredits
     wait_ms: int
+    identifier: bytes | None = None
+
+
+def identifier_of(name: str | None) -> bytes | None:
+    """16 bytes that stand for the payer's own name of a payment."""
+    return None if name is None else digest16(b"payment-identifier", name.encode())
 
 
 async def claim(
@@ -65,6 +75,7 @@ async def claim(
     """Insert the claim in the given state; ``None`` when it exists already.
 
     The row count of one INSERT decides, so of a thousand copies one gets the claim.
+    Raises ``PaymentIdentifierReused`` when another payment of the payer's has its name.
     """
     now = now_ms(session)
     row: dict[str, Any] = {
@@ -84,9 +95,26 @@ async def claim(
         "hold_id": hold_id,
         "waiting_until_ms": now + use.wait_ms,
         "claimed_at_ms": now,
+        "identifier": use.identifier,
     }
-    inserted = await insert_once(session, Claim, row)
-    return Claim(**row) if inserted else None
+    if await insert_once(session, Claim, row):
+        return Claim(**row)
+    if use.identifier is not None:
+        await _require_own_name(session, money, use.identifier)
+    return None
+
+
+async def _require_own_name(
+    session: WriteSession, money: ClaimedMoney, identifier: bytes
+) -> None:
+    """Find out which of the two unique keys was in the way."""
+    query = select(Claim.chain_id, Claim.token, Claim.nonce).where(
+        col(Claim.payer) == money.payer, col(Claim.identifier) == identifier
+    )
+    named = (await session.exec(query)).one_or_none()
+    ours = (money.chain_id, money.token, money.nonce)
+    if named is not None and (named[0], bytes(named[1]), bytes(named[2])) != ours:
+        raise PaymentIdentifierReused
 
 
 async def find_claim(

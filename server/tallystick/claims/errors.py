@@ -3,6 +3,19 @@
 from tallystick.kernel.errors import Conflict
 
 
+class PaymentIdentifierReused(Conflict):
+    """The payer has given the same identifier to another payment."""
+
+    title = "This identifier names another payment"
+    next_step = (
+        "Send the first payment again to learn what became of it, or give a new"
+        " payment an identifier of its own."
+    )
+
+    def __init__(self) -> None:
+        super().__init__("another payment of this wallet has the same identifier")
+
+
 class PaymentBoundElsewhere(Conflict):
     """The nonce identifies another request, or was signed with other terms."""
 

@@ -33,7 +33,8 @@ class Claim(SQLModel, table=True):
     ``binding`` stands for the one request the nonce identifies: method, path, query
     and body. No signature is kept here: what we do not have, we cannot send. ``value``
     is atomic USDC, windows are seconds as signed. One that was never presented, only
-    found on the chain, has no window and is bound to nothing: zeros.
+    found on the chain, has no window and is bound to nothing: zeros. ``identifier``
+    stands for the payer's own name of the payment; of his claims one has it.
     """
 
     __table_args__ = (
@@ -42,6 +43,14 @@ class Claim(SQLModel, table=True):
         # one authorization has many encodings.
         UniqueConstraint("chain_id", "token", "payer", "nonce", name="uq_claim_money"),
         CheckConstraint("value > 0", name="value"),
+        Index(
+            "uq_claim_identifier",
+            "payer",
+            "identifier",
+            unique=True,
+            sqlite_where=text("identifier IS NOT NULL"),
+            postgresql_where=text("identifier IS NOT NULL"),
+        ),
         Index(
             "ix_claim_unsettled_valid_before",
             "valid_before",
@@ -68,3 +77,6 @@ class Claim(SQLModel, table=True):
     # Until then a request waits for the decision; later another may take it over.
     waiting_until_ms: int = Field(sa_column=big_column())
     claimed_at_ms: int = Field(sa_column=big_column())
+    identifier: bytes | None = Field(
+        default=None, sa_column=bytes_column(size=16, nullable=True)
+    )

@@ -15,7 +15,10 @@ class PayerNotLinked(Conflict):
     """The request carries an identity that the paying wallet does not belong to."""
 
     title = "The wallet belongs to somebody else"
-    next_step = "Pay from a wallet of this customer, or send the payment without a key."
+    next_step = (
+        "Come as the wallet's own customer, by its key or by a sign-in, or use a wallet"
+        " of this customer."
+    )
 
     def __init__(self) -> None:
         super().__init__("the payer's wallet is not linked to the calling customer")

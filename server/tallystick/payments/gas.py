@@ -5,7 +5,7 @@ Kept in memory, by each process for itself: it is asked again every few seconds.
 
 from decimal import Decimal
 
-from tallystick.chain.relay import CONTRACT_GAS_CAP, fees
+from tallystick.chain.relay import CONTRACT_GAS_CAP, Fees, fees
 from tallystick.kernel.log import get_logger
 from tallystick.payments.rail import Rail
 from tallystick.x402.keccak import checksum_address
@@ -15,21 +15,25 @@ _RESERVE = 3
 """Settlements that a relayer must be able to pay, at the dearest."""
 
 
+def gas_reserve(price: Fees) -> int:
+    """Wei that a relayer must have before it signs anything at these fees."""
+    return _RESERVE * CONTRACT_GAS_CAP * price.max_fee_per_gas
+
+
 async def check_gas(rail: Rail) -> None:
     """Know which relayers can pay for settlements now. Raises ``RpcUnavailable``."""
     if not rail.relayers:
         return
-    price = await fees(rail.chain)
-    needed = _RESERVE * CONTRACT_GAS_CAP * price.max_fee_per_gas
+    needed = gas_reserve(await fees(rail.chain))
     for relayer in rail.relayers:
         wei = await rail.chain.native_balance(relayer.address)
         if wei < needed:
             pause(
                 rail,
                 relayer.address,
-                has_ether=_ether(wei),
-                needs_ether=_ether(needed),
-                next_step=f"Send at least {_ether(needed - wei)} ether to the relayer.",
+                has_ether=ether(wei),
+                needs_ether=ether(needed),
+                next_step=f"Send at least {ether(needed - wei)} ether to the relayer.",
             )
         elif relayer.address in rail.outlook.without_gas:
             rail.outlook.without_gas.discard(relayer.address)
@@ -39,7 +43,7 @@ async def check_gas(rail: Rail) -> None:
             rail.work.notify()
 
 
-def _ether(wei: int) -> str:
+def ether(wei: int) -> str:
     """At most nine decimals (gwei), rounded up: what is asked for must be enough."""
     gwei = -(-wei // 10**9)
     return f"{Decimal(gwei).scaleb(-9):f}"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tallystick.chain.token import is_valid_signature
-from tallystick.claims.claim import ClaimedMoney
+from tallystick.claims.claim import ClaimedMoney, identifier_of
 from tallystick.claims.errors import PaymentBoundElsewhere
 from tallystick.kernel.seal import Seal
 from tallystick.payments.quotes import Quote, open_quote
@@ -22,12 +22,16 @@ from tallystick.x402.wire import Authorization, PaymentPayload, PaymentTerms
 
 @dataclass(frozen=True, slots=True)
 class Presented:
-    """A proven payment for a quote. Its signature is never stored unless it settles."""
+    """A proven payment for a quote. Its signature is never stored unless it settles.
+
+    ``identifier`` stands for the payer's own name of the payment, if it has one.
+    """
 
     authorization: Authorization
     signature: bytes = field(repr=False)
     quote: Quote
     money: ClaimedMoney
+    identifier: bytes | None = None
 
 
 def terms_of(rail: Rail, quote: Quote, token: str) -> PaymentTerms:
@@ -70,7 +74,8 @@ async def check_payment(
     if token is not None:
         await require_signer(rail, payload)
     money = money_of(rail, payload.authorization, current[0].binding)
-    return Presented(payload.authorization, payload.signature, quote, money)
+    name = identifier_of(payload.identifier)
+    return Presented(payload.authorization, payload.signature, quote, money, name)
 
 
 def _quote_token(payload: PaymentPayload) -> str | None:

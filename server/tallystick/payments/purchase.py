@@ -114,10 +114,11 @@ async def open_purchase(
 ) -> tuple[Claim, int]:
     """Claim the payment and open its top-up, which waits for its wallet's turn.
 
-    Raises ``PaymentInProgress`` when a copy of it came first.
+    Raises ``PaymentInProgress`` when a copy of it came first, and
+    ``PaymentIdentifierReused`` when another payment of the payer's has its name.
     """
     customer_id = await ensure_customer_of_wallet(session, presented.money.payer)
-    use = Use(customer_id, "", MicroCredits(0), wait_ms=0)
+    use = Use(customer_id, "", MicroCredits(0), 0, presented.identifier)
     made = await claim(session, presented.money, use, state=ClaimState.SETTLING)
     if made is None:
         raise PaymentInProgress("a copy of this payment came first")

@@ -34,6 +34,7 @@ async def admit(gate: Gate, facts: Facts) -> Verdict:
     """What becomes of the request.
 
     Raises ``PaymentBoundElsewhere``, ``PayerNotLinked``, ``PaymentAlreadySettled``,
+    ``PaymentIdentifierMissing``, ``PaymentIdentifierReused``,
     ``PaymentInProgress``, ``SettlementPending`` (202), ``RequestInProgress``,
     ``IdempotencyMismatch``, and ``RpcUnavailable`` or ``TopUpsUnavailable`` (503).
     """

@@ -26,6 +26,7 @@ from tallystick.payments.purchase import (
 )
 from tallystick.payments.relayer import settled_by_us
 from tallystick.payments.unclaimed import used_at_seconds
+from tallystick.paywall.challenges import require_identifier
 from tallystick.paywall.gate import Gate
 from tallystick.paywall.offers import Offers
 from tallystick.paywall.once import answer_key, begin_purchase, purchased
@@ -67,8 +68,10 @@ async def buy(gate: Gate, order: Order, payload: PaymentPayload) -> Bought:
     """Settle the payment as a top-up and wait for it.
 
     Raises ``PaymentRejected``, which becomes a 402, and everything that ``settle``
-    does; ``PaymentBoundElsewhere`` for another request's payment.
+    does; ``PaymentBoundElsewhere`` for another request's payment,
+    ``PaymentIdentifierMissing``.
     """
+    require_identifier(gate, payload)
     require_network(gate.rail, payload)
     money = money_of(gate.rail, payload.authorization, order.binding)
     async with gate.db.read() as session:
@@ -91,8 +94,8 @@ async def settle(gate: Gate, order: Order, presented: Presented) -> Bought:
 
     Raises ``SettlementPending`` (202) when the outcome takes longer than the buyer
     waits, ``PaymentRejected`` when nothing was taken and nothing will be,
-    ``PayerNotLinked`` and ``IdempotencyMismatch``; ``TopUpsUnavailable`` and
-    ``RpcUnavailable`` before anything is claimed.
+    ``PayerNotLinked``, ``IdempotencyMismatch`` and ``PaymentIdentifierReused``;
+    ``TopUpsUnavailable`` and ``RpcUnavailable`` before anything is claimed.
     """
     async with gate.db.read() as session:
         await require_payer(session, presented.money.payer, order.caller_id)

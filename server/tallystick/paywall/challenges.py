@@ -12,7 +12,9 @@ from tallystick.ledger.errors import InsufficientCredits
 from tallystick.paywall.gate import Gate
 from tallystick.paywall.offers import Offers
 from tallystick.x402.challenge import Resource, render_challenge
-from tallystick.x402.errors import PaymentRejected
+from tallystick.x402.errors import PaymentIdentifierMissing, PaymentRejected
+from tallystick.x402.payment_identifier import declare_payment_identifier
+from tallystick.x402.wire import PaymentPayload
 
 _WAYS_TO_PAY = ("topup_url", "packs")
 _TOPUPS_ARE_OFF = (
@@ -53,7 +55,11 @@ def challenge(
     """
     if not gate.rail.takes_payments:
         offers = Offers([], [])
-    extensions = {} if sign_in_path is None else gate.sign_in.offer(sign_in_path)
+    extensions = declare_payment_identifier(required=gate.wants_identifiers)
+    if gate.wants_identifiers:
+        offers = Offers(offers.v2, [])  # version 1 has no place for a name
+    if sign_in_path is not None:
+        extensions |= gate.sign_in.offer(sign_in_path)
     rendered = render_challenge(
         Resource(url, description),
         offers.terms(gate, 2),
@@ -67,6 +73,12 @@ def challenge(
         body["next_step"] = _TOPUPS_ARE_OFF
     headers = {"PAYMENT-REQUIRED": rendered.header} if offers.v2 else {}
     return Challenge(headers, body)
+
+
+def require_identifier(gate: Gate, payload: PaymentPayload) -> None:
+    """Raise ``PaymentIdentifierMissing`` when the server wants one and none came."""
+    if gate.wants_identifiers and payload.identifier is None:
+        raise PaymentIdentifierMissing
 
 
 def _error_text(refusal: TallystickError) -> str:

@@ -17,7 +17,8 @@ class Gate:
 
     ``public_url`` is our address as clients know it, without a trailing slash;
     ``api_prefix`` what stands before our own paths in it, such as ``/billing``;
-    ``quote_seconds`` how long an offer is honoured.
+    ``quote_seconds`` how long an offer is honoured. With ``wants_identifiers`` every
+    payment must have its payer's own name (the extension payment-identifier).
     """
 
     db: Database
@@ -29,6 +30,7 @@ class Gate:
     hold_seconds: int = 60
     quote_seconds: int = 300
     api_prefix: str = ""
+    wants_identifiers: bool = False
     writes: PlainWrites = field(init=False)
 
     def __post_init__(self) -> None:

@@ -54,6 +54,7 @@ class PaidCall:
             self.facts.feature.slug,
             self.presented.quote.charge,
             self.claim_ms,
+            self.presented.identifier,
         )
 
     def waived(self, made: Claim, hold_id: int, copies: AnswerKey) -> Serve:

@@ -27,6 +27,7 @@ from tallystick.payments.purchase import (
     wait_for,
 )
 from tallystick.paywall.answer import Answer
+from tallystick.paywall.challenges import require_identifier
 from tallystick.paywall.copies import admit_copy
 from tallystick.paywall.facts import Facts
 from tallystick.paywall.gate import Gate
@@ -48,6 +49,7 @@ async def admit_payment(
     Raises ``PaymentRejected`` and ``InsufficientCredits``, which become a 402, and
     what ``admit`` lists.
     """
+    require_identifier(gate, payload)
     require_network(gate.rail, payload)
     money = money_of(gate.rail, payload.authorization, facts.binding)
     async with gate.db.read() as session:

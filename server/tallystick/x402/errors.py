@@ -24,6 +24,20 @@ class MalformedPayment(BadInput):
         self.field = field
 
 
+class PaymentIdentifierMissing(BadInput):
+    """The server wants every payment named, and this one has no name."""
+
+    status: ClassVar[int] = 400
+    title = "The payment has no identifier"
+    next_step = (
+        "Send an `id` of 16 to 128 characters in the extension payment-identifier, which"
+        " clients of x402 version 2 have."
+    )
+
+    def __init__(self) -> None:
+        super().__init__("the extension payment-identifier is required here")
+
+
 class PaymentRejected(TallystickError):
     """A well-formed payment that does not fit what was offered.
 

@@ -21,6 +21,7 @@ from tallystick.x402.fields import (
     uint256,
 )
 from tallystick.x402.networks import NETWORKS_BY_V1_NAME
+from tallystick.x402.payment_identifier import read_payment_identifier
 from tallystick.x402.strict_json import decode_header, encode_header
 from tallystick.x402.wire import (
     EXACT,
@@ -83,6 +84,7 @@ def _payment_v2(document: Mapping[str, Any]) -> PaymentPayload:
         signature=signature,
         accepted=accepted,
         resource_url=plain_text(resource, "url", "resource.") if resource else None,
+        identifier=read_payment_identifier(document),
     )
 
 

@@ -17,7 +17,7 @@ MAX_HEADER_BYTES: Final = 8192
 """Of one header value, before decoding. A signature is therefore shorter still."""
 
 MAX_DEPTH: Final = 8
-MAX_KEYS: Final = 64
+MAX_KEYS: Final = 128
 """In the whole document. Stock clients send our ``extensions`` back in full."""
 
 _MAX_INTEGER_DIGITS: Final = 10

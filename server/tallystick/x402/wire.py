@@ -82,8 +82,8 @@ class AcceptedTerms:
 class PaymentPayload:
     """A payment as it came in a header. Nothing in it has been checked.
 
-    ``network`` is always in CAIP-2 form; ``accepted`` and ``resource_url`` come with
-    version 2 only, and the URL is the client's word.
+    ``network`` is always in CAIP-2 form; what has a default comes with version 2 only.
+    The URL is the client's word, ``identifier`` the payer's name for the payment.
     """
 
     version: Literal[1, 2]
@@ -93,6 +93,7 @@ class PaymentPayload:
     signature: bytes = field(repr=False)
     accepted: AcceptedTerms | None = None
     resource_url: str | None = None
+    identifier: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""``tallystick doctor``: looks at everything that a payment needs, and changes nothing."""
