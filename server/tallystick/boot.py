@@ -23,6 +23,8 @@ from tallystick.chain.well_known import (
     WELL_KNOWN_SECRET,
 )
 from tallystick.config import Settings
+from tallystick.kernel.crash_points import VARIABLE as CRASH_AT
+from tallystick.kernel.crash_points import CrashPoint
 from tallystick.kernel.db import Database, open_database
 from tallystick.x402.keccak import checksum_address
 from tallystick.x402.networks import NETWORKS
@@ -61,6 +63,7 @@ def check_settings(settings: Settings, *, is_serving: bool = False) -> None:
         *_malformed(settings),
         *_misdirected(settings),
         *_on_a_real_chain(settings),
+        *_unknown_crash_point(),
     ]
     if problems:
         raise UnsafeSettings(problems)
@@ -118,6 +121,14 @@ def _malformed(settings: Settings) -> list[str]:
                 "SECRET_KEY is shorter than 32 characters: make a longer one."
             )
     return problems
+
+
+def _unknown_crash_point() -> list[str]:
+    """A test that names no point would pass without any crash."""
+    named = os.environ.get(CRASH_AT)
+    if not named or named in set(CrashPoint):
+        return []
+    return [f"{CRASH_AT} names no crash point: use one of {', '.join(CrashPoint)}."]
 
 
 def _misdirected(settings: Settings) -> list[str]:
@@ -192,6 +203,11 @@ def _on_a_real_chain(settings: Settings) -> list[str]:
         for name in _EMULATORS
         if os.environ.get(name)
     ]
+    if os.environ.get(CRASH_AT):
+        problems.append(
+            f"{CRASH_AT} is set: it lets the server die in the middle of a payment, and"
+            " is for tests. Unset it."
+        )
     keys = {_key(key.get_secret_value()) for key in settings.relayer_keys}
     if keys & WELL_KNOWN_KEYS:
         problems.append(

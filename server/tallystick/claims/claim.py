@@ -9,6 +9,7 @@ from sqlmodel import col, select
 
 from tallystick.claims.errors import PaymentBoundElsewhere
 from tallystick.claims.models import Claim, ClaimState
+from tallystick.kernel.crash_points import CrashPoint, reached
 from tallystick.kernel.db import ReadSession, WriteSession, insert_once, new_id, now_ms
 from tallystick.kernel.money import MicroCredits
 
@@ -86,6 +87,7 @@ async def claim(
         "claimed_at_ms": now,
     }
     inserted = await insert_once(session, Claim, row)
+    reached(CrashPoint.CLAIM_UNCOMMITTED)
     return Claim(**row) if inserted else None
 
 

@@ -17,6 +17,7 @@ from tallystick.customers.wallets import (
     customer_of_wallet,
     ensure_customer_of_wallet,
 )
+from tallystick.kernel.crash_points import CrashPoint, reached
 from tallystick.kernel.db import (
     Database,
     ReadSession,
@@ -84,6 +85,7 @@ async def redeem(
         if customer_id is None:
             customer_id = await ensure_customer_of_wallet(session, own[0].sender)
         done = [await _redeem(session, rail, rate, customer_id, one) for one in own]
+        reached(CrashPoint.REDEMPTION_UNCOMMITTED)
         return Redeemed(
             customer_id,
             UsdcAtomic(sum(one.value for one in own)),
@@ -91,7 +93,9 @@ async def redeem(
             replayed=all(replayed for _, replayed in done),
         )
 
-    return await db.write(work)
+    redeemed = await db.write(work)
+    reached(CrashPoint.REDEEMED)
+    return redeemed
 
 
 async def _require_safe(rail: Rail, one: ChainTransfer) -> None:

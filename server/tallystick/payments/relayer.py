@@ -18,6 +18,7 @@ from tallystick.chain.relay import (
     settlement_call,
     sign_transaction,
 )
+from tallystick.kernel.crash_points import CrashPoint, reached
 from tallystick.kernel.db import (
     Database,
     ReadSession,
@@ -116,6 +117,7 @@ async def sign(db: Database, rail: Rail, relayer: Relayer, topup: TopUp) -> bool
             rail.chain, relayer.key, nonce, call, gas=gas, fees=price
         )
         await _store(session, rail, relayer, topup.id, nonce, signed)
+        reached(CrashPoint.SIGNED_UNCOMMITTED)
         return True
 
     return await db.write(store)

@@ -9,6 +9,7 @@ from sqlmodel import col
 
 from tallystick.chain.errors import GasAboveCap, RpcErrorAnswer
 from tallystick.chain.evidence import Settled
+from tallystick.kernel.crash_points import CrashPoint, reached
 from tallystick.kernel.db import Database, WriteSession
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.log import get_logger
@@ -65,12 +66,14 @@ async def credit_topup(
         return done
 
     if await db.write(work):
+        reached(CrashPoint.CREDITED)
         _log.info("topup_credited", topup=encode_id("top", topup.id))
     rail.changes.notify()
     rail.work.notify()
 
 
 async def _sign_and_send(db: Database, rail: Rail, topup: TopUp) -> None:
+    reached(CrashPoint.REHEARSED)
     relayer = relayer_for(rail, topup)
     if relayer is None:
         return  # the alarm was given when the last key ran out of gas money
@@ -86,7 +89,9 @@ async def _sign_and_send(db: Database, rail: Rail, topup: TopUp) -> None:
             await _move(db, rail, topup, refused)
         return
     if signed:
+        reached(CrashPoint.SIGNED)
         await send_first(db, rail, topup)
+        reached(CrashPoint.SENT)
 
 
 async def _move(db: Database, rail: Rail, topup: TopUp, decision: Decision) -> None:
@@ -108,6 +113,7 @@ async def _move(db: Database, rail: Rail, topup: TopUp, decision: Decision) -> N
         if (await session.exec(statement)).rowcount != 1:
             return False
         await promote_queued(session, topup.chain_id, topup.payer)
+        reached(CrashPoint.MOVE_UNCOMMITTED)
         return True
 
     if await db.write(work):
