@@ -76,7 +76,7 @@ async def spellings(
     name = town.mean("spellings", wallet)
     payment = await purchase_of(town, wallet)
     town.notes.note(signed=name, nonce=payment.authorization["nonce"])
-    headers = [_spelled(town, payment) for _ in range(count)]
+    headers = [spelled(town, payment) for _ in range(count)]
     shown = [town.insist(name, one, **PURCHASE) for one in [payment.headers, *headers]]
     answers = await asyncio.gather(*shown)
     taken = [one for one in answers if one.status_code != 400]
@@ -92,7 +92,7 @@ async def crowds(town: Town, wallet: LocalAccount) -> None:
         await spellings(apart, wallet, count=_MANY_SPELLINGS)
 
 
-def _spelled(town: Town, payment: Payment) -> Any:
+def spelled(town: Town, payment: Payment) -> Any:
     """Its header as nobody would write it, though some read it."""
     choose, document = town.chance.choice, payment.document
     paths = town.chance.sample(sorted(FIELDS), town.chance.randint(0, 3))

@@ -48,7 +48,6 @@ class Town:
     http: httpx.AsyncClient
     notes: Acknowledgements
     chance: random.Random
-    pay_to: bytes
     settled: list[Payment] = field(default_factory=list)
     transactions: list[str] = field(default_factory=list)
     is_over: asyncio.Event = field(default_factory=asyncio.Event)

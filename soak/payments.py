@@ -41,7 +41,7 @@ from soak.payments_judge import House, rail_of
 from soak.plan import Plan
 from tallystick.chain import abi
 from tallystick.chain.fault import FaultProxy
-from tallystick.chain.local import ADDRESSES, KEYS, OWNER, LocalChain
+from tallystick.chain.local import KEYS, OWNER, LocalChain
 from tallystick.kernel.db import open_database, query
 
 _RELAYER = 7
@@ -140,9 +140,7 @@ async def _set(
     assert head is not None
     settings["START_BLOCK"] = str(head.number)
     keys = await make_customers(settings, notes)
-    house = House(
-        settings["PAY_TO"], "0x" + ADDRESSES[_RELAYER].hex(), head.number, _window()
-    )
+    house = House(settings["PAY_TO"], head.number)
     notes.note(house=vars(house))
     return _Stage(
         plan,
@@ -154,10 +152,6 @@ async def _set(
         iter(wallets),
         next(iter(keys.values())),
     )
-
-
-def _window() -> int:
-    return _WINDOW_SECONDS
 
 
 async def _rich(chain: LocalChain) -> list[LocalAccount]:
@@ -184,8 +178,7 @@ async def _play(stage: _Stage) -> dict[str, int]:
         rail = rail_of(stage.house, stage.chain.url)
         stack.push_async_callback(rail.chain.close)
         urls = [one.url for one in servers]
-        pay_to = bytes.fromhex(stage.house.pay_to[2:])
-        town = Town(stage.chain, urls, http, stage.notes, chance, pay_to)
+        town = Town(stage.chain, urls, http, stage.notes, chance)
         menu = Menu(proxy, chance, struck)
         chaos = Chaos(
             plan,

@@ -59,12 +59,10 @@ _SENT = "SELECT tx_hash, evm_nonce FROM relayed_transaction"
 
 @dataclass(frozen=True)
 class House:
-    """Whose books they are; ``window`` is how many seconds a payment is valid."""
+    """Whose books they are, and where they begin."""
 
     pay_to: str
-    relayer: str
     start_block: int
-    window: int
 
 
 def rail_of(house: House, node: str) -> Rail:
