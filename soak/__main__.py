@@ -5,13 +5,14 @@ import json
 import random
 import sys
 
-from soak import crash, history, ledger, powercut
+from soak import crash, history, ledger, payments, powercut
 from soak.plan import Plan
 
 _CAMPAIGNS = {
     "crash": crash.run,
     "history": history.run,
     "ledger": ledger.run,
+    "payments": payments.run,
     "powercut": powercut.run,
 }
 

@@ -27,6 +27,7 @@ from tallystick.chain.fault import FaultProxy, Rewrite
 from tallystick.chain.local import ADDRESSES, KEYS, LocalChain
 from tallystick.chain.rpc import Chain
 from tallystick.config import Settings
+from tallystick.kernel.crash_points import VARIABLE, CrashPoint
 from tallystick.kernel.db import open_database
 from tallystick.running import open_storage, own_file
 from tallystick.x402.networks import NETWORKS
@@ -230,6 +231,25 @@ def test_an_emulator_has_no_place_beside_real_money(emulator: str) -> None:
     assert emulator in problem
     assert "Unset it" in problem
     check_settings(settings(network="eip155:84532"))
+
+
+def test_a_crash_point_has_no_place_beside_real_money(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(VARIABLE, CrashPoint.SIGNED)
+    (problem,) = refusals()
+    assert VARIABLE in problem
+    assert "Unset it" in problem
+    check_settings(settings(network="eip155:84532"))
+
+
+def test_a_crash_point_that_is_none_is_refused_where_points_are_allowed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A test that misspells one would see no crash, and pass."""
+    monkeypatch.setenv(VARIABLE, "after_lunch")
+    (problem,) = refusals(network="eip155:84532")
+    assert CrashPoint.SIGNED in problem
 
 
 @given(st.text(min_size=1, max_size=70))

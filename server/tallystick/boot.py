@@ -23,6 +23,8 @@ from tallystick.chain.well_known import (
     WELL_KNOWN_SECRET,
 )
 from tallystick.config import Settings
+from tallystick.kernel.crash_points import VARIABLE as CRASH_AT
+from tallystick.kernel.crash_points import CrashPoint
 from tallystick.kernel.db import Database, open_database
 from tallystick.x402.cdp_key import CdpKey, NoCdpKey
 from tallystick.x402.facilitator import is_facilitator_url
@@ -64,6 +66,7 @@ def check_settings(settings: Settings, *, is_serving: bool = False) -> None:
         *_facilitator(settings),
         *_misdirected(settings),
         *_on_a_real_chain(settings),
+        *_unknown_crash_point(),
     ]
     if problems:
         raise UnsafeSettings(problems)
@@ -161,6 +164,14 @@ def _cdp_key(settings: Settings) -> list[str]:
     return []
 
 
+def _unknown_crash_point() -> list[str]:
+    """A test that names no point would pass without any crash."""
+    named = os.environ.get(CRASH_AT)
+    if not named or named in set(CrashPoint):
+        return []
+    return [f"{CRASH_AT} names no crash point: use one of {', '.join(CrashPoint)}."]
+
+
 def _misdirected(settings: Settings) -> list[str]:
     """What would send the payments where nobody can spend them."""
     pay_to = _address(settings.pay_to or "")
@@ -194,7 +205,7 @@ def _malformed_places(settings: Settings) -> list[str]:
         problems.append(
             "one of RPC_URLS is no address: write it as https://node.example.com."
         )
-    if not all(_is_web_address(url) for url in settings.witness_rpc_urls):
+    if not all(is_web_address(url) for url in settings.witness_rpc_urls):
         problems.append(
             "one of WITNESS_RPC_URLS is no address: write it as"
             " https://node.example.com."
@@ -244,6 +255,11 @@ def _on_a_real_chain(settings: Settings) -> list[str]:
         for name in _EMULATORS
         if os.environ.get(name)
     ]
+    if os.environ.get(CRASH_AT):
+        problems.append(
+            f"{CRASH_AT} is set: it lets the server die in the middle of a payment, and"
+            " is for tests. Unset it."
+        )
     keys = {_key(key.get_secret_value()) for key in settings.relayer_keys}
     if keys & WELL_KNOWN_KEYS:
         problems.append(

@@ -35,6 +35,7 @@ _PREFIX = "tallystick_"
 _OTHER_VARIABLES = {
     "tallystick_anvil",
     "tallystick_contracts",
+    "tallystick_crash_at",
     "tallystick_service_key",
     "tallystick_test_workers",
     "tallystick_url",

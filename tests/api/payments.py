@@ -218,10 +218,8 @@ async def buy(
     http: httpx.AsyncClient, wallet: LocalAccount, pack: str = "pack_5"
 ) -> httpx.Response:
     """Buy a pack by hand."""
-    request = {"method": "POST", "path": "/api/credits/add", "json": {"pack": pack}}
-    payment = sign(wallet, await offer_of(http, **request))
-    answer = await http.post(
-        "/api/credits/add", json={"pack": pack}, headers=payment.headers
-    )
+    path, body = "/api/credits/add", {"pack": pack}
+    payment = sign(wallet, await offer_of(http, path, method="POST", json=body))
+    answer = await http.post(path, json=body, headers=payment.headers)
     assert answer.status_code == 200, answer.text
     return answer

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from eth_account import Account
@@ -53,7 +54,7 @@ class Authorization:
 
 
 def _sign(
-    local: LocalChain, key: bytes, kind: str, message: dict[str, object]
+    local: LocalChain, key: bytes, kind: str, message: Mapping[str, object]
 ) -> bytes:
     domain = {
         "name": local.title,
@@ -61,7 +62,7 @@ def _sign(
         "chainId": local.chain_id,
         "verifyingContract": "0x" + local.token.hex(),
     }
-    signable = encode_typed_data(domain, {kind: _FIELDS[kind]}, message)
+    signable = encode_typed_data(domain, {kind: _FIELDS[kind]}, dict(message))
     return bytes(Account.sign_message(signable, key).signature)
 
 

@@ -34,7 +34,7 @@ UINT_SPELLINGS: list[Spelling] = [
     (REFUSED, lambda text: "²" + text),
     (REFUSED, int),
     (REFUSED, lambda text: [text]),
-    (REFUSED, {}.get),
+    (REFUSED, lambda _text: None),
     (REFUSED, lambda text: text[:0]),
 ]
 

@@ -12,6 +12,7 @@ from tallystick.claims.errors import (
     PaymentIdentifierReused,
 )
 from tallystick.claims.models import Claim, ClaimState
+from tallystick.kernel.crash_points import CrashPoint, reached
 from tallystick.kernel.db import ReadSession, WriteSession, insert_once, new_id, now_ms
 from tallystick.kernel.money import MicroCredits
 from tallystick.kernel.seal import digest16
@@ -97,7 +98,9 @@ async def claim(
         "claimed_at_ms": now,
         "identifier": use.identifier,
     }
-    if await insert_once(session, Claim, row):
+    inserted = await insert_once(session, Claim, row)
+    reached(CrashPoint.CLAIM_UNCOMMITTED)
+    if inserted:
         return Claim(**row)
     if use.identifier is not None:
         await _require_own_name(session, money, use.identifier)

@@ -6,6 +6,7 @@ from sqlalchemy import update
 from sqlmodel import col, select
 
 from tallystick.chain.rpc import Block
+from tallystick.kernel.crash_points import CrashPoint, reached
 from tallystick.kernel.db import Database, WriteSession
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.log import get_logger
@@ -88,4 +89,5 @@ async def _move(
     moved = (await session.exec(statement)).rowcount
     if moved and after == TopUpState.SAFE:
         await unexpose(session, topup.id)
+    reached(CrashPoint.MADE_SAFE_UNCOMMITTED)
     return moved

@@ -14,6 +14,7 @@ from tallystick.claims.models import Claim
 from tallystick.credits.debts import collect_from
 from tallystick.credits.grants import PaidGrant, grant_paid, grant_promotional
 from tallystick.credits.holds import place
+from tallystick.kernel.crash_points import CrashPoint, reached
 from tallystick.kernel.db import WriteSession, insert_once, new_id, now_ms
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.log import get_logger
@@ -115,6 +116,7 @@ async def credit(
         .where(col(TopUp.id) == topup.id)
         .values(balance_after=funds.posted)
     )
+    reached(CrashPoint.CREDIT_UNCOMMITTED)
     return True
 
 
@@ -142,6 +144,7 @@ async def put_in_suspense(
             occurred_at_ms=seen.timestamp_seconds * 1000,
         ),
     )
+    reached(CrashPoint.SUSPENDED_UNCOMMITTED)
     return True
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, delete, func, update
 from sqlmodel import col, select
 
 from tallystick.chain.rpc import Block
+from tallystick.kernel.crash_points import CrashPoint, reached
 from tallystick.kernel.db import Database, ReadSession, WriteSession, insert_once
 from tallystick.kernel.log import get_logger
 from tallystick.payments.errors import BooksOfAnotherChain, TopUpsUnavailable
@@ -94,6 +95,7 @@ async def _return_to(
     await db.write(
         lambda session: _go_back(session, rail, cursor, last.number, last.hash)
     )
+    reached(CrashPoint.CURSOR_TAKEN_BACK)
     return await cursor_of(db, rail)
 
 

@@ -12,6 +12,7 @@ from tallystick.chain.errors import BlockNotSeen
 from tallystick.chain.evidence import TransferLog, transfers_in_block, transfers_to
 from tallystick.chain.rpc import Block, Chain
 from tallystick.chain.token import balance_of
+from tallystick.kernel.crash_points import CrashPoint, reached
 from tallystick.kernel.db import Database, WriteSession, insert_once
 from tallystick.payments.errors import TopUpsUnavailable
 from tallystick.payments.following import (
@@ -130,9 +131,11 @@ async def _read_on(
         if step is None:
             break  # replaced while we read: the next look goes back
         await _book(db, rail, rate, cursor, step, hold_seconds=hold_seconds)
+        reached(CrashPoint.BLOCK_BOOKED)
         await db.write(
             partial(_advance, rail=rail, cursor=cursor, step=step, final=final)
         )
+        reached(CrashPoint.CURSOR_MOVED)
         cursor = await cursor_of(db, rail)
         count += len(step.seen)
     return count

@@ -20,6 +20,7 @@ from tallystick.customers.wallets import (
     customer_of_wallet,
     ensure_customer_of_wallet,
 )
+from tallystick.kernel.crash_points import CrashPoint, reached
 from tallystick.kernel.db import (
     Database,
     ReadSession,
@@ -107,6 +108,7 @@ async def redeem(
             await _redeem(session, rail, finder, *pair)
             for pair in zip(own, heard, strict=True)
         ]
+        reached(CrashPoint.REDEMPTION_UNCOMMITTED)
         return Redeemed(
             customer_id,
             UsdcAtomic(sum(one.value for one in own)),
@@ -114,7 +116,9 @@ async def redeem(
             replayed=all(replayed for _, replayed in done),
         )
 
-    return await db.write(work)
+    redeemed = await db.write(work)
+    reached(CrashPoint.REDEEMED)
+    return redeemed
 
 
 async def _hear(rail: Rail, one: ChainTransfer) -> Heard:

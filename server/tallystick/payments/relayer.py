@@ -21,6 +21,7 @@ from tallystick.chain.relay import (
     settlement_call,
     sign_transaction,
 )
+from tallystick.kernel.crash_points import CrashPoint, reached
 from tallystick.kernel.db import Database, ReadSession, WriteSession, now_ms
 from tallystick.payments.leases import keep_leases, under_lease
 from tallystick.payments.models import (
@@ -162,7 +163,9 @@ async def sign(
         await _take_nonce(session, rail, place)
         if not await _mark_signed(session, topup):
             raise NothingStored
-        return await store_row(session, row)
+        stored = await store_row(session, row)
+        reached(CrashPoint.SIGNED_UNCOMMITTED)
+        return stored
 
     try:
         stored = await db.write(store)

@@ -12,6 +12,7 @@ from sqlmodel import col, select
 
 from tallystick.chain.evidence import TransferLog
 from tallystick.credits.debts import claw_back
+from tallystick.kernel.crash_points import CrashPoint, reached
 from tallystick.kernel.db import Database, WriteSession
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.log import get_logger
@@ -128,6 +129,7 @@ async def take_back_missing(db: Database, rail: Rail) -> int:
     count = 0
     for row in missing:
         count += await db.write(partial(_take_back, rail, cursor, row))
+        reached(CrashPoint.REVERSED)
     return count
 
 
@@ -160,6 +162,7 @@ async def _take_back(
     await _undo(session, redeemed, reference_to("redemption", row.id))
     key = suspense_key(row.block_hash, row.log_index, generation)
     await _undo(session, key, f"transfer:0x{row.tx_hash.hex()}:{row.log_index}")
+    reached(CrashPoint.REVERSAL_UNCOMMITTED)
     return True
 
 

@@ -10,6 +10,7 @@ from sqlmodel import col
 from tallystick.chain.errors import GasAboveCap, RpcErrorAnswer
 from tallystick.chain.evidence import Settled
 from tallystick.chain.relay import Outcome
+from tallystick.kernel.crash_points import CrashPoint, reached
 from tallystick.kernel.db import Database, WriteSession
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.log import get_logger
@@ -72,12 +73,14 @@ async def credit_topup(
         return done
 
     if await db.write(work):
+        reached(CrashPoint.CREDITED)
         _log.info("topup_credited", topup=encode_id("top", topup.id))
     rail.changes.notify()
     rail.work.notify()
 
 
 async def _sign_and_send(db: Database, rail: Rail, topup: TopUp) -> None:
+    reached(CrashPoint.REHEARSED)
     if await facilitator_settles(db, rail, topup):
         await ask(db, rail, topup)
         return
@@ -108,7 +111,10 @@ async def _sign_next(db: Database, rail: Rail, relayer: Relayer, topup: TopUp) -
         return
     if stored is None:
         return
-    if await deliver(rail, stored) == Outcome.UNDERPRICED:
+    reached(CrashPoint.SIGNED)
+    outcome = await deliver(rail, stored)
+    reached(CrashPoint.SENT)
+    if outcome == Outcome.UNDERPRICED:
         await raise_fees(db, rail, OpenNonce(relayer, (stored,), topup))
 
 
@@ -131,6 +137,7 @@ async def _move(db: Database, rail: Rail, topup: TopUp, decision: Decision) -> N
         if (await session.exec(statement)).rowcount != 1:
             return False
         await promote_queued(session, topup.chain_id, topup.payer)
+        reached(CrashPoint.MOVE_UNCOMMITTED)
         return True
 
     if await db.write(work):

@@ -6,6 +6,7 @@ A copy is the same payment again, or another payment under the same Idempotency-
 from dataclasses import dataclass
 
 from tallystick.customers.wallets import customer_of_wallet
+from tallystick.kernel.crash_points import CrashPoint, reached
 from tallystick.kernel.db import WriteSession
 from tallystick.payments.errors import PaymentInProgress
 from tallystick.payments.models import OPEN_STATES, TopUp
@@ -120,6 +121,7 @@ async def settle(gate: Gate, order: Order, presented: Presented) -> Bought:
     except PaymentInProgress:
         # Of copies that come at once, one opens the top-up and all wait for it.
         topup_id = await _of_copy(gate, presented)
+    reached(CrashPoint.CLAIMED)
     gate.rail.work.notify()
     return await _wait(gate, order, topup_id, replayed=False)
 
@@ -154,6 +156,7 @@ async def _of_copy(gate: Gate, presented: Presented) -> int:
 
 async def _wait(gate: Gate, order: Order, topup_id: int, *, replayed: bool) -> Bought:
     topup = await wait_for(gate.db, gate.rail, topup_id, order.wait_ms)
+    reached(CrashPoint.OUTCOME_KNOWN)
     async with gate.db.read() as session:
         is_ours = await settled_by_us(session, topup.id, topup.tx_hash)
     return Bought(require_paid(topup), replayed, is_proven=is_ours)

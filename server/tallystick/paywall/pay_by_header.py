@@ -14,6 +14,7 @@ from tallystick.chain.rpc import Block
 from tallystick.claims.claim import claim, find_claim, take_over
 from tallystick.claims.models import Claim, ClaimState
 from tallystick.customers.wallets import customer_of_wallet, ensure_customer_of_wallet
+from tallystick.kernel.crash_points import CrashPoint, reached
 from tallystick.kernel.db import WriteSession
 from tallystick.kernel.money import MicroCredits
 from tallystick.ledger.balances import customer_balance
@@ -110,6 +111,7 @@ async def _admit_proven(call: PaidCall, known: Claim | None) -> Serve | Replay:
             raise
         begun = await _begin(call, known)
     if isinstance(begun, _Undecided):
+        reached(CrashPoint.CALL_CLAIMED)
         return await drive(begun.call, begun.made, begun.head)
     return begun
 

@@ -5,6 +5,7 @@ import asyncio
 from tallystick.chain.rpc import Block
 from tallystick.claims.claim import decide, find_claim
 from tallystick.claims.models import Claim, ClaimState
+from tallystick.kernel.crash_points import CrashPoint, reached
 from tallystick.kernel.db import WriteSession
 from tallystick.ledger.balances import customer_balance
 from tallystick.ledger.errors import InsufficientCredits
@@ -30,6 +31,8 @@ async def drive(call: PaidCall, made: Claim, head: Block) -> Serve:
         change = rail.changes.upcoming()
         left = deadline - now()
         outcome = await _advance(call, made, head, may_queue=left <= 0)
+        if outcome is not None:
+            reached(CrashPoint.CALL_DECIDED)
         if isinstance(outcome, Serve):
             return outcome
         if outcome is not None:
