@@ -28,12 +28,14 @@ from tallystick.payments.confirm import confirm
 from tallystick.payments.errors import BooksOfAnotherChain
 from tallystick.payments.gas import check_gas
 from tallystick.payments.observer import observe, open_books
+from tallystick.payments.payees import know_payees
 from tallystick.payments.rail import Rail
 from tallystick.payments.relayer import register_relayers
 from tallystick.payments.same_chain import check_chain
 from tallystick.paywall.forgetting import Rounds
 from tallystick.paywall.gate import Gate
 from tallystick.wiring import build_gate, rate_of
+from tallystick.workers.reconciling import compare
 from tallystick.workers.rounds import repeat, whole
 from tallystick.workers.settling import settle_for_ever
 from tallystick.workers.upkeep import sweep, tend_relayers
@@ -93,6 +95,8 @@ async def _opened(
         stack.push_async_callback(gate.rail.chain.close)
         # A SQLite file has one owner, so nobody else can be in the way.
         await open_storage(gate.db, migrate=gate.db.is_sqlite)
+        # Who has credits may present a payment to an earlier address without a chain.
+        await know_payees(gate.db, gate.rail)
         yield gate
 
 
@@ -179,6 +183,7 @@ def _chain_rounds(gate: Gate) -> list[Coroutine[Any, Any, None]]:
         ),
         repeat("confirmer", lambda: confirm(db, rail), every_seconds=5),
         repeat("relayers", lambda: tend_relayers(db, rail), every_seconds=10),
+        repeat("reconciler", lambda: compare(db, rail), every_seconds=60),
     ]
 
 

@@ -152,6 +152,14 @@ async def transfers_in_block(
     return await _transfers(chain, await logs_in_block(chain, block_hash, topics))
 
 
+async def transfers_out_of_block(
+    chain: Chain, block_hash: bytes, *, payer: bytes
+) -> list[TransferLog]:
+    """USDC that left in one block; otherwise as ``transfers_in_block``."""
+    topics = [abi.TRANSFER, abi.word(payer)]
+    return await _transfers(chain, await logs_in_block(chain, block_hash, topics))
+
+
 @dataclass(frozen=True, slots=True)
 class _Witness:
     """A log that holds, with what vouches for it."""

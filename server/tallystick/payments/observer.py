@@ -7,10 +7,18 @@ money waits in suspense until somebody proves that it is his.
 from dataclasses import dataclass
 from functools import partial
 
-from tallystick.chain.evidence import TransferLog, transfers_in_block, transfers_to
+from tallystick.chain.evidence import (
+    TransferLog,
+    transfers_from,
+    transfers_in_block,
+    transfers_out_of_block,
+    transfers_to,
+)
 from tallystick.chain.rpc import Block
+from tallystick.chain.together import together
 from tallystick.chain.token import balance_of
 from tallystick.kernel.db import Database, WriteSession, insert_once
+from tallystick.payments.backlog import read_backlog
 from tallystick.payments.errors import TopUpsUnavailable
 from tallystick.payments.following import (
     Overtaken,
@@ -23,6 +31,8 @@ from tallystick.payments.following import (
 )
 from tallystick.payments.matching import Rate, book, match_suspense
 from tallystick.payments.models import ChainCursor
+from tallystick.payments.outflows import book_outflow, take_back_outflows
+from tallystick.payments.payees import become_payee, rails_of
 from tallystick.payments.rail import Rail
 from tallystick.payments.reversing import take_back_missing
 from tallystick.payments.same_chain import find_cursor, require_anchor
@@ -36,6 +46,7 @@ async def open_books(db: Database, rail: Rail) -> None:
 
     Run at boot. Raises ``RpcUnavailable``.
     """
+    await become_payee(db, rail)
     if await are_open(db, rail):
         return
     final = await rail.chain.block("finalized")
@@ -82,11 +93,24 @@ async def are_open(db: Database, rail: Rail) -> bool:
 
 
 async def observe(db: Database, rail: Rail, rate: Rate, *, hold_seconds: int) -> int:
-    """Read the blocks since the last look; how many Transfers they held.
+    """Read the blocks since the last look; how many Transfers to us they held.
+
+    Those to earlier addresses as well. Raises ``RpcUnavailable``; what was read until
+    then stays read. Raises ``BooksOfAnotherChain`` before anything of another chain is
+    read.
+    """
+    count = 0
+    for one in await rails_of(db, rail):
+        count += await _observe(db, one, rate, hold_seconds=hold_seconds)
+        await read_backlog(db, one)
+    return count
+
+
+async def _observe(db: Database, rail: Rail, rate: Rate, *, hold_seconds: int) -> int:
+    """Read what came to one address.
 
     Blocks that were replaced since are read anew first, and what is in none of the new
-    ones is taken back. Raises ``RpcUnavailable``; what was read until then stays read.
-    Raises ``BooksOfAnotherChain`` before anything of another chain is read.
+    ones is taken back.
     """
     cursor = await cursor_of(db, rail)
     head = await rail.head()
@@ -103,6 +127,7 @@ async def observe(db: Database, rail: Rail, rate: Rate, *, hold_seconds: int) ->
         except Overtaken:  # by another observer: go on from where it has come
             cursor = await cursor_of(db, rail)
     await take_back_missing(db, rail)
+    await take_back_outflows(db, rail)
     # Taken back by the next look, if that does not find it again.
     await db.write(partial(miss_replaced, rail))
     await match_suspense(db, rail, rate, hold_seconds=hold_seconds)
@@ -136,9 +161,10 @@ async def _read_on(
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """The Transfers of the next blocks, and the first and the last of these blocks."""
+    """The Transfers of the next blocks, in and out, and their first and last block."""
 
     seen: list[TransferLog]
+    left: list[TransferLog]
     first: int
     last: Block
 
@@ -152,7 +178,8 @@ async def _book(
     *,
     hold_seconds: int,
 ) -> None:
-    blocks = [step.last.hash, *(one.block_hash for one in step.seen)]
+    shown = (*step.seen, *step.left)
+    blocks = [step.last.hash, *(one.block_hash for one in shown)]
 
     async def miss(session: WriteSession) -> None:
         await hold_cursor(session, rail, cursor)
@@ -161,6 +188,8 @@ async def _book(
     await db.write(miss)
     for one in step.seen:
         await book(db, rail, rate, one, hold_seconds=hold_seconds, after=cursor)
+    for one in step.left:
+        await book_outflow(db, rail, one, after=cursor)
 
 
 async def _read(
@@ -174,13 +203,25 @@ async def _read(
     first = cursor.block_number + 1
     if final is not None and first <= min(final.number, head.number):
         height = min(first + _SPAN_BLOCKS - 1, final.number, head.number)
-        seen = await transfers_to(rail.chain, rail.pay_to, first, height)
-        return _Step(seen, first, await _block(rail, height))
+        seen, left = await together(
+            [
+                transfers_to(rail.chain, rail.pay_to, first, height),
+                transfers_from(rail.chain, rail.pay_to, first, height),
+            ],
+            2,
+        )
+        return _Step(seen, left, first, await _block(rail, height))
     block = await _block(rail, first)
     if first > cursor.first_block and block.parent_hash != bytes(cursor.block_hash):
         return None
-    seen = await transfers_in_block(rail.chain, block.hash, pay_to=rail.pay_to)
-    return _Step(seen, first, block)
+    seen, left = await together(
+        [
+            transfers_in_block(rail.chain, block.hash, pay_to=rail.pay_to),
+            transfers_out_of_block(rail.chain, block.hash, payer=rail.pay_to),
+        ],
+        2,
+    )
+    return _Step(seen, left, first, block)
 
 
 async def _block(rail: Rail, height: int) -> Block:
@@ -193,10 +234,12 @@ async def _block(rail: Rail, height: int) -> Block:
 async def observed_seconds(db: Database, rail: Rail) -> int:
     """The time of the last block that was read; later ones may still bring evidence.
 
-    Raises ``RpcUnavailable`` or ``TopUpsUnavailable``.
+    Of every address, also those before. Raises ``RpcUnavailable`` or
+    ``TopUpsUnavailable``.
     """
-    cursor = await cursor_of(db, rail)
-    return (await _block(rail, max(cursor.block_number, 0))).timestamp_seconds
+    cursors = [await cursor_of(db, one) for one in await rails_of(db, rail)]
+    height = min(one.block_number for one in cursors)
+    return (await _block(rail, max(height, 0))).timestamp_seconds
 
 
 async def _advance(

@@ -26,10 +26,19 @@ class Presented:
     money: ClaimedMoney
 
 
+_HONOURED_MS = 300_000
+"""How long a payment without a quote may still name the address offered before."""
+
+
 def terms_of(rail: Rail, quote: Quote, token: str) -> PaymentTerms:
-    """The entry of ``accepts`` that offers the quote."""
+    """The entry of ``accepts`` that offers the quote, to the address that it names.
+
+    One that never was ours (another ledger's, with the same secret) is not believed.
+    """
+    named = bytes.fromhex(quote.pay_to)
+    pay_to = named if named in rail.payees.retired_at_ms else rail.pay_to
     return PaymentTerms(
-        rail.domain, quote.usdc, rail.pay_to, rail.offer_seconds, {"quote": token}
+        rail.domain, quote.usdc, pay_to, rail.offer_seconds, {"quote": token}
     )
 
 
@@ -48,7 +57,7 @@ async def check_payment(
     if token is None:
         # What would be offered now tells the payer's credits, so he is proven first.
         await require_signer(rail, payload)
-    quote, terms = _quoted(rail, seal, token, payload.authorization.value, current)
+    quote, terms = _quoted(rail, seal, token, payload.authorization, current)
     check_authorization(payload, terms, now_seconds=now)
     if quote.binding != current[0].binding:
         raise PaymentBoundElsewhere
@@ -64,14 +73,23 @@ def _quote_token(payload: PaymentPayload) -> str | None:
 
 
 def _quoted(
-    rail: Rail, seal: Seal, token: str | None, value: int, current: Sequence[Quote]
+    rail: Rail,
+    seal: Seal,
+    token: str | None,
+    signed: Authorization,
+    current: Sequence[Quote],
 ) -> tuple[Quote, PaymentTerms]:
     if token is not None:
         quote = open_quote(seal, token, now_seconds=rail.now_seconds())
         return quote, terms_of(rail, quote, token)
-    fitting = [one for one in current if one.usdc == value]
+    fitting = [one for one in current if one.usdc == signed.value]
     quote = fitting[0] if fitting else current[0]
-    plain = PaymentTerms(rail.domain, quote.usdc, rail.pay_to, rail.offer_seconds)
+    retired_at_ms = rail.payees.retired_at_ms.get(signed.pay_to)
+    is_late = retired_at_ms is None or (
+        rail.clock.now_ms() > retired_at_ms + _HONOURED_MS
+    )
+    pay_to = rail.pay_to if is_late else signed.pay_to
+    plain = PaymentTerms(rail.domain, quote.usdc, pay_to, rail.offer_seconds)
     return quote, plain
 
 

@@ -124,7 +124,7 @@ async def open_purchase(
         session,
         made,
         presented,
-        pay_to=rail.pay_to,
+        pay_to=presented.authorization.pay_to,
         scan_from_block=scan_from(rail, head),
         may_queue=True,
     )

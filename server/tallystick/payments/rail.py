@@ -67,20 +67,40 @@ class Opening:
             await asyncio.wait_for(self._event.wait(), timeout_seconds)
 
 
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """How books and chain compared last, in atomic USDC; ``findings`` in words."""
+
+    at_ms: int
+    block_number: int
+    ledger_usdc: int
+    chain_usdc: int
+    findings: tuple[str, ...]
+
+
 @dataclass(slots=True)
 class Outlook:
     """What this process saw of the chain last. Nothing of it is a record.
 
     ``head_seconds`` is the newest block's time, ``without_gas`` the relayers that
     cannot pay for a settlement now, ``safe_number`` the newest block that is safe,
-    ``exposure_cap`` what all together may have before theirs are.
+    ``exposure_cap`` what all together may have before theirs are, ``compared`` what the
+    last comparison of books and chain said.
     """
 
     head_seconds: int = 0
     safe_number: int = -1
     exposure_cap: int | None = None
     is_another_chain: bool = False
+    compared: Compared | None = None
     without_gas: set[bytes] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Payees:
+    """Other addresses that were ``pay_to``, and when offers ceased to name them."""
+
+    retired_at_ms: dict[bytes, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +140,7 @@ class Rail:
     work: Changes = field(default_factory=Changes)
     opening: Opening = field(default_factory=Opening)
     outlook: Outlook = field(default_factory=Outlook)
+    payees: Payees = field(default_factory=Payees)
 
     @property
     def network(self) -> str:

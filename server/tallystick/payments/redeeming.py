@@ -33,7 +33,6 @@ from tallystick.payments.errors import (
     TransferNotSafe,
     UnknownTransfer,
 )
-from tallystick.payments.following import transfers_of
 from tallystick.payments.matching import Rate
 from tallystick.payments.models import ChainTransfer, Presence, Redemption
 from tallystick.payments.rail import Rail
@@ -107,7 +106,9 @@ async def _suspended(
     session: ReadSession, rail: Rail, tx_hash: bytes
 ) -> Sequence[ChainTransfer]:
     query = select(ChainTransfer).where(
-        *transfers_of(rail),
+        # To whichever address was ours at the time.
+        col(ChainTransfer.chain_id) == rail.domain.chain_id,
+        col(ChainTransfer.token) == rail.domain.contract,
         col(ChainTransfer.tx_hash) == tx_hash,
         # An authorization's money is for whoever presents it.
         col(ChainTransfer.nonce).is_(None),
