@@ -101,6 +101,8 @@ class Settings(BaseSettings):
     """What they may spend in percent of what became final within the last day."""
     hold_seconds: int = Field(default=60, ge=5, le=3600)
     """Seconds that a hold lives without a heartbeat."""
+    metrics_token: SecretStr | None = None
+    """Bearer token for /metrics and the figures of /healthz/chain."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """DEBUG, INFO, WARNING or ERROR."""
     log_json: bool = True

@@ -24,6 +24,8 @@ async def confirm(db: Database, rail: Rail, *, limit: int = 200) -> int:
     """
     moved = 0
     final = await rail.chain.block("finalized")
+    if final is not None:
+        rail.outlook.final_number = final.number
     # Some nodes do not know what is safe.
     safe = await rail.chain.block("safe") or final
     if safe is not None:
@@ -68,7 +70,9 @@ async def _advance(
         if block is None or block.hash != topup.block_hash:
             _log.error("credited_block_vanished", topup=encode_id("top", topup.id))
         else:
-            moved += await db.write(partial(_move, topup, before, after))
+            done = await db.write(partial(_move, topup, before, after))
+            rail.outlook.transitions[before, after] += done
+            moved += done
     return moved
 
 

@@ -23,6 +23,7 @@ async def check_gas(rail: Rail) -> None:
     needed = _RESERVE * CONTRACT_GAS_CAP * price.max_fee_per_gas
     for relayer in rail.relayers:
         wei = await rail.chain.native_balance(relayer.address)
+        rail.outlook.relayer_wei[relayer.address] = wei
         if wei < needed:
             pause(
                 rail,

@@ -1,6 +1,7 @@
 """Where USDC comes in: one token on one chain, to one address, by our relayers."""
 
 import asyncio
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -82,17 +83,24 @@ class Compared:
 class Outlook:
     """What this process saw of the chain last. Nothing of it is a record.
 
-    ``head_seconds`` is the newest block's time, ``without_gas`` the relayers that
-    cannot pay for a settlement now, ``safe_number`` the newest block that is safe,
-    ``exposure_cap`` what all together may have before theirs are, ``compared`` what the
-    last comparison of books and chain said.
+    ``head_seconds`` is the newest block's time and ``head_number`` its height,
+    ``without_gas`` the relayers that cannot pay for a settlement now, ``relayer_wei``
+    what each has, ``final_number`` and ``safe_number`` the newest block that is it,
+    ``exposure_cap`` what all together may have before theirs are. ``compared`` is what
+    the last comparison of books and chain said, ``compares_since_ms`` when there was to
+    be the first; ``transitions`` counts the top-ups that went from state to state.
     """
 
     head_seconds: int = 0
     safe_number: int = -1
     exposure_cap: int | None = None
     is_another_chain: bool = False
+    head_number: int = -1
+    final_number: int = -1
     compared: Compared | None = None
+    compares_since_ms: int | None = None
+    transitions: Counter[tuple[str, str]] = field(default_factory=Counter)
+    relayer_wei: dict[bytes, int] = field(default_factory=dict)
     without_gas: set[bytes] = field(default_factory=set)
 
 
@@ -192,4 +200,5 @@ class Rail:
         if block is None:
             raise TopUpsUnavailable("the node names no newest block")
         self.outlook.head_seconds = block.timestamp_seconds
+        self.outlook.head_number = block.number
         return block

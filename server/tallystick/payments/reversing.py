@@ -132,7 +132,10 @@ async def take_back_missing(db: Database, rail: Rail) -> int:
         missing = (await session.exec(query)).all()
     count = 0
     for row in missing:
-        count += await db.write(partial(_take_back, rail, cursor, row))
+        taken = await db.write(partial(_take_back, rail, cursor, row))
+        count += taken
+        if taken and row.topup_id is not None:
+            rail.outlook.transitions["paid", TopUpState.REVERSED] += 1
     return count
 
 

@@ -64,7 +64,9 @@ async def credit_topup(
             await promote_queued(session, topup.chain_id, topup.payer)
         return done
 
+    before = topup.state
     if await db.write(work):
+        rail.outlook.transitions[before, TopUpState.CREDITED] += 1
         _log.info("topup_credited", topup=encode_id("top", topup.id))
     rail.changes.notify()
     rail.work.notify()
@@ -86,6 +88,7 @@ async def _sign_and_send(db: Database, rail: Rail, topup: TopUp) -> None:
             await _move(db, rail, topup, refused)
         return
     if signed:
+        rail.outlook.transitions[topup.state, TopUpState.SIGNED] += 1
         await send_first(db, rail, topup)
 
 
@@ -111,6 +114,7 @@ async def _move(db: Database, rail: Rail, topup: TopUp, decision: Decision) -> N
         return True
 
     if await db.write(work):
+        rail.outlook.transitions[before, after] += 1
         _log.info(
             "topup_moved",
             topup=encode_id("top", topup.id),

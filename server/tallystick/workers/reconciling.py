@@ -15,6 +15,8 @@ async def compare(db: Database, rail: Rail) -> Compared:
     Raises ``RpcUnavailable`` and what ``reconcile_finalized`` does; the last outcome is
     kept then, and its age tells.
     """
+    if rail.outlook.compares_since_ms is None:
+        rail.outlook.compares_since_ms = db.clock.now_ms()
     found = await reconcile_finalized(db, rail, seals=True)
     for one in found.findings:
         _log.error(
