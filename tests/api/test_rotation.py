@@ -8,12 +8,17 @@ import pytest
 from eth_account import Account
 
 from tallystick.chain.local import LocalChain
+from tallystick.claims.models import ClaimState
 from tallystick.config import Settings
+from tallystick.payments import observer
 from tallystick.payments.finalized import reconcile_finalized
+from tallystick.workers.upkeep import sweep
 from tests.api.payments import ON_SQLITE, offer_of, sign
 from tests.chain.payer import transfer_call
-from tests.house import DOLLAR, House, Wallet
+from tests.house import DOLLAR, RATE, House, Wallet
 from tests.live import Buyer, LiveServer, make_settings, start_server
+from tests.payments.test_observer import claim_as
+from tests.strangers import submit
 
 ADDRESS = "0x" + "11" * 20
 CALL = f"/features/ai_analyst?address={ADDRESS}"
@@ -180,6 +185,27 @@ async def test_an_address_that_is_taken_up_again_goes_on_where_it_was(
     assert report is not None
     assert [one.chain_usdc for one in report.payees] == [DOLLAR, DOLLAR]
     assert report.payees[0].pay_to == shop.address()
+
+
+async def test_nothing_is_forgotten_before_the_blocks_of_every_address_were_read(
+    any_house: House, local: LocalChain
+) -> None:
+    """Of a payment to a former address somebody else may have made use meanwhile."""
+    wallet = await Wallet(local).fund()
+    first = await any_house.start()
+    signed = await wallet.authorize(any_house.pay_to)
+    waived = await claim_as(first, signed, ClaimState.WAIVED)
+    any_house.pay_to = secrets.token_bytes(20)
+    second = await any_house.start()
+    await submit(local, signed)
+    await local.advance(2 * 3600)
+    # Of two addresses the new one is read, and the node goes away.
+    await observer._observe(second.db, second.rail, RATE, hold_seconds=60)
+    await sweep(second.db, second.rail)
+    await second.observe()
+    (topup,) = await second.topups()
+    assert (topup.claim_id, topup.state) == (waived, "credited")
+    assert await second.credits_of(wallet) == 10 * DOLLAR
 
 
 async def test_two_addresses_of_books_that_were_mixed_up_add_up(

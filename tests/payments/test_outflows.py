@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from sqlalchemy import update
 from sqlmodel import col, select
 
+from tallystick.chain.evidence import transfers_from
 from tallystick.chain.local import LocalChain
 from tallystick.chain.relay import broadcast, fees, sign_transaction
 from tallystick.kernel.clock import OffsetClock
@@ -14,7 +16,10 @@ from tallystick.ledger import chart
 from tallystick.ledger.balances import net_debits
 from tallystick.migrations import downgrade, upgrade
 from tallystick.payments import observer
+from tallystick.payments.backlog import read_backlog
+from tallystick.payments.following import Overtaken, cursor_of
 from tallystick.payments.models import ChainOutflow, Payee, Presence
+from tallystick.payments.outflows import book_outflow
 from tests.chain.payer import transfer_call
 from tests.house import DOLLAR, House, Process, Wallet
 
@@ -100,6 +105,23 @@ async def test_observers_of_two_processes_book_a_sweep_once(
     await seller.send(SAFE_DEPOSIT, 2 * DOLLAR)
     await asyncio.gather(shop.observe(), other.observe(), shop.observe())
     assert (await treasury(shop), await holding(shop)) == (2 * DOLLAR, 3 * DOLLAR)
+
+
+async def test_an_observer_that_read_a_branch_which_was_left_books_no_sweep(
+    shop: Process, chain: LocalChain, seller: Wallet
+) -> None:
+    await chain.mine()
+    before = await cursor_of(shop.db, shop.rail)
+    await seller.send(SAFE_DEPOSIT, DOLLAR)
+    head = await shop.rail.head()
+    (seen,) = await transfers_from(
+        chain.chain, seller.address, head.number, head.number
+    )
+    await chain.reorg(head.number)
+    await shop.observe()
+    with pytest.raises(Overtaken):
+        await book_outflow(shop.db, shop.rail, seen, after=before)
+    assert await presence(shop) == []
 
 
 async def test_what_the_address_sends_to_itself_is_neither_lost_nor_double(
@@ -218,6 +240,23 @@ async def unread(shop: Process) -> tuple[int, int] | None:
     if row.unread_from is None or row.unread_to is None:
         return None
     return row.unread_from, row.unread_to
+
+
+async def test_two_processes_read_old_outflows_once(
+    shop: Process, house: House, chain: LocalChain, seller: Wallet
+) -> None:
+    await seller.send(SAFE_DEPOSIT, DOLLAR)
+    await shop.observe()
+    head = await shop.rail.head()
+    await chain.mine(70)
+    change = update(Payee).values(unread_from=1, unread_to=head.number)
+    async with shop.db.writer.begin() as connection:
+        await connection.execute(change)
+    other = await house.start()
+    both = (read_backlog(one.db, one.rail) for one in (shop, other))
+    assert await asyncio.gather(*both) == [False, False]
+    assert await unread(shop) is None
+    assert await treasury(shop) == DOLLAR
 
 
 async def test_no_step_back_forgets_what_was_swept(
