@@ -14,6 +14,7 @@ from sqlmodel import col, select
 from tallystick.kernel.db import ReadSession, query
 from tallystick.ledger import chart
 from tallystick.payments.backlog import unread_blocks
+from tallystick.payments.dust import dust_sum
 from tallystick.payments.following import Movements, movements_of
 from tallystick.payments.models import (
     ChainCursor,
@@ -70,7 +71,7 @@ async def sums(session: ReadSession, rail: Rail, *, upto: int | None = None) -> 
             *([] if upto is None else [col(table.block_number) <= upto]),
         ]
         found.append(await _sum(session, table, *where))
-    return Sums(*found)
+    return Sums(found[0] + await dust_sum(session, rail, upto=upto), found[1])
 
 
 async def newer_than(session: ReadSession, rail: Rail, height: int) -> Sums:
@@ -86,7 +87,7 @@ async def newer_than(session: ReadSession, rail: Rail, height: int) -> Sums:
         gone = col(table.presence) == Presence.GONE
         where = (*movements_of(table, rail), ~gone, later | missing)
         found.append(await _sum(session, table, *where))
-    return Sums(*found)
+    return Sums(found[0] + await dust_sum(session, rail, after=height), found[1])
 
 
 async def booked(

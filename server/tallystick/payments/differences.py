@@ -11,6 +11,7 @@ from tallystick.ledger import chart
 from tallystick.ledger.findings import Finding
 from tallystick.ledger.references import number_in
 from tallystick.payments.books import Log
+from tallystick.payments.dust import Dust, all_dust, dust_reference
 from tallystick.payments.following import Movements
 from tallystick.payments.models import ChainOutflow, ChainTransfer, Presence
 from tallystick.payments.rail import Rail
@@ -47,11 +48,17 @@ def next_step(finding: Finding) -> str:
 
 
 async def compare_logs(
-    rail: Rail, table: Movements, first: int, last: int, ours: Mapping[Log, int]
+    rail: Rail,
+    table: Movements,
+    first: int,
+    last: int,
+    ours: Mapping[Log, int],
+    dust: Dust | None = None,
 ) -> list[Finding]:
     """A finding for each log of these blocks that chain and books tell otherwise.
 
-    ``ours`` is what is booked of them. Raises ``RpcUnavailable``.
+    ``ours`` is what is booked of them, ``dust`` what has no rows of its own and counts
+    here. Raises ``RpcUnavailable``.
     """
     if last < first:  # the observer has not begun
         seen = []
@@ -59,12 +66,16 @@ async def compare_logs(
         seen = await transfers_to(rail.chain, rail.pay_to, first, last)
     else:
         seen = await transfers_from(rail.chain, rail.pay_to, first, last)
-    theirs = {(one.tx_hash, one.log_index): one.amount for one in seen}
+    theirs = {}
+    for one in seen:
+        at = (one.tx_hash, one.log_index)
+        if at in ours or dust is None or not dust.takes(one):
+            theirs[at] = one.amount
     invariant = I16_IN if table is ChainTransfer else I16_OUT
     differing = sorted(
         at for at in theirs.keys() | ours.keys() if theirs.get(at) != ours.get(at)
     )
-    return [
+    named = [
         Finding(
             invariant,
             f"0x{at[0].hex()} log {at[1]}: chain {theirs.get(at)},"
@@ -72,6 +83,7 @@ async def compare_logs(
         )
         for at in differing
     ]
+    return named + ([] if dust is None else dust.findings())
 
 
 async def misbooked(session: ReadSession, rail: Rail) -> list[str]:
@@ -109,6 +121,8 @@ async def _in_rows(
         rows = select(table.tx_hash, table.value).where(*of_token)
         for tx_hash, value in await session.exec(rows):
             wanted[_name(table, f"0x{bytes(tx_hash).hex()}")] += sign * value
+    for one in await all_dust(session, rail):
+        wanted[dust_reference(one.first_block, one.last_block)] += one.value
     paid = select(ChainTransfer.topup_id, ChainTransfer.tx_hash).where(
         col(ChainTransfer.topup_id).is_not(None),
         col(ChainTransfer.presence) != Presence.GONE,

@@ -34,6 +34,13 @@ from tallystick.payments.checkpoints import (
     seal_checkpoint,
 )
 from tallystick.payments.differences import I6, compare_logs, misbooked
+from tallystick.payments.dust import (
+    Dust,
+    dust_between,
+    dust_upto,
+    gather_dust,
+    past_dust,
+)
 from tallystick.payments.errors import BooksOfAnotherChain, TopUpsUnavailable
 from tallystick.payments.models import (
     ChainCheckpoint,
@@ -72,15 +79,18 @@ async def reconcile_finalized(
     nothing is final, and ``BooksOfAnotherChain``.
     """
     await check_chain(db, rail)
+    rails = await rails_of(db, rail)
+    if seals:
+        for one in rails:
+            await gather_dust(db, one)
     final = await rail.chain.block("finalized")
     if final is None:
         raise TopUpsUnavailable("the node names no final block")
-    rails = await rails_of(db, rail)
     findings, ledger = await _check_ledger(db, rails)
     paths = [await _walk(db, one, final, is_bounded=seals) for one in rails]
     payees = [await _weigh(one) for one in paths]
-    for one in payees:
-        findings += one.findings
+    for figures in payees:
+        findings += figures.findings
     if seals and not findings:
         for path in paths:
             await _seal(db, path, ledger)
@@ -141,7 +151,9 @@ class _Path:
     last: ChainCheckpoint | None
     reached: int
     moved: Sums
+    dust_upto: int
     moves: int = 0
+    pending_dust: int = 0
     due: list[tuple[int, Sums]] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
@@ -166,7 +178,7 @@ async def _walk(db: Database, rail: Rail, final: Block, *, is_bounded: bool) -> 
             break  # the next round goes on
         await _read_on(db, path, min(path.reached + SPAN_BLOCKS, target))
         spans += 1
-        if path.is_due:
+        if path.is_due and path.reached <= path.dust_upto:
             path.due.append((path.reached, path.moved))
             path.moves = 0
     return path
@@ -179,15 +191,16 @@ async def _begin(db: Database, rail: Rail) -> _Path:
             raise TopUpsUnavailable("the books are not open yet: start the server once")
         made = await checkpoints_of(session, rail, most=_LINKS)
         links = check_links(made, are_all=len(made) < _LINKS)
+        upto = await dust_upto(session, rail, cursor.first_block)
         off = await first_off(session, rail, made[-1:])
         if off is not None:
             made = await checkpoints_of(session, rail)
             off = await first_off(session, rail, made)
     if not made:
-        return _Path(rail, cursor, None, cursor.first_block - 1, Sums(0, 0))
+        return _Path(rail, cursor, None, cursor.first_block - 1, Sums(0, 0), upto)
     last = made[-1]
     moved = Sums(last.came_in, last.went_out)
-    path = _Path(rail, cursor, last, last.block_number, moved, findings=links)
+    path = _Path(rail, cursor, last, last.block_number, moved, upto, findings=links)
     if off is not None:
         path.findings += await _trace(db, path, made, *off)
     block = await rail.chain.block(last.block_number)
@@ -202,45 +215,48 @@ async def _trace(
     """Which log it is, between the checkpoint that is off and the one before."""
     one = made[at]
     first = made[at - 1].block_number + 1 if at else path.cursor.first_block
-    rows = await _rows(db, path.rail, first, one.block_number)
-    named = await _differences(path.rail, first, one.block_number, *rows)
+    rows = await _rows(db, path, first, one.block_number)
+    named = await _differences(path.rail, first, one.block_number, rows)
     told = f"block {one.block_number}: checkpoint {one.came_in} in, {one.went_out} out;"
     told += f" Transfers {found.came_in} in, {found.went_out} out"
     return [Finding(I16, told), *named]
 
 
 async def _read_on(db: Database, path: _Path, height: int) -> None:
-    came_in, went_out = await _rows(db, path.rail, path.reached + 1, height)
-    path.findings += await _differences(
-        path.rail, path.reached + 1, height, came_in, went_out
-    )
+    async with db.read() as session:
+        height = await past_dust(session, path.rail, height)
+    rows = await _rows(db, path, path.reached + 1, height)
+    path.findings += await _differences(path.rail, path.reached + 1, height, rows)
+    came_in, went_out, dust = rows
     moved = path.moved
     path.moved = Sums(
-        moved.came_in + sum(came_in.values()), moved.went_out + sum(went_out.values())
+        moved.came_in + sum(came_in.values()) + dust.value,
+        moved.went_out + sum(went_out.values()),
     )
-    path.moves += len(came_in) + len(went_out)
+    path.pending_dust += dust.pending
+    path.moves += len(came_in) + len(went_out) + len(dust.rows)
     path.reached = height
 
 
-async def _rows(
-    db: Database, rail: Rail, first: int, height: int
-) -> tuple[Mapping[Log, int], Mapping[Log, int]]:
+_Rows = tuple[Mapping[Log, int], Mapping[Log, int], Dust]
+
+
+async def _rows(db: Database, path: _Path, first: int, height: int) -> _Rows:
+    rail = path.rail
     async with db.read() as session:
         return (
             await booked(session, ChainTransfer, rail, first, height),
             await booked(session, ChainOutflow, rail, first, height),
+            await dust_between(session, rail, first, height, upto=path.dust_upto),
         )
 
 
 async def _differences(
-    rail: Rail,
-    first: int,
-    height: int,
-    came_in: Mapping[Log, int],
-    went_out: Mapping[Log, int],
+    rail: Rail, first: int, height: int, rows: _Rows
 ) -> list[Finding]:
+    came_in, went_out, dust = rows
     return [
-        *await compare_logs(rail, ChainTransfer, first, height, came_in),
+        *await compare_logs(rail, ChainTransfer, first, height, came_in, dust),
         *await compare_logs(rail, ChainOutflow, first, height, went_out),
     ]
 
@@ -272,7 +288,7 @@ async def _weigh(path: _Path) -> PayeeFigures:
     should_hold = path.cursor.opening_balance + path.moved.net
     holds = await balance_of(rail.chain, rail.pay_to, block=max(reached, 0))
     findings = path.findings
-    if holds != should_hold and not findings:
+    if holds != should_hold + path.pending_dust and not findings:
         told = f"{checksum_address(rail.pay_to)}: books {should_hold}, chain {holds}"
         findings.append(Finding(I6_PAYEE, f"{told} at block {reached}"))
     went_out = path.moved.went_out

@@ -391,6 +391,30 @@ class Payee(SQLModel, table=True):
     since_ms: int = Field(sa_column=big_column())
     unread_from: int | None = Field(default=None, sa_column=big_column(nullable=True))
     unread_to: int | None = Field(default=None, sa_column=big_column(nullable=True))
+    # Up to this block the dust is gathered; None before the first time.
+    dust_upto: int | None = Field(default=None, sa_column=big_column(nullable=True))
+
+
+class ChainDust(SQLModel, table=True):
+    """What came in by plain Transfers too small for rows of their own, in some blocks.
+
+    All of them were final. ``transfers`` is how many, ``value`` what in all.
+    """
+
+    __tablename__ = "chain_dust"
+    __table_args__ = (
+        CheckConstraint("value > 0 AND transfers > 0", name="value"),
+        CheckConstraint("first_block <= last_block", name="blocks"),
+    )
+
+    chain_id: int = Field(sa_column=big_column(primary_key=True))
+    token: bytes = Field(sa_column=bytes_column(size=20, primary_key=True))
+    pay_to: bytes = Field(sa_column=bytes_column(size=20, primary_key=True))
+    first_block: int = Field(sa_column=big_column(primary_key=True))
+    last_block: int = Field(sa_column=big_column())
+    transfers: int
+    value: int = Field(sa_column=big_column())
+    gathered_at_ms: int = Field(sa_column=big_column())
 
 
 class ChainCheckpoint(SQLModel, table=True):

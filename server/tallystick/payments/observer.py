@@ -19,6 +19,7 @@ from tallystick.chain.together import together
 from tallystick.chain.token import balance_of
 from tallystick.kernel.db import Database, WriteSession, insert_once
 from tallystick.payments.backlog import read_backlog
+from tallystick.payments.dust import is_dust
 from tallystick.payments.errors import TopUpsUnavailable
 from tallystick.payments.following import (
     Overtaken,
@@ -210,7 +211,7 @@ async def _read(
             ],
             2,
         )
-        return _Step(seen, left, first, await _block(rail, height))
+        return _Step(_worth(rail, seen), left, first, await _block(rail, height))
     block = await _block(rail, first)
     if first > cursor.first_block and block.parent_hash != bytes(cursor.block_hash):
         return None
@@ -221,7 +222,11 @@ async def _read(
         ],
         2,
     )
-    return _Step(seen, left, first, block)
+    return _Step(_worth(rail, seen), left, first, block)
+
+
+def _worth(rail: Rail, seen: list[TransferLog]) -> list[TransferLog]:
+    return [one for one in seen if not is_dust(rail, one)]
 
 
 async def _block(rail: Rail, height: int) -> Block:

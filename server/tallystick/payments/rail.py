@@ -129,7 +129,8 @@ class Rail:
     ``resend_seconds`` how long the chain may be silent about a transaction before its
     bytes are sent again, ``lookback_blocks`` how far before the claim an authorization
     may have been used. Without ``takes_payments`` nothing is offered and nothing new
-    is settled; what is under way is brought to its end.
+    is settled; what is under way is brought to its end. ``dust_below``, in atomic units, is how
+    much a plain Transfer must bring for a row of its own.
     """
 
     chain: Chain
@@ -144,6 +145,7 @@ class Rail:
     lookback_blocks: int = 5_000
     takes_payments: bool = True
     caps: Caps = CAPS
+    dust_below: int = 0
     changes: Changes = field(default_factory=Changes)
     work: Changes = field(default_factory=Changes)
     opening: Opening = field(default_factory=Opening)

@@ -27,6 +27,7 @@ from tallystick.payments.books import (
 )
 from tallystick.payments.checkpoints import I15, audit_checkpoints
 from tallystick.payments.differences import I6, compare_logs, misbooked, next_step
+from tallystick.payments.dust import Dust, all_dust, dust_between, dust_upto
 from tallystick.payments.errors import TopUpsUnavailable
 from tallystick.payments.models import (
     ChainCursor,
@@ -187,7 +188,8 @@ async def reconcile(db: Database, rail: Rail) -> Reconciliation:
         payees.append(compared)
         findings += compared.findings
     chain = sum(one.chain_usdc for one in payees)
-    if ledger != chain:
+    # Dust is booked once it is final.
+    if ledger + sum(one.dust.pending for one in views) != chain:
         async with db.snapshot() as session:
             named = await misbooked(session, rail)
         told = f"ledger {ledger}, chain {chain}"
@@ -205,6 +207,7 @@ class _View:
     newer: Sums
     came_in: Mapping[Log, int]
     went_out: Mapping[Log, int]
+    dust: Dust
 
 
 async def _view(session: ReadSession, rail: Rail) -> _View:
@@ -218,6 +221,9 @@ async def _view(session: ReadSession, rail: Rail) -> _View:
         await newer_than(session, rail, last),
         await booked(session, ChainTransfer, rail, first, last),
         await booked(session, ChainOutflow, rail, first, last),
+        await dust_between(
+            session, rail, first, last, upto=await dust_upto(session, rail, first)
+        ),
     )
 
 
@@ -225,13 +231,13 @@ async def _compare(view: _View) -> PayeeFigures:
     rail, cursor = view.rail, view.cursor
     first, last = cursor.first_block, cursor.block_number
     findings = [
-        *await compare_logs(rail, ChainTransfer, first, last, view.came_in),
+        *await compare_logs(rail, ChainTransfer, first, last, view.came_in, view.dust),
         *await compare_logs(rail, ChainOutflow, first, last, view.went_out),
     ]
     holds = await balance_of(rail.chain, rail.pay_to, block=max(last, 0))
     came_in, went_out = sum(view.came_in.values()), sum(view.went_out.values())
-    should_hold = cursor.opening_balance + came_in - went_out
-    if holds != should_hold and not findings:
+    should_hold = cursor.opening_balance + came_in + view.dust.value - went_out
+    if holds != should_hold + view.dust.pending and not findings:
         told = f"{checksum_address(rail.pay_to)}: books {should_hold}, chain {holds}"
         findings.append(Finding(I6_PAYEE, f"{told} at block {last}"))
     return PayeeFigures(rail.pay_to, last, should_hold, holds, went_out, findings)
@@ -247,6 +253,7 @@ async def _check_suspense(session: ReadSession, rail: Rail) -> list[Finding]:
         ~_is_redeemed(),
     )
     unowned = int((await session.exec(query)).one())
+    unowned += sum(one.value for one in await all_dust(session, rail))
     account = chart.suspense(rail.network, rail.domain.contract)
     suspended = -await net_debits(session, account)
     if suspended == unowned:

@@ -28,6 +28,7 @@ def upgrade() -> None:
         big("since_ms"),
         big("unread_from", null=True),
         big("unread_to", null=True),
+        big("dust_upto", null=True),
         key=_BOOKS,
         checks={"unread_blocks": "(unread_from IS NULL) = (unread_to IS NULL)"},
     )
@@ -35,8 +36,23 @@ def upgrade() -> None:
         INSERT INTO payee
         SELECT chain_id, token, pay_to, 0,
                CASE WHEN block_number >= first_block THEN first_block END,
-               CASE WHEN block_number >= first_block THEN block_number END
+               CASE WHEN block_number >= first_block THEN block_number END,
+               block_number
           FROM chain_cursor""")
+    table(
+        "chain_dust",
+        *_books(),
+        big("first_block"),
+        big("last_block"),
+        small("transfers"),
+        big("value"),
+        big("gathered_at_ms"),
+        key=(*_BOOKS, "first_block"),
+        checks={
+            "value": "value > 0 AND transfers > 0",
+            "blocks": "first_block <= last_block",
+        },
+    )
     table(
         "chain_checkpoint",
         *_books(),
@@ -53,10 +69,12 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Fails on books in which money has left: the ledger has it in the treasury."""
+    """Fails on books in which money has left, or dust came in: the ledger has it."""
     op.execute("CREATE TABLE nothing_may_be_swept (one INTEGER CHECK (one = 0))")
     op.execute("INSERT INTO nothing_may_be_swept SELECT 1 FROM chain_outflow LIMIT 1")
+    op.execute("INSERT INTO nothing_may_be_swept SELECT 1 FROM chain_dust LIMIT 1")
     op.drop_table("nothing_may_be_swept")
+    op.drop_table("chain_dust")
     op.drop_table("chain_checkpoint")
     op.drop_table("payee")
     op.drop_table("chain_outflow")
