@@ -6,7 +6,7 @@ left alone is a restart.
 
 import asyncio
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from eth_account import Account
@@ -154,6 +154,7 @@ class Process:
             charge=MicroCredits(0),
             purpose="credits",
             expires_at=2**40,
+            pay_to=authorization.pay_to.hex(),
         )
         money = money_of(self.rail, authorization, quote.binding)
         return Presented(authorization, signature, quote, money)
@@ -319,7 +320,8 @@ PAID = (TopUpState.CREDITED, TopUpState.SAFE, TopUpState.FINAL)
 async def payload_for(
     rail: Rail, wallet: Wallet, quote: Quote, seal: Seal
 ) -> PaymentPayload:
-    """What a client of version 2 sends for a quote."""
+    """What a client of version 2 sends for a quote that names the rail's address."""
+    quote = replace(quote, pay_to=rail.pay_to.hex())
     signed, signature = await wallet.authorize(rail.pay_to, quote.usdc)
     terms = terms_of(rail, quote, seal_quote(seal, quote))
     accepted = AcceptedTerms(

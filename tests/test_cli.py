@@ -17,6 +17,7 @@ from tallystick.chain.local import KEYS, LocalChain
 from tallystick.identity.keys import verify_key
 from tallystick.kernel.db import open_database
 from tallystick.kernel.seal import Seal
+from tests.house import DOLLAR, Wallet
 from tests.postgres import PostgresServer
 from tests.processes import Ended, environment, run, serving
 
@@ -217,3 +218,47 @@ async def test_an_audit_that_finds_something_exits_with_1(
     assert "The books are not right." in words.out
     assert "sealed  nothing yet\n" in words.out
     assert json.loads(document.out)["ok"] is False
+
+
+async def test_reconcile_names_a_unit_and_exits_with_1(
+    punctual: LocalChain, tmp_path: Path
+) -> None:
+    import sqlite3
+
+    settings = settings_for(punctual, tmp_path)
+    pay_to = bytes.fromhex(settings["PAY_TO"][2:])
+    wallet = await Wallet(punctual).fund()
+    modes = (("--json",), ("--full", "--json"))
+
+    async def reconcile() -> list[Ended]:
+        programs = [run("reconcile", *one, cwd=tmp_path, **settings) for one in modes]
+        return await all_of(*programs)
+
+    async with serving(tmp_path, **settings) as server:
+        await wallet.send(pay_to, 3 * DOLLAR)
+        await punctual.mine(4)
+        for _ in range(100):  # the observer looks every two seconds
+            told = [json.loads(one.out) for one in await reconcile()]
+            if all(one["chain_usdc"] == 3 for one in told):
+                break
+        for one in told:
+            assert one["ok"] is True
+            assert one["ledger_usdc"] == one["chain_usdc"] == 3
+            assert one["payees"][0]["pay_to"] == settings["PAY_TO"]
+        await server.end(signal.SIGTERM)
+    with sqlite3.connect(tmp_path / "tallystick.sqlite3") as connection:
+        connection.execute("UPDATE chain_transfer SET value = value + 1")
+    connection.close()
+    for one in await reconcile():
+        document = json.loads(one.out)
+        assert (one.code, document["ok"]) == (1, False)
+        (named,) = [
+            item for item in document["findings"] if item["invariant"].startswith("I16")
+        ]
+        assert f"chain {3 * DOLLAR}, ledger {3 * DOLLAR + 1}" in named["detail"]
+        assert named["detail"].startswith("0x")
+        assert named["next_step"]
+    words = await run("reconcile", cwd=tmp_path, **settings)
+    assert words.code == 1
+    assert "BROKEN  I16 every Transfer to pay_to" in words.out
+    assert "The books are not right." in words.out

@@ -20,6 +20,7 @@ from tallystick.api import (
     features,
     health,
     keys,
+    metrics,
     paywall_verbs,
     purchase,
     transactions,
@@ -28,6 +29,7 @@ from tallystick.api.documentation import PROBLEM_RESPONSES, document
 from tallystick.api.errors import install_error_answers, own_every_error
 from tallystick.api.paid_routes import mounted_apps, require_chargeable
 from tallystick.api.passage import Running
+from tallystick.api.watching import Watchers, is_local_address
 from tallystick.api.wrapper import PaidResponses
 from tallystick.config import Settings
 from tallystick.kernel.clock import Clock
@@ -45,6 +47,7 @@ _ROOMS = (
     keys,
     paywall_verbs,
     health,
+    metrics,
     error_page,
 )
 PAYMENT_HEADERS = (
@@ -112,6 +115,15 @@ def _edge(settings: Settings, gate: Gate) -> Running:
         settle_wait_ms=int(settings.settle_wait * 1000),
         handlers=features.load_handlers(gate.catalog().features),
         feature_context=FeatureContext(chain=gate.rail.chain),
+        watchers=_watchers(settings),
+    )
+
+
+def _watchers(settings: Settings) -> Watchers:
+    token = settings.metrics_token
+    return Watchers(
+        None if token is None else token.get_secret_value(),
+        is_local_address(settings.public_url),
     )
 
 

@@ -41,6 +41,7 @@ _NO_DATABASE = (
     "DATABASE_URL is of no kind that is known: write sqlite+aiosqlite:///file or"
     " postgresql+asyncpg://user:password@host/name."
 )
+_SHORTEST_TOKEN = 16
 _ZERO = bytes(20)
 _NO_ADDRESS = {"PAY_TO": (None,), "ASSET": (None, _ZERO)}
 
@@ -124,6 +125,12 @@ def _malformed(settings: Settings) -> list[str]:
             problems.append(
                 "SECRET_KEY is shorter than 32 characters: make a longer one."
             )
+    token = settings.metrics_token
+    if token is not None and len(token.get_secret_value()) < _SHORTEST_TOKEN:
+        problems.append(
+            f"METRICS_TOKEN is shorter than {_SHORTEST_TOKEN} characters: make a longer"
+            " one, or unset it."
+        )
     return problems
 
 

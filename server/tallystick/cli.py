@@ -35,6 +35,7 @@ from tallystick.kernel.interrupts import interrupt_normally
 from tallystick.kernel.log import configure_logging
 from tallystick.kernel.owner import AlreadyOwned
 from tallystick.ledger.links import Head
+from tallystick.reconcile_command import reconcile
 from tallystick.running import own_file, preflight
 from tallystick.service_keys import service_key
 from tallystick.wiring import build_gate
@@ -98,6 +99,7 @@ app.command()(chain)
 app.command()(doctor)
 app.command()(backup)
 app.command()(restore)
+app.command()(reconcile)
 app.add_typer(service_key, name="service-key")
 app.add_typer(export, name="export")
 

@@ -5,6 +5,7 @@ Only ``app`` and ``cli`` read them and hand the values down.
 
 import os
 import secrets
+from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
 from tomllib import TOMLDecodeError
@@ -116,6 +117,10 @@ class Settings(BaseSettings):
     """What they may spend in percent of what became final within the last day."""
     hold_seconds: int = Field(default=60, ge=5, le=3600)
     """Seconds that a hold lives without a heartbeat."""
+    dust_below: Decimal = Field(default=Decimal("0.01"), ge=0, le=Decimal("0.10"))
+    """Dollars that a plain transfer must bring for a row of its own in the books."""
+    metrics_token: SecretStr | None = None
+    """Bearer token for /metrics and the figures of /healthz/chain."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """DEBUG, INFO, WARNING or ERROR."""
     log_json: bool = True

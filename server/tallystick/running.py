@@ -29,6 +29,7 @@ from tallystick.payments.errors import BooksOfAnotherChain
 from tallystick.payments.gas import check_gas
 from tallystick.payments.leases import keep_leases, release_leases
 from tallystick.payments.observer import observe, open_books
+from tallystick.payments.payees import know_payees
 from tallystick.payments.pushing import push_keys
 from tallystick.payments.rail import Rail
 from tallystick.payments.relayer import register_relayers
@@ -36,6 +37,7 @@ from tallystick.payments.same_chain import check_chain
 from tallystick.paywall.forgetting import Rounds
 from tallystick.paywall.gate import Gate
 from tallystick.wiring import build_gate, rate_of
+from tallystick.workers.reconciling import compare
 from tallystick.workers.rounds import repeat, whole
 from tallystick.workers.settling import settle_for_ever
 from tallystick.workers.upkeep import sweep, tend_facilitator
@@ -100,6 +102,8 @@ async def _opened(
             stack.push_async_callback(gate.rail.facilitator.close)
         # A SQLite file has one owner, so nobody else can be in the way.
         await open_storage(gate.db, migrate=gate.db.is_sqlite)
+        # Who has credits may present a payment to an earlier address without a chain.
+        await know_payees(gate.db, gate.rail)
         yield gate
 
 
@@ -194,6 +198,7 @@ def _chain_rounds(gate: Gate) -> list[Coroutine[Any, Any, None]]:
         ),
         repeat("relayers", lambda: push_keys(db, rail), every_seconds=2),
         repeat("gas", lambda: check_gas(rail), every_seconds=10),
+        repeat("reconciler", lambda: compare(db, rail), every_seconds=60),
     ]
     if rail.facilitator is not None:
         tend = repeat("facilitator", lambda: tend_facilitator(rail), every_seconds=10)

@@ -77,6 +77,7 @@ def _rail(settings: Settings, clock: Clock) -> Rail:
         offer_seconds=settings.offer_seconds,
         poll_seconds=settings.poll_seconds,
         takes_payments=settings.take_payments,
+        dust_below=int(settings.dust_below.scaleb(USDC_SCALE)),
         caps=Caps(
             settings.exposure_per_customer * 10**USDC_SCALE,
             settings.exposure_floor * 10**USDC_SCALE,

@@ -173,6 +173,8 @@ async def test_the_openapi_document_can_be_read(
         "/api/keys",
         "/livez",
         "/readyz",
+        "/healthz/chain",
+        "/metrics",
     ):
         assert path in document["paths"]
 

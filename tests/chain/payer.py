@@ -82,7 +82,7 @@ def sign(local: LocalChain, key: bytes, authorization: Authorization) -> bytes:
 def cancel_call(local: LocalChain, key: bytes, nonce: bytes) -> bytes:
     """Calldata of cancelAuthorization, signed."""
     payer = address_of(key)
-    message = {"authorizer": "0x" + payer.hex(), "nonce": nonce}
+    message: dict[str, object] = {"authorizer": "0x" + payer.hex(), "nonce": nonce}
     signature = _sign(local, key, "CancelAuthorization", message)
     called = abi.selector("cancelAuthorization(address,bytes32,uint8,bytes32,bytes32)")
     words = (payer, nonce, signature[64], signature[:32], signature[32:64])

@@ -17,6 +17,7 @@ HEX = "0x" + "00" * 18 + "abcd"
     ("account", "code", "asset"),
     [
         (chart.chain_assets, f"assets:chain:eip155:1:{HEX}", USDC),
+        (chart.treasury, f"assets:treasury:eip155:1:{HEX}", USDC),
         (chart.suspense, f"liabilities:suspense:eip155:1:{HEX}", USDC),
     ],
 )

@@ -4,9 +4,9 @@ import sqlite3
 
 import pytest
 
-from tallystick.chain.local import LocalChain
 from tallystick.payments.errors import TopUpsUnavailable
 from tallystick.payments.reconcile import reconcile
+from tests.chain.payer import transfer_call
 from tests.house import DOLLAR, House, Process, Wallet
 
 I3 = "I3 balance equals the sum of entries, version their number"
@@ -27,6 +27,7 @@ I7_REDEEMED = "I7 what was redeemed was granted to whose wallet sent it"
 I10_SUM = "I10 exposure is what was credited before its block was safe"
 I10_ONLY = "I10 only what is credited and not safe yet is exposed"
 I7_WAIVED = "I7 a waived claim was never signed by our relayer"
+I16_OUT = "I16 every Transfer out of pay_to is in the ledger, and no other"
 I16 = "I16 every Transfer to pay_to is in the ledger, and no other"
 
 
@@ -48,12 +49,19 @@ def tamper(house: House, sql: str) -> None:
     assert changed == 1, "the control must change something"
 
 
+async def sweep(house: House, usdc: int) -> None:
+    """The seller takes money out."""
+    local = house.local
+    await local.send(house.pay_to, local.token, transfer_call(b"\x0e" * 20, usdc))
+
+
 @pytest.fixture
 async def shop(house: House, wallet: Wallet) -> Process:
-    """Books with one top-up and one suspended transfer in them."""
+    """Books with one top-up, one suspended transfer and one sweep in them."""
     process = await house.start()
     await process.settle(await process.claim(await wallet.authorize(house.pay_to)))
     await wallet.send(house.pay_to, 2 * DOLLAR)
+    await sweep(house, DOLLAR)
     report = await process.audit()
     assert report.findings == [], "sound before it is tampered with"
     return process
@@ -79,6 +87,16 @@ CONTROLS = {
                   presence, generation
              FROM chain_transfer WHERE topup_id IS NULL""",
         {I5_SUSPENSE, I16},
+    ),
+    "a sweep is dropped": ("DELETE FROM chain_outflow", {I16_OUT}),
+    "a sweep is changed by one unit": (
+        "UPDATE chain_outflow SET value = value + 1",
+        {I16_OUT},
+    ),
+    "a sweep is booked off by one unit": (
+        """UPDATE transfer SET amount = amount - 1 WHERE ledger_transaction_id =
+                  (SELECT id FROM ledger_transaction WHERE kind = 'sweep')""",
+        {I6},
     ),
     "dollars are booked off": (
         """UPDATE transfer SET amount = amount - 1
@@ -159,17 +177,13 @@ async def test_a_transfer_behind_the_cursor_is_found_and_named(
     assert f"chain {DOLLAR}, ledger None" in named.detail
 
 
-async def test_money_that_left_is_accounted_for(
-    house: House, shop: Process, local: LocalChain
-) -> None:
+async def test_money_that_left_is_accounted_for(house: House, shop: Process) -> None:
     """What the seller sweeps out is missing at the address, and not from the books."""
-    from tests.chain.payer import transfer_call
-
-    await local.send(house.pay_to, local.token, transfer_call(b"\x0e" * 20, DOLLAR))
+    await sweep(house, DOLLAR)
     report = await shop.audit()
     assert report.findings == []
     assert report.chain is not None
-    assert report.chain.ledger_usdc == report.chain.chain_usdc == 2 * DOLLAR
+    assert report.chain.ledger_usdc == report.chain.chain_usdc == DOLLAR
 
 
 async def test_books_that_were_never_opened_cannot_be_compared(house: House) -> None:

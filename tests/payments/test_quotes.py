@@ -28,6 +28,7 @@ QUOTE = Quote(
     charge=MicroCredits(DOLLAR),
     purpose="call of ai_analyst",
     expires_at=1_000,
+    pay_to="70" * 20,
 )
 amounts = st.integers(0, 2**62)
 quotes = st.builds(
@@ -40,6 +41,7 @@ quotes = st.builds(
     charge=amounts,
     purpose=st.text(max_size=40),
     expires_at=st.integers(1, 2**40),
+    pay_to=st.binary(min_size=20, max_size=20).map(bytes.hex),
 )
 
 
@@ -108,6 +110,7 @@ async def test_a_price_change_does_not_break_a_payment_in_flight(
     house: House, wallet: Wallet, lasting: Quote
 ) -> None:
     shop = await house.start()
+    lasting = replace(lasting, pay_to=shop.rail.pay_to.hex())
     payload = await payload_for(shop.rail, wallet, lasting, house.seal)
     dearer = replace(lasting, usdc=UsdcAtomic(2 * DOLLAR), charge=MicroCredits(7))
     presented = await check_payment(shop.rail, house.seal, payload, [dearer])

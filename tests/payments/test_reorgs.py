@@ -174,6 +174,26 @@ async def test_a_payment_that_moves_to_another_block_only_moves(
     assert await suspense(shop) == 0, "the plain Transfer is gone with its block"
 
 
+async def test_a_plain_transfer_that_moves_and_then_goes_is_taken_back(
+    shop: Process, chain: LocalChain, payer: Wallet
+) -> None:
+    """Its booking is found by its row, whichever block it was in at the time."""
+    await chain.give_gas(payer.address)
+    call = transfer_call(shop.rail.pay_to, 2 * DOLLAR)
+    price = await fees(chain.chain)
+    sent = sign_transaction(chain.chain, payer.key, 0, call, gas=100_000, fees=price)
+    before = await shop.rail.head()
+    for _ in range(2):
+        await broadcast(chain.chain, sent.raw)
+        await chain.mine(2)
+        await shop.observe()
+        assert await suspense(shop) == 2 * DOLLAR
+        await replace_from(shop, chain, before.number + 1)
+    await shop.observe()
+    assert await suspense(shop) == 0
+    assert await presence(shop) == [Presence.GONE]
+
+
 async def test_what_was_spent_of_it_is_owed_and_collected_when_it_arrives_after_all(
     shop: Process, chain: LocalChain, payer: Wallet
 ) -> None:

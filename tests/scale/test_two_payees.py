@@ -27,6 +27,7 @@ QUOTE = Quote(
     charge=MicroCredits(0),
     purpose="credits",
     expires_at=2**40,
+    pay_to="70" * 20,
 )
 
 

@@ -23,6 +23,7 @@ from tallystick.api.plain_words import UNSEEN, in_plain_words
 from tallystick.kernel.errors import (
     BadInput,
     Conflict,
+    Forbidden,
     NotFound,
     TallystickError,
     Unavailable,
@@ -78,6 +79,19 @@ class TwoIdentities(BadInput):
 
     status = 400
     next_step = "Send one API key or one sign-in."
+
+
+class ReservedForOperators(Forbidden):
+    """Figures that are the operator's, asked for without the metrics token."""
+
+    title = "These figures are for the operator"
+    next_step = (
+        "Set TALLYSTICK_METRICS_TOKEN and send it as `Authorization: Bearer …`, or ask"
+        " from the machine itself (docs/operating.md)."
+    )
+
+    def __init__(self) -> None:
+        super().__init__("neither the token nor this machine")
 
 
 class PriceChanged(Conflict):

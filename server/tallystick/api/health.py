@@ -6,15 +6,20 @@ already there out of rotation.
 
 import asyncio
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from tallystick.api.answers import ExactJson
 from tallystick.api.identify import GateDep
+from tallystick.api.passage import running_of
 from tallystick.chain.errors import RpcUnavailable
 from tallystick.kernel.db import query
+from tallystick.kernel.money import USDC_SCALE, to_decimal
 from tallystick.payments.errors import TopUpsUnavailable
+from tallystick.payments.health import Health, health
 from tallystick.payments.purchase import probe
+from tallystick.paywall.answer import NO_STORE
+from tallystick.x402.keccak import checksum_address
 
 router = APIRouter(tags=["operation"])
 
@@ -41,11 +46,71 @@ async def readyz(gate: GateDep) -> Response:
 
 
 @router.get("/healthz/chain")
-async def healthz_chain(gate: GateDep) -> Response:
-    """The chain answers, so top-ups can be settled, if they are taken at all."""
+async def healthz_chain(request: Request, gate: GateDep) -> Response:
+    """Payments can be settled, and books and chain agree; 503 with the reasons if not.
+
+    Who may read the metrics is also told the figures.
+    """
+    rail = gate.rail
     try:
-        rail = gate.rail
         head = await (probe(rail) if rail.takes_payments else rail.head())
     except (RpcUnavailable, TopUpsUnavailable) as error:
-        return ExactJson({"chain": False, "code": error.code}, 503)
-    return ExactJson({"chain": True, "block": head.number})
+        unknown = {"chain": False, "code": error.code}
+        return await _told(request, gate, unknown, _words(error))
+    return await _told(request, gate, {"chain": True, "block": head.number})
+
+
+def _words(error: RpcUnavailable | TopUpsUnavailable) -> str:
+    # The detail of one names a node; that of the other is for everybody.
+    is_ours = isinstance(error, TopUpsUnavailable)
+    return str(error) if is_ours else "no node of the chain answers"
+
+
+async def _told(
+    request: Request, gate: GateDep, known: dict[str, object], *reasons: str
+) -> Response:
+    found = await health(gate.db, gate.rail)
+    wrong = list(dict.fromkeys([*reasons, *found.reasons]))
+    document = {"ok": not wrong, **known, "reasons": wrong}
+    if running_of(request).watchers.admit(request):
+        document |= figures(found)
+    return ExactJson(document, 503 if wrong else 200, NO_STORE)
+
+
+def figures(found: Health) -> dict[str, object]:
+    """What an operator is told beside the verdict; USDC in dollars."""
+    return {
+        "head": {"block": found.head_number, "age_seconds": found.head_age_seconds},
+        "finalized": {"block": found.final_number, "lag_blocks": found.final_lag},
+        "observer": {"block": found.observed_number, "lag_blocks": found.observer_lag},
+        "reconciliation": _comparison(found),
+        "pending": {
+            one.state: {"count": one.count, "oldest_seconds": one.oldest_seconds}
+            for one in found.pending
+        },
+        "quarantined": found.quarantined,
+        "exposure": {
+            "usdc": to_decimal(found.exposure, USDC_SCALE),
+            "cap_usdc": to_decimal(found.exposure_cap, USDC_SCALE),
+        },
+        "relayers": {
+            checksum_address(address): {
+                "wei": str(wei),
+                "has_gas": address not in found.without_gas,
+            }
+            for address, wei in found.relayer_wei.items()
+        },
+    }
+
+
+def _comparison(found: Health) -> dict[str, object]:
+    compared = found.compared
+    if compared is None:
+        return {"block": None, "age_seconds": found.compared_age_seconds}
+    return {
+        "block": compared.block_number,
+        "age_seconds": found.compared_age_seconds,
+        "ledger_usdc": to_decimal(compared.ledger_usdc, USDC_SCALE),
+        "chain_usdc": to_decimal(compared.chain_usdc, USDC_SCALE),
+        "findings": list(compared.findings),
+    }

@@ -16,6 +16,7 @@ from starlette.types import Message, Receive
 
 from tallystick.api.errors import NotStarted, WrapperMissing
 from tallystick.api.heartbeat import Heartbeat
+from tallystick.api.watching import Watchers
 from tallystick.paywall.gate import Gate
 from tallystick.paywall.verdicts import Serve
 
@@ -28,13 +29,14 @@ class Running:
     """What the app has at ``app.state.tallystick`` while its lifespan runs.
 
     ``handlers`` are the callables of the catalog's features by slug, and
-    ``feature_context`` is what each of them gets first.
+    ``feature_context`` is what each of them gets first. ``watchers`` may read how we do.
     """
 
     gate: Gate
     settle_wait_ms: int
     handlers: dict[str, Handler] = field(default_factory=dict)
     feature_context: Any = None
+    watchers: Watchers = field(default_factory=Watchers)
 
 
 class BodyDigest:

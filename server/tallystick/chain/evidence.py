@@ -144,7 +144,20 @@ async def transfers_in_block(
     logs is not canonical any more; ``RpcUnavailable``.
     """
     topics = [abi.TRANSFER, None, abi.word(pay_to)]
+    return await _moved_in_block(chain, block_hash, topics)
 
+
+async def transfers_out_of_block(
+    chain: Chain, block_hash: bytes, *, payer: bytes
+) -> list[TransferLog]:
+    """USDC that left in one block; otherwise as ``transfers_in_block``."""
+    topics = [abi.TRANSFER, abi.word(payer)]
+    return await _moved_in_block(chain, block_hash, topics)
+
+
+async def _moved_in_block(
+    chain: Chain, block_hash: bytes, topics: Sequence[bytes | None]
+) -> list[TransferLog]:
     async def ask(node: Chain) -> list[TransferLog]:
         logs = await logs_in_block(node, block_hash, topics)
         found = await _holding(node, logs)

@@ -58,6 +58,11 @@ class GroupCommit(Generic[Item, Outcome]):
         self._waiting: deque[tuple[Item, asyncio.Future[Outcome | None]]] = deque()
         self._writing: asyncio.Task[None] | None = None
 
+    @property
+    def depth(self) -> int:
+        """How many items wait for the next write."""
+        return len(self._waiting)
+
     async def do(self, item: Item, alone: Callable[[], Awaitable[Outcome]]) -> Outcome:
         """The item's outcome, by a group or by ``alone``.
 

@@ -225,7 +225,7 @@ _CHECKS = {
     "I2 every kind of transaction is known": """
         SELECT id, kind FROM ledger_transaction
          WHERE kind NOT IN ('topup', 'charge', 'grant', 'suspense', 'reversal',
-                            'expiry', 'collection')""",
+                            'expiry', 'collection', 'sweep')""",
     "I13 amounts are whole numbers below the limit": """
         SELECT ledger_transaction_id, position, amount FROM transfer
          WHERE amount <= 0 OR amount >= 4611686018427387904

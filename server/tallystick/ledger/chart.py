@@ -3,6 +3,7 @@
 | code | asset | means |
 |---|---|---|
 | ``assets:chain:<network>:<token>`` | USDC | what ``pay_to`` holds on chain |
+| ``assets:treasury:<network>:<token>`` | USDC | what has left ``pay_to`` |
 | ``liabilities:customer:<id>:credits`` | CREDIT | what we owe a customer in calls |
 | ``liabilities:suspense:<network>:<token>`` | USDC | arrived and has no owner yet |
 | ``revenue:feature:<slug>`` | CREDIT | earned by calls of a feature |
@@ -37,6 +38,11 @@ def customer_credits(customer_id: int) -> AccountName:
 def chain_assets(network: str, token: bytes) -> AccountName:
     """What ``pay_to`` holds of the token, in atomic units."""
     return AccountName(f"assets:chain:{network}:0x{token.hex()}", USDC)
+
+
+def treasury(network: str, token: bytes) -> AccountName:
+    """What has left ``pay_to``, wherever it is by now, in atomic units."""
+    return AccountName(f"assets:treasury:{network}:0x{token.hex()}", USDC)
 
 
 def suspense(network: str, token: bytes) -> AccountName:

@@ -25,6 +25,8 @@ async def confirm(db: Database, rail: Rail, *, limit: int = 200) -> int:
     """
     moved = 0
     final = await rail.chain.block("finalized")
+    if final is not None:
+        rail.outlook.final_number = final.number
     # Some nodes do not know what is safe.
     safe = await rail.chain.block("safe") or final
     # Also when it is less than before: one wrong answer must not lift the caps for good.
@@ -69,7 +71,9 @@ async def _advance(
         if block is None or block.hash != topup.block_hash:
             _log.error("credited_block_vanished", topup=encode_id("top", topup.id))
         else:
-            moved += await db.write(partial(_move, topup, before, after))
+            done = await db.write(partial(_move, topup, before, after))
+            rail.outlook.transitions[before, after] += done
+            moved += done
     return moved
 
 

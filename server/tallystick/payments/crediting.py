@@ -132,7 +132,13 @@ async def put_in_suspense(
         chart.suspense(place_.network, place_.token),
         Amount(seen.amount, USDC),
     )
-    key = suspense_key(seen.block_hash, seen.log_index, generation)
+    place = (
+        col(ChainTransfer.chain_id) == place_.chain_id,
+        col(ChainTransfer.block_hash) == seen.block_hash,
+        col(ChainTransfer.log_index) == seen.log_index,
+    )
+    row_id = (await session.exec(select(ChainTransfer.id).where(*place))).one()
+    key = suspense_key(row_id, generation)
     reference = f"transfer:0x{seen.tx_hash.hex()}:{seen.log_index}"
     await post(
         session,
@@ -173,8 +179,20 @@ async def _take(
     return chart.suspense(place_.network, place_.token)
 
 
-def suspense_key(block_hash: bytes, log_index: int, generation: int) -> bytes:
-    """Of the transaction that put a Transfer in suspense, the first time or again."""
+def suspense_key(chain_transfer_id: int, generation: int) -> bytes:
+    """Of the transaction that put a Transfer in suspense, the first time or again.
+
+    The row keeps its id in whatever block it is by then.
+    """
+    return digest16(
+        b"suspense by row",
+        chain_transfer_id.to_bytes(8, "big"),
+        generation.to_bytes(4, "big"),
+    )
+
+
+def first_suspense_key(block_hash: bytes, log_index: int, generation: int) -> bytes:
+    """The same of books that were kept before: by the block in which it was then."""
     again = () if generation == 1 else (generation.to_bytes(4, "big"),)
     return digest16(b"suspense", block_hash, log_index.to_bytes(8, "big"), *again)
 

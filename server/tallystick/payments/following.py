@@ -5,7 +5,7 @@ the cursor, names the block that he read before it: of several observers, and of
 that read a branch which the chain has left since, only one goes on.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from sqlalchemy import ColumnElement, delete, func, update
 from sqlmodel import col, select
@@ -17,6 +17,7 @@ from tallystick.kernel.log import get_logger
 from tallystick.payments.errors import BooksOfAnotherChain, TopUpsUnavailable
 from tallystick.payments.models import (
     ChainCursor,
+    ChainOutflow,
     ChainTransfer,
     Presence,
     RecentBlock,
@@ -25,6 +26,9 @@ from tallystick.payments.rail import Rail
 from tallystick.payments.same_chain import books_of, drop_anchor, find_cursor
 
 _log = get_logger(__name__)
+Movements = type[ChainTransfer] | type[ChainOutflow]
+"""What came to ``pay_to``, or what left it."""
+_Which = Callable[[Movements], tuple[ColumnElement[bool], ...]]
 
 
 class Overtaken(Exception):
@@ -107,7 +111,7 @@ async def _go_back(
     block_hash: bytes,
 ) -> None:
     await hold_cursor(session, rail, cursor, number=number, block_hash=block_hash)
-    await _miss(session, rail, col(ChainTransfer.block_number) > number)
+    await _miss(session, rail, lambda table: (col(table.block_number) > number,))
     await session.exec(
         delete(RecentBlock).where(*_recent(rail), col(RecentBlock.number) > number)
     )
@@ -178,9 +182,13 @@ async def miss_strays(
 
     The settler credits what a node shows it before the observer has come so far.
     """
-    height = col(ChainTransfer.block_number)
-    elsewhere = col(ChainTransfer.block_hash).not_in(sorted(set(seen_in)))
-    await _miss(session, rail, height >= first, height <= last, elsewhere)
+    known = sorted(set(seen_in))
+
+    def strays(table: Movements) -> tuple[ColumnElement[bool], ...]:
+        height = col(table.block_number)
+        return height >= first, height <= last, col(table.block_hash).not_in(known)
+
+    await _miss(session, rail, strays)
 
 
 async def miss_replaced(rail: Rail, session: WriteSession) -> None:
@@ -189,36 +197,46 @@ async def miss_replaced(rail: Rail, session: WriteSession) -> None:
     Whoever looked before a block was replaced, and wrote after the observer had read the
     new one, booked what no look will meet again.
     """
-    other = (
-        select(RecentBlock.number)
-        .where(
-            *_recent(rail),
-            col(RecentBlock.number) == col(ChainTransfer.block_number),
-            col(RecentBlock.hash) != col(ChainTransfer.block_hash),
-        )
-        .exists()
-    )
     oldest = select(func.min(RecentBlock.number)).where(*_recent(rail))
-    height = col(ChainTransfer.block_number)
-    await _miss(session, rail, height >= oldest.scalar_subquery(), other)
+
+    def replaced(table: Movements) -> tuple[ColumnElement[bool], ...]:
+        height = col(table.block_number)
+        other = (
+            select(RecentBlock.number)
+            .where(
+                *_recent(rail),
+                col(RecentBlock.number) == height,
+                col(RecentBlock.hash) != col(table.block_hash),
+            )
+            .exists()
+        )
+        return height >= oldest.scalar_subquery(), other
+
+    await _miss(session, rail, replaced)
 
 
-async def _miss(session: WriteSession, rail: Rail, *which: ColumnElement[bool]) -> None:
-    booked = col(ChainTransfer.presence) == Presence.BOOKED
-    await session.exec(
-        update(ChainTransfer)
-        .where(*transfers_of(rail), booked, *which)
-        .values(presence=Presence.MISSING)
-        .execution_options(synchronize_session=False)
-    )
+async def _miss(session: WriteSession, rail: Rail, which: _Which) -> None:
+    for table in (ChainTransfer, ChainOutflow):
+        booked = col(table.presence) == Presence.BOOKED
+        await session.exec(
+            update(table)
+            .where(*movements_of(table, rail), booked, *which(table))
+            .values(presence=Presence.MISSING)
+            .execution_options(synchronize_session=False)
+        )
 
 
 def transfers_of(rail: Rail) -> tuple[ColumnElement[bool], ...]:
     """Every Transfer in the rail's books."""
+    return movements_of(ChainTransfer, rail)
+
+
+def movements_of(table: Movements, rail: Rail) -> tuple[ColumnElement[bool], ...]:
+    """Every Transfer to the rail's ``pay_to``, or out of it."""
     return (
-        col(ChainTransfer.chain_id) == rail.domain.chain_id,
-        col(ChainTransfer.token) == rail.domain.contract,
-        col(ChainTransfer.pay_to) == rail.pay_to,
+        col(table.chain_id) == rail.domain.chain_id,
+        col(table.token) == rail.domain.contract,
+        col(table.pay_to) == rail.pay_to,
     )
 
 

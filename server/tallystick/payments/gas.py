@@ -27,6 +27,7 @@ async def check_gas(rail: Rail) -> None:
     needed = gas_reserve(await fees(rail.chain))
     for relayer in rail.relayers:
         wei = await rail.chain.native_balance(relayer.address)
+        rail.outlook.relayer_wei[relayer.address] = wei
         if wei < needed:
             pause(
                 rail,

@@ -29,7 +29,13 @@ from tallystick.payments.following import (
 )
 from tallystick.payments.lanes import promote_queued
 from tallystick.payments.machine import CREDITABLE, WAITS_FOR_WITNESS
-from tallystick.payments.models import ChainCursor, ChainTransfer, Presence, TopUp
+from tallystick.payments.models import (
+    ChainCursor,
+    ChainTransfer,
+    Presence,
+    TopUp,
+    TopUpState,
+)
 from tallystick.payments.rail import Rail
 from tallystick.payments.reversing import find_again
 from tallystick.payments.topups import adopt_claim, topup_of_claim
@@ -83,6 +89,8 @@ async def book(
 
     topup = await db.write(work)
     if topup is not None:
+        # Whatever it was: evidence credits from every state that is not paid.
+        rail.outlook.transitions["seen on chain", TopUpState.CREDITED] += 1
         _log.info("topup_credited", topup=encode_id("top", topup.id))
         rail.changes.notify()
         rail.work.notify()

@@ -342,6 +342,50 @@ class ChainTransfer(SQLModel, table=True):
     generation: int
 
 
+IS_MISSING_OUTFLOW: ColumnElement[bool] = literal_column(
+    "chain_outflow.presence = 'missing'"
+)
+"""As the index has it."""
+
+
+class ChainOutflow(SQLModel, table=True):
+    """Every Transfer out of ``pay_to`` that a canonical block showed (I16).
+
+    Its money is the treasury's from then on, wherever it went. ``generation`` as a
+    ``ChainTransfer`` has it.
+    """
+
+    __tablename__ = "chain_outflow"
+    __table_args__ = (
+        CheckConstraint("value > 0", name="value"),
+        one_of("presence", Presence),
+        # Booked once for each log of a block, whoever reads it.
+        UniqueConstraint("chain_id", "block_hash", "log_index"),
+        Index("ix_chain_outflow_block_number", "chain_id", "block_number"),
+        Index(
+            "ix_chain_outflow_missing",
+            "chain_id",
+            "block_number",
+            sqlite_where=text("presence = 'missing'"),
+            postgresql_where=text("presence = 'missing'"),
+        ),
+    )
+
+    id: int = Field(sa_column=id_column())
+    chain_id: int = Field(sa_column=big_column())
+    token: bytes = Field(sa_column=bytes_column(size=20))
+    block_number: int = Field(sa_column=big_column())
+    block_hash: bytes = Field(sa_column=bytes_column(size=32))
+    tx_hash: bytes = Field(sa_column=bytes_column(size=32))
+    log_index: int
+    pay_to: bytes = Field(sa_column=bytes_column(size=20))
+    recipient: bytes = Field(sa_column=bytes_column(size=20))
+    value: int = Field(sa_column=big_column())
+    seen_at_ms: int = Field(sa_column=big_column())
+    presence: str
+    generation: int
+
+
 class Redemption(SQLModel, table=True):
     """A plain Transfer whose sender has proven that it was his; in micro-credits.
 
@@ -399,3 +443,71 @@ class ChainCursor(SQLModel, table=True):
     anchor_hash: bytes | None = Field(
         default=None, sa_column=bytes_column(size=32, nullable=True)
     )
+
+
+class Payee(SQLModel, table=True):
+    """An address that is or was ``pay_to``; the one with the latest ``since_ms`` is.
+
+    Books that were kept before outflows were read have some behind their cursor:
+    blocks ``unread_from`` to ``unread_to``.
+    """
+
+    __table_args__ = (
+        CheckConstraint(
+            "(unread_from IS NULL) = (unread_to IS NULL)", name="unread_blocks"
+        ),
+    )
+
+    chain_id: int = Field(sa_column=big_column(primary_key=True))
+    token: bytes = Field(sa_column=bytes_column(size=20, primary_key=True))
+    pay_to: bytes = Field(sa_column=bytes_column(size=20, primary_key=True))
+    since_ms: int = Field(sa_column=big_column())
+    unread_from: int | None = Field(default=None, sa_column=big_column(nullable=True))
+    unread_to: int | None = Field(default=None, sa_column=big_column(nullable=True))
+    # Up to this block the dust is gathered; None before the first time.
+    dust_upto: int | None = Field(default=None, sa_column=big_column(nullable=True))
+
+
+class ChainDust(SQLModel, table=True):
+    """What came in by plain Transfers too small for rows of their own, in some blocks.
+
+    All of them were final. ``transfers`` is how many, ``value`` what in all.
+    """
+
+    __tablename__ = "chain_dust"
+    __table_args__ = (
+        CheckConstraint("value > 0 AND transfers > 0", name="value"),
+        CheckConstraint("first_block <= last_block", name="blocks"),
+    )
+
+    chain_id: int = Field(sa_column=big_column(primary_key=True))
+    token: bytes = Field(sa_column=bytes_column(size=20, primary_key=True))
+    pay_to: bytes = Field(sa_column=bytes_column(size=20, primary_key=True))
+    first_block: int = Field(sa_column=big_column(primary_key=True))
+    last_block: int = Field(sa_column=big_column())
+    transfers: int
+    value: int = Field(sa_column=big_column())
+    gathered_at_ms: int = Field(sa_column=big_column())
+
+
+class ChainCheckpoint(SQLModel, table=True):
+    """A final block up to which books and chain were compared, log by log.
+
+    ``came_in`` and ``went_out`` are all that moved since the books began, in atomic
+    USDC; ``ledger_usdc`` is what the ledger had booked on the token by the transaction
+    ``ledger_through_id``. ``digest`` seals the row and, with it, the one before.
+    """
+
+    __tablename__ = "chain_checkpoint"
+
+    chain_id: int = Field(sa_column=big_column(primary_key=True))
+    token: bytes = Field(sa_column=bytes_column(size=20, primary_key=True))
+    pay_to: bytes = Field(sa_column=bytes_column(size=20, primary_key=True))
+    block_number: int = Field(sa_column=big_column(primary_key=True))
+    block_hash: bytes = Field(sa_column=bytes_column(size=32))
+    came_in: int = Field(sa_column=big_column())
+    went_out: int = Field(sa_column=big_column())
+    ledger_through_id: int = Field(sa_column=big_column())
+    ledger_usdc: int = Field(sa_column=big_column())
+    made_at_ms: int = Field(sa_column=big_column())
+    digest: bytes = Field(sa_column=bytes_column(size=16))

@@ -9,11 +9,20 @@ from dataclasses import dataclass
 from functools import partial
 
 from tallystick.chain.errors import BlockNotSeen
-from tallystick.chain.evidence import TransferLog, transfers_in_block, transfers_to
+from tallystick.chain.evidence import (
+    TransferLog,
+    transfers_from,
+    transfers_in_block,
+    transfers_out_of_block,
+    transfers_to,
+)
 from tallystick.chain.rpc import Block, Chain
+from tallystick.chain.together import together
 from tallystick.chain.token import balance_of
 from tallystick.kernel.crash_points import CrashPoint, reached
 from tallystick.kernel.db import Database, WriteSession, insert_once
+from tallystick.payments.backlog import read_backlog
+from tallystick.payments.dust import is_dust
 from tallystick.payments.errors import TopUpsUnavailable
 from tallystick.payments.following import (
     Overtaken,
@@ -26,6 +35,8 @@ from tallystick.payments.following import (
 )
 from tallystick.payments.matching import Rate, book, match_suspense
 from tallystick.payments.models import ChainCursor
+from tallystick.payments.outflows import book_outflow, take_back_outflows
+from tallystick.payments.payees import become_payee, rails_of
 from tallystick.payments.rail import Rail
 from tallystick.payments.reversing import take_back_missing
 from tallystick.payments.same_chain import find_cursor, require_anchor
@@ -40,6 +51,7 @@ async def open_books(db: Database, rail: Rail) -> None:
 
     Run at boot. Raises ``RpcUnavailable``.
     """
+    await become_payee(db, rail)
     if await are_open(db, rail):
         return
     final = await rail.chain.block("finalized")
@@ -86,11 +98,24 @@ async def are_open(db: Database, rail: Rail) -> bool:
 
 
 async def observe(db: Database, rail: Rail, rate: Rate, *, hold_seconds: int) -> int:
-    """Read the blocks since the last look; how many Transfers they held.
+    """Read the blocks since the last look; how many Transfers to us they held.
+
+    Those to earlier addresses as well. Raises ``RpcUnavailable``; what was read until
+    then stays read. Raises ``BooksOfAnotherChain`` before anything of another chain is
+    read.
+    """
+    count = 0
+    for one in await rails_of(db, rail):
+        count += await _observe(db, one, rate, hold_seconds=hold_seconds)
+        await read_backlog(db, one)
+    return count
+
+
+async def _observe(db: Database, rail: Rail, rate: Rate, *, hold_seconds: int) -> int:
+    """Read what came to one address.
 
     Blocks that were replaced since are read anew first, and what is in none of the new
-    ones is taken back. Raises ``RpcUnavailable``; what was read until then stays read.
-    Raises ``BooksOfAnotherChain`` before anything of another chain is read.
+    ones is taken back.
     """
     cursor = await cursor_of(db, rail)
     head = await rail.head()
@@ -107,6 +132,7 @@ async def observe(db: Database, rail: Rail, rate: Rate, *, hold_seconds: int) ->
         except Overtaken:  # by another observer: go on from where it has come
             cursor = await cursor_of(db, rail)
     await take_back_missing(db, rail)
+    await take_back_outflows(db, rail)
     # Taken back by the next look, if that does not find it again.
     await db.write(partial(miss_replaced, rail))
     await match_suspense(db, rail, rate, hold_seconds=hold_seconds)
@@ -143,9 +169,10 @@ async def _read_on(
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """The Transfers of the next blocks, and the first and the last of these blocks."""
+    """The Transfers of the next blocks, in and out, and their first and last block."""
 
     seen: list[TransferLog]
+    left: list[TransferLog]
     first: int
     last: Block
 
@@ -159,7 +186,8 @@ async def _book(
     *,
     hold_seconds: int,
 ) -> None:
-    blocks = [step.last.hash, *(one.block_hash for one in step.seen)]
+    shown = (*step.seen, *step.left)
+    blocks = [step.last.hash, *(one.block_hash for one in shown)]
 
     async def miss(session: WriteSession) -> None:
         await hold_cursor(session, rail, cursor)
@@ -168,6 +196,8 @@ async def _book(
     await db.write(miss)
     for one in step.seen:
         await book(db, rail, rate, one, hold_seconds=hold_seconds, after=cursor)
+    for one in step.left:
+        await book_outflow(db, rail, one, after=cursor)
 
 
 async def _read(
@@ -175,12 +205,12 @@ async def _read(
 ) -> _Step | None:
     """What comes after the cursor, as one node has it; None when that was replaced."""
     return await rail.chain.of_one_node(
-        lambda node: _read_of(node, rail.pay_to, cursor, head, final)
+        lambda node: _read_of(node, rail, cursor, head, final)
     )
 
 
 async def _read_of(
-    node: Chain, pay_to: bytes, cursor: ChainCursor, head: Block, final: Block | None
+    node: Chain, rail: Rail, cursor: ChainCursor, head: Block, final: Block | None
 ) -> _Step | None:
     """A range above the finalized block may silently lack what the node has not seen.
 
@@ -189,13 +219,29 @@ async def _read_of(
     first = cursor.block_number + 1
     if final is not None and first <= min(final.number, head.number):
         height = min(first + _SPAN_BLOCKS - 1, final.number, head.number)
-        seen = await transfers_to(node, pay_to, first, height)
-        return _Step(seen, first, await _block(node, height))
+        seen, left = await together(
+            [
+                transfers_to(node, rail.pay_to, first, height),
+                transfers_from(node, rail.pay_to, first, height),
+            ],
+            2,
+        )
+        return _Step(_worth(rail, seen), left, first, await _block(node, height))
     block = await _block(node, first)
     if first > cursor.first_block and block.parent_hash != bytes(cursor.block_hash):
         return None
-    seen = await transfers_in_block(node, block.hash, pay_to=pay_to)
-    return _Step(seen, first, block)
+    seen, left = await together(
+        [
+            transfers_in_block(node, block.hash, pay_to=rail.pay_to),
+            transfers_out_of_block(node, block.hash, payer=rail.pay_to),
+        ],
+        2,
+    )
+    return _Step(_worth(rail, seen), left, first, block)
+
+
+def _worth(rail: Rail, seen: list[TransferLog]) -> list[TransferLog]:
+    return [one for one in seen if not is_dust(rail, one)]
 
 
 async def _block(chain: Chain, height: int) -> Block:
@@ -208,10 +254,12 @@ async def _block(chain: Chain, height: int) -> Block:
 async def observed_seconds(db: Database, rail: Rail) -> int:
     """The time of the last block that was read; later ones may still bring evidence.
 
-    Raises ``RpcUnavailable``, or ``TopUpsUnavailable`` before the first boot.
+    Of every address, also those before. Raises ``RpcUnavailable`` or
+    ``TopUpsUnavailable``.
     """
-    cursor = await cursor_of(db, rail)
-    return (await _block(rail.chain, max(cursor.block_number, 0))).timestamp_seconds
+    cursors = [await cursor_of(db, one) for one in await rails_of(db, rail)]
+    height = min(one.block_number for one in cursors)
+    return (await _block(rail.chain, max(height, 0))).timestamp_seconds
 
 
 async def _advance(

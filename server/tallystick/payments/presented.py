@@ -34,10 +34,19 @@ class Presented:
     identifier: bytes | None = None
 
 
+_HONOURED_MS = 300_000
+"""How long a payment without a quote may still name the address offered before."""
+
+
 def terms_of(rail: Rail, quote: Quote, token: str) -> PaymentTerms:
-    """The entry of ``accepts`` that offers the quote."""
+    """The entry of ``accepts`` that offers the quote, to the address that it names.
+
+    One that never was ours (another ledger's, with the same secret) is not believed.
+    """
+    named = bytes.fromhex(quote.pay_to)
+    pay_to = named if named in rail.payees.retired_at_ms else rail.pay_to
     return PaymentTerms(
-        rail.domain, quote.usdc, rail.pay_to, rail.offer_seconds, {"quote": token}
+        rail.domain, quote.usdc, pay_to, rail.offer_seconds, {"quote": token}
     )
 
 
@@ -64,7 +73,7 @@ async def check_payment(
         # What would be offered now tells the payer's credits, so he is proven first.
         await require_signer(rail, payload)
     quote, terms = _quoted(
-        rail, seal, token, payload.authorization.value, current, now_seconds=now
+        rail, seal, token, payload.authorization, current, now_seconds=now
     )
     if used_at is not None:
         now = min(used_at, payload.authorization.valid_before - MIN_REMAINING_SECONDS)
@@ -87,7 +96,7 @@ def _quoted(
     rail: Rail,
     seal: Seal,
     token: str | None,
-    value: int,
+    signed: Authorization,
     current: Sequence[Quote],
     *,
     now_seconds: int,
@@ -95,9 +104,14 @@ def _quoted(
     if token is not None:
         quote = open_quote(seal, token, now_seconds=now_seconds)
         return quote, terms_of(rail, quote, token)
-    fitting = [one for one in current if one.usdc == value]
+    fitting = [one for one in current if one.usdc == signed.value]
     quote = fitting[0] if fitting else current[0]
-    plain = PaymentTerms(rail.domain, quote.usdc, rail.pay_to, rail.offer_seconds)
+    retired_at_ms = rail.payees.retired_at_ms.get(signed.pay_to)
+    is_late = retired_at_ms is None or (
+        rail.clock.now_ms() > retired_at_ms + _HONOURED_MS
+    )
+    pay_to = rail.pay_to if is_late else signed.pay_to
+    plain = PaymentTerms(rail.domain, quote.usdc, pay_to, rail.offer_seconds)
     return quote, plain
 
 

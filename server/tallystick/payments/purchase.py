@@ -128,7 +128,7 @@ async def open_purchase(
         session,
         made,
         presented,
-        pay_to=rail.pay_to,
+        pay_to=presented.authorization.pay_to,
         scan_from_block=first if used is None else min(first, used.block_number),
         may_queue=True,
     )

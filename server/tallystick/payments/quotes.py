@@ -43,6 +43,8 @@ class Quote:
     charge: MicroCredits
     purpose: str
     expires_at: int
+    pay_to: str
+    """The address to pay to, in hex without 0x; another may be offered by then."""
 
 
 def seal_quote(seal: Seal, quote: Quote) -> str:

@@ -5,6 +5,7 @@ Settled by our relayers, or by a facilitator that is asked to.
 
 import asyncio
 import secrets
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -75,22 +76,43 @@ class Opening:
             await asyncio.wait_for(self._event.wait(), timeout_seconds)
 
 
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """How books and chain compared last, in atomic USDC; ``findings`` in words."""
+
+    at_ms: int
+    block_number: int
+    ledger_usdc: int
+    chain_usdc: int
+    findings: tuple[str, ...]
+
+
 @dataclass(slots=True)
 class Outlook:
     """What this process saw of the chain last. Nothing of it is a record.
 
-    ``head_seconds`` is the newest block's time, ``without_gas`` the relayers that
-    cannot pay for a settlement now, ``safe_number`` the newest block that is safe,
+    ``head_seconds`` is the newest block's time and ``head_number`` its height,
+    ``without_gas`` the relayers that cannot pay for a settlement now, ``relayer_wei``
+    what each has, ``final_number`` and ``safe_number`` the newest block that is it,
     ``exposure_cap`` what all together may have before theirs are. ``witness_agreed``
     and ``witness_disagreed`` count the Transfers of which the witness said so,
     ``testimonies`` is what it said last of the newest of them, and
     ``witness_rests_until`` is when it may be asked again, in the event loop's time.
+    ``compared`` is what
+    the last comparison of books and chain said, ``compares_since_ms`` when there was to
+    be the first; ``transitions`` counts the top-ups that went from state to state.
     """
 
     head_seconds: int = 0
     safe_number: int = -1
     exposure_cap: int | None = None
     is_another_chain: bool = False
+    head_number: int = -1
+    final_number: int = -1
+    compared: Compared | None = None
+    compares_since_ms: int | None = None
+    transitions: Counter[tuple[str, str]] = field(default_factory=Counter)
+    relayer_wei: dict[bytes, int] = field(default_factory=dict)
     without_gas: set[bytes] = field(default_factory=set)
     witness_agreed: int = 0
     witness_disagreed: int = 0
@@ -107,6 +129,13 @@ class Witness:
 
     chain: Chain
     above: int
+
+
+@dataclass(slots=True)
+class Payees:
+    """Other addresses that were ``pay_to``, and when offers ceased to name them."""
+
+    retired_at_ms: dict[bytes, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +160,8 @@ class Rail:
     is this process's (``owner``) without being renewed. Without ``takes_payments``
     nothing is offered and nothing new is settled; what is under way is brought to its
     end. With a ``facilitator`` the relayers settle only what it may leave to them.
+    ``dust_below``, in atomic units, is how much a plain Transfer must bring for a row of
+    its own.
     """
 
     chain: Chain
@@ -149,10 +180,12 @@ class Rail:
     caps: Caps = CAPS
     witness: Witness | None = None
     facilitator: Desk | None = None
+    dust_below: int = 0
     changes: Changes = field(default_factory=Changes)
     work: Changes = field(default_factory=Changes)
     opening: Opening = field(default_factory=Opening)
     outlook: Outlook = field(default_factory=Outlook)
+    payees: Payees = field(default_factory=Payees)
     owner: bytes = field(default_factory=lambda: secrets.token_bytes(_OWNER_BYTES))
     sequences: dict[bytes, Sequence] = field(default_factory=dict)
 
@@ -230,4 +263,5 @@ class Rail:
         if block is None:
             raise TopUpsUnavailable("the node names no newest block")
         self.outlook.head_seconds = block.timestamp_seconds
+        self.outlook.head_number = block.number
         return block

@@ -4,27 +4,42 @@ The ledger's figure comes from the database alone; only then is the chain asked,
 one block, for what it says itself.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import ColumnElement, func
 from sqlmodel import col, select
 
-from tallystick.chain.evidence import transfers_from, transfers_to
 from tallystick.chain.token import balance_of
 from tallystick.kernel.db import Database, ReadSession, WriteSession
+from tallystick.kernel.money import USDC_SCALE, to_decimal
 from tallystick.ledger import chart
 from tallystick.ledger.balances import net_debits
-from tallystick.ledger.findings import Finding, run_checks
+from tallystick.ledger.findings import Finding, run_checks, unstopped
+from tallystick.payments.books import (
+    Log,
+    Sums,
+    booked,
+    ledger_usdc,
+    newer_than,
+    readable_upto,
+)
+from tallystick.payments.checkpoints import I15, audit_checkpoints
+from tallystick.payments.differences import I6, compare_logs, misbooked, next_step
+from tallystick.payments.dust import Dust, all_dust, dust_between, dust_upto
 from tallystick.payments.errors import TopUpsUnavailable
-from tallystick.payments.following import transfers_of
 from tallystick.payments.models import (
     ChainCursor,
+    ChainOutflow,
     ChainTransfer,
     Presence,
     Redemption,
 )
+from tallystick.payments.payees import rails_of
 from tallystick.payments.rail import Rail
-from tallystick.payments.same_chain import check_chain, find_cursor
+from tallystick.payments.same_chain import check_chain
+from tallystick.x402.keccak import checksum_address
 
 _CHECKS = {
     "I10 exposure is what was credited before its block was safe": """
@@ -91,86 +106,150 @@ _CHECKS = {
 }
 
 
+I6_PAYEE = "I6 an address holds what came to it and has not left it"
+
+
+@dataclass(frozen=True, slots=True)
+class PayeeFigures:
+    """One address at a block, in atomic USDC: by its Transfers, and by the chain."""
+
+    pay_to: bytes
+    block_number: int
+    books_usdc: int
+    chain_usdc: int
+    swept_usdc: int
+    findings: list[Finding]
+
+
 @dataclass(frozen=True, slots=True)
 class Reconciliation:
-    """What the ledger and the chain say of the money at ``pay_to``, in atomic USDC."""
+    """What the ledger and the chain say of the money at ``pay_to``, in atomic USDC.
+
+    Of all addresses that are or were it; ``block_number`` is how far the present one's
+    blocks were compared.
+    """
 
     block_number: int
     ledger_usdc: int
     chain_usdc: int
     findings: list[Finding]
+    payees: tuple[PayeeFigures, ...]
+
+    def document(self) -> dict[str, Any]:
+        """As JSON, USDC in dollars; each finding says what to do next."""
+        return {
+            "ok": not self.findings,
+            "block": self.block_number,
+            "ledger_usdc": to_decimal(self.ledger_usdc, USDC_SCALE),
+            "chain_usdc": to_decimal(self.chain_usdc, USDC_SCALE),
+            "payees": [
+                {
+                    "pay_to": checksum_address(one.pay_to),
+                    "block": one.block_number,
+                    "books_usdc": to_decimal(one.books_usdc, USDC_SCALE),
+                    "chain_usdc": to_decimal(one.chain_usdc, USDC_SCALE),
+                    "swept_usdc": to_decimal(one.swept_usdc, USDC_SCALE),
+                }
+                for one in self.payees
+            ],
+            "findings": [
+                {
+                    "invariant": one.invariant,
+                    "detail": one.detail,
+                    "next_step": next_step(one),
+                }
+                for one in self.findings
+            ],
+        }
 
 
 async def audit_payments(session: ReadSession | WriteSession) -> list[Finding]:
     """Every broken invariant of top-ups that the database alone can show."""
-    return await run_checks(session, _CHECKS)
+    findings = await run_checks(session, _CHECKS)
+
+    async def seals() -> list[Finding]:
+        return await audit_checkpoints(session)
+
+    return findings + await unstopped(session, I15, seals)
 
 
 async def reconcile(db: Database, rail: Rail) -> Reconciliation:
-    """Compare the ledger with the chain at the block that the observer has reached.
+    """Compare all of the ledger with the chain, as far as the observer has come.
 
-    Raises ``RpcUnavailable`` when the chain cannot be asked, ``BooksOfAnotherChain``
-    when there is nothing to compare.
+    Each address that is or was ``pay_to`` is compared log by log. Raises
+    ``RpcUnavailable`` when the chain cannot be asked, ``BooksOfAnotherChain`` when there
+    is nothing to compare.
     """
     await check_chain(db, rail)
-    async with db.read() as session:
-        cursor = await find_cursor(session, rail)
-        if cursor is None:
-            raise TopUpsUnavailable("the books are not open yet: start the server once")
-        newer = await _booked_after(session, rail, cursor.block_number)
-        ledger_usdc = await _in_ledger(session, rail, cursor.opening_balance) - newer
-        booked = await _booked(session, rail, cursor.block_number)
+    rails = await rails_of(db, rail)
+    async with db.snapshot() as session:
+        views = [await _view(session, one) for one in rails]
+        ledger = sum(one.cursor.opening_balance - one.newer.net for one in views)
+        ledger += await ledger_usdc(session, rail)
         findings = await _check_suspense(session, rail)
-    chain_usdc = await balance_of(
-        rail.chain, rail.pay_to, block=max(cursor.block_number, 0)
+    payees = []
+    for one in views:
+        compared = await _compare(one)
+        payees.append(compared)
+        findings += compared.findings
+    chain = sum(one.chain_usdc for one in payees)
+    # Dust is booked once it is final.
+    if ledger + sum(one.dust.pending for one in views) != chain:
+        async with db.snapshot() as session:
+            named = await misbooked(session, rail)
+        told = f"ledger {ledger}, chain {chain}"
+        findings += [Finding(I6, f"{told}; {one}") for one in named or ["in all"]]
+    block_number = views[0].cursor.block_number
+    return Reconciliation(block_number, ledger, chain, findings, tuple(payees))
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What the database says of one address, up to its cursor."""
+
+    rail: Rail
+    cursor: ChainCursor
+    newer: Sums
+    came_in: Mapping[Log, int]
+    went_out: Mapping[Log, int]
+    dust: Dust
+
+
+async def _view(session: ReadSession, rail: Rail) -> _View:
+    cursor = await readable_upto(session, rail)
+    if cursor is None:
+        raise TopUpsUnavailable("the books are not open yet: start the server once")
+    first, last = cursor.first_block, cursor.block_number
+    return _View(
+        rail,
+        cursor,
+        await newer_than(session, rail, last),
+        await booked(session, ChainTransfer, rail, first, last),
+        await booked(session, ChainOutflow, rail, first, last),
+        await dust_between(
+            session, rail, first, last, upto=await dust_upto(session, rail, first)
+        ),
     )
-    swept_out = await _swept_out(rail, cursor)
-    findings += await _missing(rail, cursor, booked)
-    if ledger_usdc != chain_usdc + swept_out:
-        findings.append(
-            Finding(
-                "I6 the ledger's USDC equals the token's balance plus what was swept",
-                f"ledger {ledger_usdc}, chain {chain_usdc}, swept {swept_out}",
-            )
-        )
-    return Reconciliation(
-        cursor.block_number, ledger_usdc - swept_out, chain_usdc, findings
-    )
 
 
-async def _in_ledger(session: ReadSession, rail: Rail, opening: int) -> int:
-    account = chart.chain_assets(rail.network, rail.domain.contract)
-    return opening + await net_debits(session, account)
-
-
-async def _booked_after(session: ReadSession, rail: Rail, block_number: int) -> int:
-    # The settler credits a block before the observer's cursor has come to it, and what
-    # is missing from new blocks is taken back once all of them are read.
-    is_later = col(ChainTransfer.block_number) > block_number
-    is_missing = col(ChainTransfer.presence) == Presence.MISSING
-    query = select(func.coalesce(func.sum(ChainTransfer.value), 0)).where(
-        *transfers_of(rail),
-        col(ChainTransfer.presence) != Presence.GONE,
-        is_later | is_missing,
-    )
-    return int((await session.exec(query)).one())
-
-
-async def _booked(
-    session: ReadSession, rail: Rail, last_block: int
-) -> dict[tuple[bytes, int], int]:
-    query = select(
-        ChainTransfer.tx_hash, ChainTransfer.log_index, ChainTransfer.value
-    ).where(
-        *transfers_of(rail),
-        col(ChainTransfer.block_number) <= last_block,
-        col(ChainTransfer.presence) == Presence.BOOKED,
-    )
-    rows = await session.exec(query)
-    return {(bytes(tx), index): value for tx, index, value in rows}
+async def _compare(view: _View) -> PayeeFigures:
+    rail, cursor = view.rail, view.cursor
+    first, last = cursor.first_block, cursor.block_number
+    findings = [
+        *await compare_logs(rail, ChainTransfer, first, last, view.came_in, view.dust),
+        *await compare_logs(rail, ChainOutflow, first, last, view.went_out),
+    ]
+    holds = await balance_of(rail.chain, rail.pay_to, block=max(last, 0))
+    came_in, went_out = sum(view.came_in.values()), sum(view.went_out.values())
+    should_hold = cursor.opening_balance + came_in + view.dust.value - went_out
+    if holds != should_hold + view.dust.pending and not findings:
+        told = f"{checksum_address(rail.pay_to)}: books {should_hold}, chain {holds}"
+        findings.append(Finding(I6_PAYEE, f"{told} at block {last}"))
+    return PayeeFigures(rail.pay_to, last, should_hold, holds, went_out, findings)
 
 
 async def _check_suspense(session: ReadSession, rail: Rail) -> list[Finding]:
+    """Whether what has no owner is what the ledger keeps for its owners."""
     query = select(func.coalesce(func.sum(ChainTransfer.value), 0)).where(
         col(ChainTransfer.chain_id) == rail.domain.chain_id,
         col(ChainTransfer.token) == rail.domain.contract,
@@ -179,6 +258,7 @@ async def _check_suspense(session: ReadSession, rail: Rail) -> list[Finding]:
         ~_is_redeemed(),
     )
     unowned = int((await session.exec(query)).one())
+    unowned += sum(one.value for one in await all_dust(session, rail))
     account = chart.suspense(rail.network, rail.domain.contract)
     suspended = -await net_debits(session, account)
     if suspended == unowned:
@@ -196,34 +276,3 @@ def _is_redeemed() -> ColumnElement[bool]:
         )
         .exists()
     )
-
-
-async def _missing(
-    rail: Rail, cursor: ChainCursor, booked: dict[tuple[bytes, int], int]
-) -> list[Finding]:
-    seen = []
-    if cursor.block_number >= cursor.first_block:  # else the observer has not begun
-        seen = await transfers_to(
-            rail.chain, rail.pay_to, cursor.first_block, cursor.block_number
-        )
-    on_chain = {(one.tx_hash, one.log_index): one.amount for one in seen}
-    findings = []
-    for tx_hash, index in sorted(on_chain.keys() | booked.keys()):
-        key = (tx_hash, index)
-        if on_chain.get(key) != booked.get(key):
-            findings.append(
-                Finding(
-                    "I16 every Transfer to pay_to is in the ledger, and no other",
-                    f"0x{tx_hash.hex()} log {index}: chain {on_chain.get(key)},"
-                    f" ledger {booked.get(key)}",
-                )
-            )
-    return findings
-
-
-async def _swept_out(rail: Rail, cursor: ChainCursor) -> int:
-    first, last = cursor.first_block, cursor.block_number
-    if last < first:
-        return 0
-    sent = await transfers_from(rail.chain, rail.pay_to, first, last)
-    return sum(one.amount for one in sent)

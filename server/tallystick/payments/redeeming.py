@@ -38,7 +38,6 @@ from tallystick.payments.errors import (
     TransferNotSafe,
     UnknownTransfer,
 )
-from tallystick.payments.following import transfers_of
 from tallystick.payments.matching import Rate
 from tallystick.payments.models import (
     PAID_STATES,
@@ -146,7 +145,9 @@ async def _suspended(
             & (col(Claim.chain_id) == col(ChainTransfer.chain_id)),
         )
         .where(
-            *transfers_of(rail),
+            # To whichever address was ours at the time.
+            col(ChainTransfer.chain_id) == rail.domain.chain_id,
+            col(ChainTransfer.token) == rail.domain.contract,
             col(ChainTransfer.tx_hash) == tx_hash,
             # What was presented is its top-up's.
             col(Claim.id).is_(None) | (col(Claim.valid_before) == 0),

@@ -19,7 +19,12 @@ from tallystick.kernel.log import get_logger
 from tallystick.kernel.seal import digest16
 from tallystick.ledger.models import LedgerTransaction
 from tallystick.ledger.references import reference_to
-from tallystick.payments.crediting import grant_keys, redemption_key, suspense_key
+from tallystick.payments.crediting import (
+    first_suspense_key,
+    grant_keys,
+    redemption_key,
+    suspense_key,
+)
 from tallystick.payments.exposure import unexpose
 from tallystick.payments.following import (
     Overtaken,
@@ -128,8 +133,11 @@ async def take_back_missing(db: Database, rail: Rail) -> int:
         missing = (await session.exec(query)).all()
     count = 0
     for row in missing:
-        count += await db.write(partial(_take_back, rail, cursor, row))
+        taken = await db.write(partial(_take_back, rail, cursor, row))
+        count += taken
         reached(CrashPoint.REVERSED)
+        if taken and row.topup_id is not None:
+            rail.outlook.transitions["paid", TopUpState.REVERSED] += 1
     return count
 
 
@@ -159,9 +167,13 @@ async def _take_back(
     if topup_id is not None:
         await _reverse(session, topup_id)
     redeemed = redemption_key(row.id, generation)
-    await _undo(session, redeemed, reference_to("redemption", row.id))
-    key = suspense_key(row.block_hash, row.log_index, generation)
-    await _undo(session, key, f"transfer:0x{row.tx_hash.hex()}:{row.log_index}")
+    await undo(session, redeemed, reference_to("redemption", row.id))
+    reference = f"transfer:0x{row.tx_hash.hex()}:{row.log_index}"
+    for key in (
+        suspense_key(row.id, generation),
+        first_suspense_key(row.block_hash, row.log_index, generation),
+    ):
+        await undo(session, key, reference)
     reached(CrashPoint.REVERSAL_UNCOMMITTED)
     return True
 
@@ -188,11 +200,11 @@ async def _reverse(session: WriteSession, topup_id: int) -> None:
     assert done.rowcount == 1, "a Transfer belongs to a paid top-up"
     await unexpose(session, topup_id)
     for key in grant_keys(topup):
-        await _undo(session, key, reference_to("topup", topup_id))
+        await undo(session, key, reference_to("topup", topup_id))
     _log.error("topup_reversed", topup=encode_id("top", topup_id), was=topup.state)
 
 
-async def _undo(session: WriteSession, key: bytes, reference: str) -> None:
+async def undo(session: WriteSession, key: bytes, reference: str) -> None:
     """Take back the transaction that was booked under the key, if there is one."""
     booked = col(LedgerTransaction.idempotency_key) == key
     found = (

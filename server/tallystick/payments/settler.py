@@ -72,8 +72,10 @@ async def credit_topup(
             await promote_queued(session, topup.chain_id, topup.payer)
         return done
 
+    before = topup.state
     if await db.write(work):
         reached(CrashPoint.CREDITED)
+        rail.outlook.transitions[before, TopUpState.CREDITED] += 1
         _log.info("topup_credited", topup=encode_id("top", topup.id))
     rail.changes.notify()
     rail.work.notify()
@@ -111,6 +113,7 @@ async def _sign_next(db: Database, rail: Rail, relayer: Relayer, topup: TopUp) -
         return
     if stored is None:
         return
+    rail.outlook.transitions[topup.state, TopUpState.SIGNED] += 1
     reached(CrashPoint.SIGNED)
     outcome = await deliver(rail, stored)
     reached(CrashPoint.SENT)
@@ -141,6 +144,7 @@ async def _move(db: Database, rail: Rail, topup: TopUp, decision: Decision) -> N
         return True
 
     if await db.write(work):
+        rail.outlook.transitions[before, after] += 1
         _log.info(
             "topup_moved",
             topup=encode_id("top", topup.id),

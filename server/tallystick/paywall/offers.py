@@ -97,4 +97,5 @@ def _quote(
         charge=charge,
         purpose=purpose,
         expires_at=gate.rail.now_seconds() + gate.quote_seconds,
+        pay_to=gate.rail.pay_to.hex(),
     )

@@ -93,7 +93,7 @@ async def _open(
         session,
         made,
         call.presented,
-        pay_to=call.gate.rail.pay_to,
+        pay_to=call.presented.authorization.pay_to,
         scan_from_block=scan_from(call.gate.rail, head),
         may_queue=may_queue,
     )

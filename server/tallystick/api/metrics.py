@@ -1,0 +1,153 @@
+"""``GET /metrics``: how payments are doing, in the text format of Prometheus.
+
+Each figure is read when it is asked for: from the database, or as this process saw it
+last. No node is asked. Money is in atomic USDC, gas money in wei, times in seconds. The
+figures of a process are its own; of several processes each is asked.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from fastapi import APIRouter, Request
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+from starlette.responses import Response
+
+from tallystick.api.identify import GateDep
+from tallystick.api.passage import running_of
+from tallystick.payments.health import Health, health
+from tallystick.payments.rail import Outlook
+from tallystick.paywall.answer import NO_STORE
+from tallystick.paywall.gate import Gate
+from tallystick.x402.keccak import checksum_address
+
+router = APIRouter(tags=["operation"])
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The figures, in the text format of Prometheus",
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+        }
+    },
+)
+async def metrics(request: Request, gate: GateDep) -> Response:
+    """How payments are doing, for Prometheus; for the operator only."""
+    running_of(request).watchers.require(request)
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Figures(gate, await health(gate.db, gate.rail)))
+    text = generate_latest(registry)
+    return Response(text, headers=NO_STORE, media_type=CONTENT_TYPE_PLAIN_1_0_0)
+
+
+class _Figures(Collector):
+    """One look, as Prometheus's library wants to be told of it."""
+
+    def __init__(self, gate: Gate, found: Health) -> None:
+        self._gate = gate
+        self._found = found
+
+    def collect(self) -> Iterable[Metric]:
+        """Every metric that we have."""
+        yield from _of_topups(self._found, self._gate.rail.outlook)
+        yield from _of_books(self._found)
+        yield from _of_chain(self._found, self._gate)
+        yield from _of_relayers(self._found)
+        depth, words = (
+            self._gate.writes.depth,
+            "Charges and holds that wait for a write",
+        )
+        yield _gauge("charge_queue_depth", words, depth)
+
+
+def _of_topups(found: Health, outlook: Outlook) -> Iterable[Metric]:
+    moved = CounterMetricFamily(
+        "tallystick_topup_transitions",
+        "Top-ups that went from one state to another, in this process",
+        labels=["from", "to"],
+    )
+    for (before, after), count in sorted(outlook.transitions.items()):
+        moved.add_metric([before, after], count)
+    yield moved
+    counts = {(one.state,): one.count for one in found.pending}
+    yield _gauges("topups_pending", "Top-ups without an outcome yet", ["state"], counts)
+    oldest = max((one.oldest_seconds for one in found.pending), default=0)
+    yield _gauge(
+        "topups_pending_oldest_seconds", "The age of the oldest of them", oldest
+    )
+    words = "Top-ups that a person must look at"
+    yield _gauge("topups_quarantined", words, found.quarantined)
+    words = "Credited before its block is safe, in atomic USDC"
+    yield _gauge("exposure_atomic_usdc", words, found.exposure)
+    words = "What may be, for all together and for one customer"
+    caps = {("all",): found.exposure_cap, ("customer",): found.customer_cap}
+    yield _gauges("exposure_cap_atomic_usdc", words, ["of"], caps)
+
+
+def _of_books(found: Health) -> Iterable[Metric]:
+    age = found.compared_age_seconds
+    words = "Since books and chain were compared"
+    yield _gauge("reconciliation_age_seconds", words, age)
+    compared = found.compared
+    if compared is None:
+        return
+    difference = compared.ledger_usdc - compared.chain_usdc
+    words = "Ledger less chain at the finalized block, in atomic USDC"
+    yield _gauge("reconciliation_difference_atomic_usdc", words, difference)
+    words = "Differences that were named"
+    yield _gauge("reconciliation_findings", words, len(compared.findings))
+    words = "The block at which they were compared"
+    yield _gauge("reconciliation_block", words, compared.block_number)
+    words = "What the addresses hold, in atomic USDC"
+    sides = {("ledger",): compared.ledger_usdc, ("chain",): compared.chain_usdc}
+    yield _gauges("treasury_atomic_usdc", words, ["by"], sides)
+
+
+def _of_chain(found: Health, gate: Gate) -> Iterable[Metric]:
+    rail = gate.rail
+    yield _gauge("chain_head_block", "The newest block", found.head_number)
+    yield _gauge("chain_head_age_seconds", "Its age", found.head_age_seconds)
+    yield _gauge("chain_final_block", "The newest final block", found.final_number)
+    words = "Since a node answered last"
+    yield _gauge("chain_silent_seconds", words, int(rail.chain.silent_seconds))
+    words = "Blocks between the newest and the last that was read"
+    yield _gauge("observer_lag_blocks", words, found.observer_lag)
+    words = "Whether a payment could be taken now"
+    open_now = rail.obstacle is None and rail.silence is None
+    yield _gauge("takes_payments", words, int(open_now))
+
+
+def _of_relayers(found: Health) -> Iterable[Metric]:
+    wei = {(checksum_address(who),): held for who, held in found.relayer_wei.items()}
+    yield _gauges("relayer_balance_wei", "Gas money of a relayer", ["relayer"], wei)
+    can_pay = {
+        (checksum_address(who),): int(who not in found.without_gas)
+        for who in found.relayer_wei
+    }
+    words = "Whether it can pay for a settlement"
+    yield _gauges("relayer_has_gas", words, ["relayer"], can_pay)
+
+
+def _gauge(name: str, words: str, value: int | None) -> Metric:
+    """Without a value when it is not known: that is not zero."""
+    made = GaugeMetricFamily(f"tallystick_{name}", words)
+    if value is not None:
+        made.add_metric([], value)
+    return made
+
+
+def _gauges(
+    name: str, words: str, labels: list[str], values: Mapping[tuple[str], int]
+) -> Metric:
+    made = GaugeMetricFamily(f"tallystick_{name}", words, labels=labels)
+    for which, value in values.items():
+        made.add_metric(which, value)
+    return made
