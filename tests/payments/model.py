@@ -7,7 +7,8 @@ on the chain, a witness that is silent or tells the truth, a worker that acts on
 between any two steps (which loses nothing here but a look).
 
 Left out: amounts (a capture is exact or wrong), what credits are spent on, gas, and
-more than one top-up of a wallet.
+more than one top-up of a wallet. Attempts at one nonce are one transaction here, because
+at most one of them is mined; a filler takes its nonce at any moment, also a wrong one.
 """
 
 from collections.abc import Callable, Iterator
@@ -53,6 +54,8 @@ class Sent(StrEnum):
     POOLED = "pooled"
     MINED = "mined"
     REVERTED = "reverted"
+    FILLED = "filled"
+    """A filler has taken its nonce, whatever became of the authorization."""
 
 
 class Window(IntEnum):
@@ -265,6 +268,8 @@ def _chain_steps(world: World) -> Iterator[tuple[str, World]]:
         closed = replace(world, window=Window.CLOSED_AT_FINAL)
         yield "its end is finalized", closed
     for at, one in enumerate(world.sent):
+        if one in _ALIVE:
+            yield "filled", _with(world, at, Sent.FILLED)
         if one == Sent.POOLED:
             yield "mined", _mined(world, at)
             yield "dropped", _with(world, at, Sent.STORED)
@@ -313,7 +318,7 @@ def _seen(world: World, rules: Rules) -> Look:
     if world.nonce != Nonce.FREE:
         rehearsal = Rehearsal.NONCE_USED
     known = world.sent if rules.stores_bytes else ()
-    alive = bool(known) and known[-1] in {*_ALIVE, Sent.MINED}
+    alive = any(one in {*_ALIVE, Sent.MINED} for one in known)
     return Look(
         head,
         final,

@@ -31,25 +31,24 @@ from tallystick.payments.witness import hear
 _log = get_logger(__name__)
 
 
-async def step(db: Database, rail: Rail, topup_id: int, *, hold_seconds: int) -> None:
-    """Bring the top-up as far as the chain allows now.
+async def step(db: Database, rail: Rail, topup_id: int, *, hold_seconds: int) -> bool:
+    """Bring the top-up as far as the chain allows now; whether another look may help.
 
     Raises ``RpcUnavailable`` when the chain cannot be asked; its state is unchanged.
     """
     async with db.read() as session:
         topup = await read_topup(session, topup_id)
     if topup.state not in PENDING_STATES:
-        return
+        return False
     look, settled = await look_at(db, rail, topup)
     decision = decide(TopUpState(topup.state), topup.valid_before, look)
     if decision.act == Act.CREDIT:
         assert settled is not None
         if await may_credit(db, rail, topup, settled):
             await credit_topup(db, rail, topup, settled, hold_seconds=hold_seconds)
-        return
+        return False
     if decision.act == Act.MOVE:
-        await _move(db, rail, topup, decision)
-        return
+        return await _move(db, rail, topup, decision)
     if topup.in_flight and not decision.keeps_lane:
         await db.write(lambda session: leave_lane(session, topup))
         rail.work.notify()
@@ -57,6 +56,7 @@ async def step(db: Database, rail: Rail, topup_id: int, *, hold_seconds: int) ->
         await _sign_and_send(db, rail, topup)
     elif decision.act == Act.RESEND:
         await send_again(db, rail, topup)
+    return False
 
 
 async def credit_topup(
@@ -121,7 +121,7 @@ async def _sign_next(db: Database, rail: Rail, relayer: Relayer, topup: TopUp) -
         await raise_fees(db, rail, OpenNonce(relayer, (stored,), topup))
 
 
-async def _move(db: Database, rail: Rail, topup: TopUp, decision: Decision) -> None:
+async def _move(db: Database, rail: Rail, topup: TopUp, decision: Decision) -> bool:
     after = decision.state
     assert after is not None
     before = TopUpState(topup.state)
@@ -143,7 +143,8 @@ async def _move(db: Database, rail: Rail, topup: TopUp, decision: Decision) -> N
         reached(CrashPoint.MOVE_UNCOMMITTED)
         return True
 
-    if await db.write(work):
+    moved = await db.write(work)
+    if moved:
         rail.outlook.transitions[before, after] += 1
         _log.info(
             "topup_moved",
@@ -154,3 +155,4 @@ async def _move(db: Database, rail: Rail, topup: TopUp, decision: Decision) -> N
         )
     rail.changes.notify()
     rail.work.notify()
+    return moved

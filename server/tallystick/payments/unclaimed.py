@@ -46,7 +46,9 @@ async def find_unclaimed(
 ) -> ChainTransfer | None:
     """The Transfer of this authorization that waits in suspense, if the books have it."""
     query = select(ChainTransfer).where(
-        *transfers_of(rail),
+        # To whichever address was ours at the time.
+        col(ChainTransfer.chain_id) == money.chain_id,
+        col(ChainTransfer.token) == money.token,
         col(ChainTransfer.sender) == money.payer,
         col(ChainTransfer.nonce) == money.nonce,
         col(ChainTransfer.value) == money.value,

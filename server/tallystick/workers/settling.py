@@ -1,5 +1,7 @@
 """The settler: every open top-up is looked at until its outcome is known."""
 
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 
 from sqlalchemy import ColumnElement, true, update
@@ -22,22 +24,50 @@ _IDLE_SECONDS = 2.0
 _FARTHEST_MS = 60_000
 
 
+class _News:
+    """When the chain last showed a new block.
+
+    Without one nothing has happened to what is signed; it is looked at all the same
+    from time to time, because its bytes may have to be sent again.
+    """
+
+    def __init__(self, db: Database, rail: Rail) -> None:
+        self._db = db
+        self._rail = rail
+        self._hash = b""
+        self._at_ms = 0
+
+    async def at_ms(self) -> int:
+        """Asks the chain; a silent one has no new block."""
+        now = self._db.clock.now_ms()
+        is_news = abs(now - self._at_ms) >= self._rail.resend_seconds * 1000
+        with suppress(Unavailable):
+            head = await self._rail.head()
+            is_news |= head.hash != self._hash
+            self._hash = head.hash
+        if is_news:
+            self._at_ms = now
+        return self._at_ms
+
+
 async def settle_for_ever(db: Database, rail: Rail, *, hold_seconds: int) -> None:
     """Look at what is due, then wait for work or for the next look."""
-    crew = Crew(_AT_ONCE)
+    crew, news = Crew(_AT_ONCE), _News(db, rail)
     try:
         while True:
             # Taken before the look, so that work which comes during it is not missed.
             work = rail.work.upcoming()
-            await work.within(await _round(db, rail, crew, hold_seconds))
+            await work.within(await _round(db, rail, crew, news, hold_seconds))
     finally:
         await crew.disband()
 
 
-async def _round(db: Database, rail: Rail, crew: Crew, hold_seconds: int) -> float:
+async def _round(
+    db: Database, rail: Rail, crew: Crew, news: _News, hold_seconds: int
+) -> float:
     """Begin looks; how many seconds to wait before the next round."""
     try:
-        return await whole(_begin_and_wait(db, rail, crew, hold_seconds))
+        return await whole(_begin_and_wait(db, rail, crew, news, hold_seconds))
     except Unavailable as error:
         _log.warning("settler_paused", code=error.code, **error.for_operator)
     except Exception:  # noqa: BLE001  # a restarted database is no reason to end
@@ -46,24 +76,44 @@ async def _round(db: Database, rail: Rail, crew: Crew, hold_seconds: int) -> flo
 
 
 async def _begin_and_wait(
-    db: Database, rail: Rail, crew: Crew, hold_seconds: int
+    db: Database, rail: Rail, crew: Crew, news: _News, hold_seconds: int
 ) -> float:
-    await begin_due(db, rail, crew, hold_seconds=hold_seconds)
+    is_busy = await _is_busy(db, rail)
+    news_at_ms = await news.at_ms() if is_busy else 0
+    await begin_due(db, rail, crew, hold_seconds=hold_seconds, news_at_ms=news_at_ms)
     if crew.free:
-        return await _pause(db, rail)
+        # Of what other processes begin, nobody tells us.
+        is_alone = db.is_sqlite
+        return _IDLE_SECONDS if is_alone and not is_busy else rail.poll_seconds
     # There may be more, which need not wait for the slowest.
     await crew.one_ends()
     return 0
 
 
-async def begin_due(db: Database, rail: Rail, crew: Crew, *, hold_seconds: int) -> int:
-    """Begin a look at every top-up that is due, as many as may be; how many."""
+async def begin_due(
+    db: Database,
+    rail: Rail,
+    crew: Crew,
+    *,
+    hold_seconds: int,
+    news_at_ms: int | None = None,
+) -> int:
+    """Begin a look at every top-up that is due, as many as may be; how many.
+
+    What is signed is looked at once after the time of the chain's news, if that is told.
+    """
     await promote_forgotten(db, rail)
     async with db.read() as session:
-        due = await _due(session, rail, crew)
+        due = await _due(session, rail, crew, news_at_ms)
+    if due:
+        due = await db.write(partial(_take_turns, due, _pause_ms(rail)))
     for topup_id in due:
         crew.start(topup_id, _look(db, rail, topup_id, hold_seconds))
     return len(due)
+
+
+def _pause_ms(rail: Rail) -> int:
+    return int(rail.poll_seconds * 1000)
 
 
 def _open(rail: Rail) -> tuple[ColumnElement[bool], ...]:
@@ -95,11 +145,22 @@ def _is_for_us(rail: Rail, now: int) -> ColumnElement[bool]:
     return (col(TopUp.state) != TopUpState.CLAIMED) | is_overdue
 
 
-async def _due(session: ReadSession, rail: Rail, crew: Crew) -> list[int]:
+def _has_news(rail: Rail, news_at_ms: int | None) -> ColumnElement[bool]:
+    """What waits for the chain was not looked at since the chain last moved."""
+    if news_at_ms is None:
+        return true()
+    waits = col(TopUp.state).in_((TopUpState.SIGNED, TopUpState.WATCH))
+    return ~waits | (col(TopUp.next_look_at_ms) <= news_at_ms + _pause_ms(rail))
+
+
+async def _due(
+    session: ReadSession, rail: Rail, crew: Crew, news_at_ms: int | None
+) -> list[int]:
     now = now_ms(session)
     query = (
         select(TopUp.id)
         .where(*_open(rail), _is_due(now), _is_for_us(rail, now))
+        .where(_has_news(rail, news_at_ms))
         .where(col(TopUp.id).not_in(crew.busy_with))
         .order_by(col(TopUp.next_look_at_ms))
         .limit(crew.free)
@@ -108,15 +169,10 @@ async def _due(session: ReadSession, rail: Rail, crew: Crew) -> list[int]:
 
 
 async def _look(db: Database, rail: Rail, topup_id: int, hold_seconds: int) -> None:
-    pause_ms = int(rail.poll_seconds * 1000)
-    if not await db.write(partial(_take_turn, topup_id, pause_ms)):
-        return
     try:
-        before = None
         # As long as something happens there is no reason to wait for the next look.
-        while before != (state := await _state(db, topup_id)):
-            before = state
-            await step(db, rail, topup_id, hold_seconds=hold_seconds)
+        while await step(db, rail, topup_id, hold_seconds=hold_seconds):
+            pass
     except Unavailable as error:
         _log.warning(
             "look_failed",
@@ -129,27 +185,27 @@ async def _look(db: Database, rail: Rail, topup_id: int, hold_seconds: int) -> N
         _log.exception("look_broke", topup=encode_id("top", topup_id))
 
 
-async def _take_turn(topup_id: int, pause_ms: int, session: WriteSession) -> bool:
-    """Be the one who looks now; the next look is due after a pause."""
+async def _take_turns(
+    due: Sequence[int], pause_ms: int, session: WriteSession
+) -> list[int]:
+    """Be the one who looks at these now; the next looks are due after a pause.
+
+    In the order of their ids, so that two processes do not wait for each other.
+    """
     now = now_ms(session)
-    statement = (
-        update(TopUp)
-        .where(col(TopUp.id) == topup_id, _is_due(now))
-        .values(next_look_at_ms=now + pause_ms)
-    )
-    return (await session.exec(statement)).rowcount == 1
+    taken = []
+    for topup_id in sorted(due):
+        statement = (
+            update(TopUp)
+            .where(col(TopUp.id) == topup_id, _is_due(now))
+            .values(next_look_at_ms=now + pause_ms)
+        )
+        if (await session.exec(statement)).rowcount == 1:
+            taken.append(topup_id)
+    return taken
 
 
-async def _state(db: Database, topup_id: int) -> str:
-    async with db.read() as session:
-        query = select(TopUp.state).where(col(TopUp.id) == topup_id)
-        return (await session.exec(query)).one()
-
-
-async def _pause(db: Database, rail: Rail) -> float:
+async def _is_busy(db: Database, rail: Rail) -> bool:
     query = select(TopUp.id).where(*_open(rail)).limit(1)
     async with db.read() as session:
-        is_busy = (await session.exec(query)).one_or_none() is not None
-    # Of what other processes begin, nobody tells us.
-    is_alone = db.is_sqlite
-    return _IDLE_SECONDS if is_alone and not is_busy else rail.poll_seconds
+        return (await session.exec(query)).one_or_none() is not None
