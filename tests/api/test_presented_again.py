@@ -104,6 +104,17 @@ async def test_the_same_header_brings_all_that_its_quote_promised_once(
     assert await count(server, "credit_grant") == 2, "what was paid, and the bonus"
 
 
+async def test_it_may_have_been_used_in_the_last_seconds_of_its_window(
+    server: LiveServer, http: httpx.AsyncClient, chain: LocalChain, wallet: LocalAccount
+) -> None:
+    """Too late to be settled by us, and the token has taken it."""
+    payment = await pay_elsewhere(http, chain, wallet, lives=15)
+    await server.audit()
+    paid = await present(http, payment)
+    assert paid.status_code == 200, paid.text
+    assert paid.json()["added"] == PLAIN + BONUS
+
+
 async def test_a_header_that_was_never_used_is_late(
     server: LiveServer, http: httpx.AsyncClient, wallet: LocalAccount
 ) -> None:
