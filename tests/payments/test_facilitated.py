@@ -42,13 +42,13 @@ async def there(honest: SampleFacilitator) -> AsyncIterator[Listening]:
 
 
 async def until(shop: Process, topup_id: int, is_so: Callable[[TopUp], bool]) -> TopUp:
-    """Look, as the workers do, until it is so."""
-    for _ in range(400):
-        topup = await shop.step(topup_id)
-        if is_so(topup):
-            return topup
+    """Look, as the workers do, until it is so, or for 15 seconds."""
+    now = asyncio.get_running_loop().time
+    deadline = now() + 15
+    while not is_so(topup := await shop.step(topup_id)):
+        assert now() < deadline, f"it stays {topup.state}"
         await asyncio.sleep(0.02)
-    raise AssertionError(f"it stays {topup.state}")
+    return topup
 
 
 async def credited(shop: Process, topup_id: int) -> TopUp:
@@ -110,7 +110,8 @@ async def test_a_facilitator_that_names_no_signers_proves_by_the_hash_it_names(
     house: House, wallet: Wallet, local: LocalChain
 ) -> None:
     """Its answer is waited for, also when the observer sees the money first."""
-    async with sample(local, names_signers=False) as shy, listening(shy.app) as one:
+    shy = sample(local, names_signers=False, delay_seconds=0.5)
+    async with shy as one_of_them, listening(one_of_them.app) as one:
         shop = await house.start(relayers=(), facilitator=desk_at(one.url))
         topup_id = await shop.claim(await wallet.authorize(house.pay_to))
         for _ in range(200):
@@ -248,8 +249,11 @@ async def test_an_outage_with_a_fallback_is_settled_by_the_relayer(
 async def test_what_hangs_is_settled_by_the_relayer_and_once_only(
     house: House, local: LocalChain, honest: SampleFacilitator, there: Listening
 ) -> None:
-    """The facilitator settles late, when our own transaction has been mined."""
-    desk = desk_at(there.url, falls_back=True)
+    """The facilitator settles late, when our own transaction has been mined.
+
+    Its answer is not waited for: what we have sent ourselves needs no other proof.
+    """
+    desk = desk_at(there.url, falls_back=True, answer_seconds=25)
     shop = await house.start(facilitator=desk)
     wallet = await Wallet(local).fund()
     honest.lies[wallet.address] = Lie.HANGS
@@ -290,6 +294,55 @@ async def test_two_workers_ask_once(
     await credited(shops[0], topup_id)
     assert len(honest.asked) == 1
     assert await shops[1].credits_of(wallet) == 10 * DOLLAR
+
+
+async def test_a_silent_facilitator_keeps_no_worker_waiting(
+    house: House, wallet: Wallet, local: LocalChain, honest: SampleFacilitator
+) -> None:
+    honest.lies[wallet.address] = Lie.HANGS
+    async with listening(honest.app) as there:
+        desk = desk_at(there.url, answer_seconds=25, patience_seconds=25)
+        shop = await house.start(relayers=(), facilitator=desk)
+        await shop.claim(await wallet.authorize(house.pay_to))
+        async with asyncio.timeout(5):
+            await shop.settle_due()
+        other = await Wallet(local).fund()
+        await credited(shop, await shop.claim(await other.authorize(house.pay_to)))
+
+
+async def test_an_answer_that_drips_is_given_up(
+    house: House, wallet: Wallet, honest: SampleFacilitator, there: Listening
+) -> None:
+    """Each byte comes in time, and there are always more."""
+    honest.lies[wallet.address] = Lie.DRIP
+    desk = desk_at(there.url)
+    shop = await house.start(relayers=(), facilitator=desk)
+    topup_id = await shop.claim(await wallet.authorize(house.pay_to))
+    async with asyncio.timeout(5):
+        request = request_of(shop.rail, await shop.topup(topup_id))
+        answer = await desk.client.settle(request, 2)
+    assert (answer.kind, answer.reason) == ("unclear", "TimeoutError")
+
+
+@pytest.mark.parametrize("falls_back", [True, False])
+async def test_a_refusal_shortens_the_wait(
+    house: House,
+    wallet: Wallet,
+    honest: SampleFacilitator,
+    there: Listening,
+    *,
+    falls_back: bool,
+) -> None:
+    honest.lies[wallet.address] = Lie.VALID_THEN_FAILS
+    desk = desk_at(there.url, falls_back=falls_back, patience_seconds=25)
+    shop = await house.start(facilitator=desk)
+    topup_id = await shop.claim(await wallet.authorize(house.pay_to))
+    await shop.step(topup_id)
+    await eventually(lambda: honest.asked)
+    honest.lies.clear()
+    await credited(shop, topup_id)
+    assert len(await shop.asked(topup_id)) == (1 if falls_back else 2)
+    assert len(await shop.sent(topup_id)) == (1 if falls_back else 0)
 
 
 async def test_silent_requests_do_not_pile_up(

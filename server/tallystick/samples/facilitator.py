@@ -93,7 +93,8 @@ SETTLING = frozenset(
 class SampleFacilitator:
     """``app`` is the ASGI application; ``asked`` counts requests to settle.
 
-    ``lies`` are by payer's address; ``redirect_to`` is where Lie.REDIRECT points.
+    ``lies`` are by payer's address; ``redirect_to`` is where Lie.REDIRECT points;
+    ``delay_seconds`` is how long it keeps an answer to itself.
     """
 
     chain: Chain
@@ -103,6 +104,7 @@ class SampleFacilitator:
     names_signers: bool = True
     versions: tuple[int, ...] = (2, 1)
     lies: dict[bytes, Lie] = field(default_factory=dict)
+    delay_seconds: float = 0.0
     redirect_to: str = "http://127.0.0.1:9/"
     asked: list[dict[str, Any]] = field(default_factory=list)
     settled: dict[tuple[bytes, bytes], bytes] = field(default_factory=dict)
@@ -151,6 +153,7 @@ class SampleFacilitator:
         tx_hash = None
         if lie is None or lie in SETTLING:
             tx_hash = await self._capture(signed, signature)
+        await asyncio.sleep(self.delay_seconds)
         truth = {
             "success": tx_hash is not None,
             "transaction": f"0x{tx_hash.hex()}" if tx_hash else "",
