@@ -85,7 +85,7 @@ async def spellings(
 
 async def crowds(town: Town, wallet: LocalAccount) -> None:
     """Once: a thousand copies of one payment, and another one in 500 encodings."""
-    limits = httpx.Limits(max_connections=200)
+    limits = httpx.Limits(max_connections=100)
     async with httpx.AsyncClient(timeout=40, limits=limits) as http:
         apart = replace(town, http=http)
         await copies(apart, wallet, count=_MANY_COPIES)

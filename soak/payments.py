@@ -42,6 +42,7 @@ from soak.plan import Plan
 from tallystick.chain import abi
 from tallystick.chain.fault import FaultProxy
 from tallystick.chain.local import KEYS, OWNER, LocalChain
+from tallystick.chain.rpc import Chain
 from tallystick.kernel.db import open_database, query
 
 _RELAYER = 7
@@ -69,6 +70,13 @@ _STATES = """
 _CURSOR = "SELECT MAX(block_number) AS at FROM chain_cursor"
 
 
+class _PatientChain(LocalChain):
+    """A busy machine is no fault of the node's; only the server must not wait."""
+
+    def open_chain(self, *rpc_urls: str, timeout_seconds: float = 60) -> Chain:
+        return super().open_chain(*rpc_urls, timeout_seconds=timeout_seconds)
+
+
 def run(plan: Plan) -> dict[str, Any]:
     """The verdict of the judge, with what was done to the server."""
     return asyncio.run(_run(plan))
@@ -77,7 +85,7 @@ def run(plan: Plan) -> dict[str, Any]:
 async def _run(plan: Plan) -> dict[str, Any]:
     with places.folder() as folder, _database(plan, folder) as url:
         notes = folder / "notes.jsonl"
-        async with LocalChain(block_time=1, slots_in_an_epoch=_SLOTS) as chain:
+        async with _PatientChain(block_time=1, slots_in_an_epoch=_SLOTS) as chain:
             with Acknowledgements(notes) as told:
                 stage = await _set(plan, chain, folder, url, told)
                 done = await _play(stage)

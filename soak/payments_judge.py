@@ -29,6 +29,7 @@ from tallystick.x402.wire import TokenDomain
 _NETWORK = "eip155:84532"
 _PAID = {"credited", "safe", "final"}
 _REFUSED = {"rejected", "expired", "canceled"}
+_PATIENT_SECONDS = 60
 _RATE = 10  # micro-credits for an atomic unit, by the catalog: a credit costs 0.10
 _TOPUPS = "SELECT id, payer, nonce, value, credits, state, customer_id FROM topup"
 _TRANSFERS = """
@@ -69,7 +70,12 @@ def rail_of(house: House, node: str) -> Rail:
     """A rail that settles nothing: it has no key."""
     usdc = NETWORKS[_NETWORK].usdc
     domain = TokenDomain(usdc.chain_id, usdc.contract, usdc.name, usdc.version)
-    chain = Chain([node], chain_id=usdc.chain_id, token=usdc.contract)
+    chain = Chain(
+        [node],
+        chain_id=usdc.chain_id,
+        token=usdc.contract,
+        timeout_seconds=_PATIENT_SECONDS,
+    )
     pay_to = bytes.fromhex(house.pay_to[2:])
     start = house.start_block
     return Rail(chain, domain, pay_to, (), SystemClock(), start_block=start)
