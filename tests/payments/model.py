@@ -267,6 +267,10 @@ def _chain_steps(world: World) -> Iterator[tuple[str, World]]:
     ):
         closed = replace(world, window=Window.CLOSED_AT_FINAL)
         yield "its end is finalized", closed
+    yield from _sent_steps(world)
+
+
+def _sent_steps(world: World) -> Iterator[tuple[str, World]]:
     for at, one in enumerate(world.sent):
         if one in _ALIVE:
             yield "filled", _with(world, at, Sent.FILLED)

@@ -253,3 +253,37 @@ async def test_two_processes_settle_twenty_payments_once_each(
     assert await slow_chain.chain.nonce(ADDRESSES[RELAYER], "latest") == nonces[-1] + 1
     await require_sound(tmp_path, settings)
     await postgres.drop_database(name)
+
+
+async def test_whoever_is_killed_is_succeeded_and_no_nonce_is_lost(
+    slow_chain: LocalChain,
+    postgres: PostgresServer,
+    tmp_path: Path,
+    http: httpx.AsyncClient,
+) -> None:
+    """The first process has the key, the second takes it when the lease is over."""
+    name = await postgres.create_database()
+    settings = settings_for(postgres.url(name), slow_chain)
+    other = settings | {"PORT": free_port()}
+    first_nonce = await slow_chain.chain.nonce(ADDRESSES[RELAYER], "latest")
+    async with serving(tmp_path, **settings) as one, serving(tmp_path, **other) as two:
+        clients = [Client(await funded(slow_chain), [two.url]) for _ in range(3)]
+        await asyncio.gather(*[client.buy(http) for client in clients])
+        await one.end(signal.SIGKILL)
+        begun = asyncio.get_running_loop().time()
+        await asyncio.gather(*[client.buy(http) for client in clients])
+        # A lease, one renewal and one payment; the machine may be slow.
+        assert asyncio.get_running_loop().time() - begun < 40
+        await settled(two)
+    db = open_database(settings["DATABASE_URL"])
+    try:
+        pay_to = bytes.fromhex(settings["PAY_TO"][2:])
+        await require_paid_once(slow_chain, db, clients, pay_to)
+        _, sent = await read_books(db)
+    finally:
+        await db.close()
+    nonces = sorted({row.evm_nonce for row in sent})
+    assert nonces == list(range(first_nonce, first_nonce + len(nonces)))
+    assert await slow_chain.chain.nonce(ADDRESSES[RELAYER], "latest") == nonces[-1] + 1
+    await require_sound(tmp_path, settings)
+    await postgres.drop_database(name)

@@ -8,7 +8,14 @@ import pytest
 from eth_utils.crypto import keccak
 
 from tallystick.chain.errors import RpcUnavailable
-from tallystick.chain.fault import DropBefore, ErrorAnswer, Fault, FaultProxy, Rewrite
+from tallystick.chain.fault import (
+    DropAfter,
+    DropBefore,
+    ErrorAnswer,
+    Fault,
+    FaultProxy,
+    Rewrite,
+)
 from tallystick.chain.faults import Answer, Forward
 from tallystick.chain.local import LocalChain
 from tallystick.chain.logs import receipt
@@ -374,3 +381,17 @@ async def test_faults_at_a_third_of_the_broadcasts_leave_no_gap(
     require_gapless(sent, first)
     assert len({one.evm_nonce for one in sent}) == 24
     assert await chain.chain.nonce(KEY.address, "latest") == first + 24
+
+
+async def test_the_answer_that_was_lost_does_not_stop_the_key(
+    shop_house: House, shop: Process, node: FaultProxy
+) -> None:
+    """No node told that it has the nonce, and the payment is credited meanwhile."""
+    first = await claimed(shop_house, shop)
+    node.inject("eth_sendRawTransaction", DropAfter(times=1))
+    with pytest.raises(RpcUnavailable):
+        await shop.step(first)
+    assert (await shop.settle(first)).state == S.CREDITED
+    second = await claimed(shop_house, shop)
+    assert (await shop.settle(second)).state == S.CREDITED
+    assert len(await shop.sent(first)) == 1, "nothing was to be filled"

@@ -173,5 +173,7 @@ def _ring(rail: Rail, one: OpenNonce) -> None:
 
 
 async def _is_open(rail: Rail, one: OpenNonce) -> bool:
-    newest = one.newest
-    return await rail.chain.nonce(newest.relayer, "latest") <= newest.evm_nonce
+    sequence = rail.sequence(one.relayer)
+    mined = await rail.chain.nonce(one.relayer.address, "latest")
+    sequence.note_mined(mined)
+    return mined <= one.newest.evm_nonce
