@@ -15,6 +15,7 @@ from tallystick.kernel.db import WriteSession
 from tallystick.payments.crediting import credit, place_of
 from tallystick.payments.errors import PaymentAlreadySettled, PaymentInProgress
 from tallystick.payments.models import TopUpState
+from tallystick.payments.witness import Heard
 from tallystick.paywall.admit import admit
 from tallystick.paywall.answer import Answer
 from tallystick.paywall.answers import RequestInProgress
@@ -52,7 +53,8 @@ async def test_a_call_is_waived_when_the_credits_land_while_it_opens_its_own(
 
     async def grant_slowly(session: WriteSession) -> None:
         place = place_of(shop.rail)
-        await credit(session, place, topup, settled, hold_seconds=HOLD_SECONDS)
+        heard = Heard(settled)
+        await credit(session, place, topup, heard, hold_seconds=HOLD_SECONDS)
         granted.set()
         await may_commit.wait()
 
