@@ -49,7 +49,6 @@ _EXPOSED = """
       FROM exposure
 """
 _EPISODES = {
-    "trouble": 5,
     "outage": 1,
     "reorganise": 3,
     "kill": 2,
@@ -75,17 +74,19 @@ class Chaos:
     elsewhere: list[str] = field(default_factory=list)
 
     async def rage(self, seconds: float) -> None:
-        """Each kind once in a while, the long outage in the middle of a long run."""
+        """Each kind in its turn, trouble with the node between any two of them.
+
+        In the middle of a long run the node is gone for long.
+        """
         began, is_long = time.monotonic(), seconds > 2 * _LONG_OUTAGE_SECONDS
         left = self._shuffled()
         while (passed := time.monotonic() - began) < seconds:
             if is_long and passed > seconds / 3:
                 is_long = False
                 await self.outage(_LONG_OUTAGE_SECONDS)
+            await self.trouble()
             left = left or self._shuffled()
-            name = left.pop()
-            await getattr(self, name)()
-            await asyncio.sleep(self.chance.uniform(0, 2))
+            await getattr(self, left.pop())()
 
     def _shuffled(self) -> list[str]:
         names = [name for name, times in _EPISODES.items() for _ in range(times)]
