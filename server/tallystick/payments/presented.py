@@ -42,8 +42,9 @@ async def check_payment(
 ) -> Presented:
     """The payment if it fits a quote for this very request and its payer signed it.
 
-    ``current`` is what we would offer now; a payment that brings no quote of its own
-    (version 1) must fit one of those. Raises ``PaymentRejected``,
+    ``current`` is what we would offer now, and for version 1 what we offered lately: a
+    payment that brings no quote of its own must fit one of those, and if it fits
+    several its payer gets the best. Raises ``PaymentRejected``,
     ``PaymentBoundElsewhere`` for another request's quote, and ``RpcUnavailable`` when
     a contract wallet must be asked and cannot be.
     """
@@ -75,9 +76,14 @@ def _quoted(
         quote = open_quote(seal, token, now_seconds=rail.now_seconds())
         return quote, terms_of(rail, quote, token)
     fitting = [one for one in current if one.usdc == value]
-    quote = fitting[0] if fitting else current[0]
+    quote = max(fitting, key=_worth, default=current[0])
     plain = PaymentTerms(rail.domain, quote.usdc, rail.pay_to, rail.offer_seconds)
     return quote, plain
+
+
+def _worth(quote: Quote) -> int:
+    """What is left of the credits once the request is paid."""
+    return quote.credits + quote.bonus - quote.charge
 
 
 def money_of(rail: Rail, signed: Authorization, binding: str) -> ClaimedMoney:

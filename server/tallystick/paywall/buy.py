@@ -72,7 +72,8 @@ async def buy(gate: Gate, order: Order, payload: PaymentPayload) -> Bought:
         known = await known_topup(session, money)
     if known is not None and known.state not in OPEN_STATES:
         return Bought(require_paid(known), replayed=True, is_proven=False)
-    presented = await check_payment(gate.rail, gate.seal, payload, order.offers.v1)
+    offered = order.offers.v1 + order.offers.past
+    presented = await check_payment(gate.rail, gate.seal, payload, offered)
     if known is not None:
         return await _wait(gate, order, known.id, replayed=False)
     return await settle(gate, order, presented)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from tallystick.catalog.models import Catalog
 from tallystick.identity.wallet_sign_in import WalletSignIn
@@ -35,6 +36,11 @@ class Gate:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "writes", plain_writes(self.db))
+
+    @property
+    def public_path(self) -> str:
+        """What a proxy takes off the path before we see it, such as ``/pay``."""
+        return urlsplit(self.public_url).path
 
     @property
     def api_url(self) -> str:
