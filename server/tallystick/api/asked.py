@@ -71,6 +71,7 @@ class Asked:
             url=self.url,
             binding=self.binding(priced_as(feature, quantity)),
             wait_ms=self.wait_ms(settle_wait_ms),
+            method=self.method,
             sign_in_path=self.sign_in_path,
             idempotency_key=self.idempotency_key(),
         )

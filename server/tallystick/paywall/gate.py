@@ -19,7 +19,8 @@ class Gate:
     ``public_url`` is our address as clients know it, without a trailing slash;
     ``api_prefix`` what stands before our own paths in it, such as ``/billing``;
     ``quote_seconds`` how long an offer is honoured. With ``wants_identifiers`` every
-    payment must have its payer's own name (the extension payment-identifier).
+    payment must have its payer's own name (the extension payment-identifier). Where it
+    ``is_discoverable`` a 402 says how the route is called (the extension bazaar).
     """
 
     db: Database
@@ -32,6 +33,7 @@ class Gate:
     quote_seconds: int = 300
     api_prefix: str = ""
     wants_identifiers: bool = False
+    is_discoverable: bool = False
     writes: PlainWrites = field(init=False)
 
     def __post_init__(self) -> None:
