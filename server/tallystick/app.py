@@ -59,6 +59,7 @@ PAYMENT_HEADERS = (
     "Idempotency-Replayed",
     "Location",
     "Retry-After",
+    "Content-Disposition",
 )
 """What a browser must be allowed to read (``Access-Control-Expose-Headers``)."""
 

@@ -121,6 +121,8 @@ def serve() -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        # PUBLIC_URL says where clients find us; whoever connects says nothing of it.
+        proxy_headers=False,
         timeout_graceful_shutdown=10,
     )
 

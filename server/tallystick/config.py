@@ -109,6 +109,8 @@ class Settings(BaseSettings):
     """Seconds that a client gets to sign an offer (maxTimeoutSeconds)."""
     require_payment_identifier: bool = False
     """Whether every payment must have a name of its payer's (payment-identifier)."""
+    declare_bazaar: bool = False
+    """Whether a 402 tells catalogs of x402 routes how the route is called (bazaar)."""
     exposure_per_customer: int = Field(default=100, ge=0, le=10**9)
     """Dollars that a customer may spend before their block is safe."""
     exposure_floor: int = Field(default=1_000, ge=0, le=10**9)

@@ -36,6 +36,7 @@ from tallystick.payments.relayer import register_relayers
 from tallystick.payments.same_chain import check_chain
 from tallystick.paywall.forgetting import Rounds
 from tallystick.paywall.gate import Gate
+from tallystick.paywall.offered import NOTE_SECONDS, note_offered
 from tallystick.wiring import build_gate, rate_of
 from tallystick.workers.reconciling import compare
 from tallystick.workers.rounds import repeat, whole
@@ -74,6 +75,7 @@ async def running(
     Raises as ``preflight`` does.
     """
     async with _opened(settings, clock, api_prefix) as gate:
+        await note_offered(gate.db, gate.catalog())
         tasks = [asyncio.create_task(_run_chain_workers(gate))]
         tasks.append(asyncio.create_task(_sweep_for_ever(gate)))
         tasks.append(asyncio.create_task(_seal_for_ever(gate.db)))
@@ -220,6 +222,11 @@ async def _sweep_for_ever(gate: Gate) -> None:
         for work in (
             repeat("sweeper", lambda: sweep(gate.db, gate.rail), every_seconds=10),
             repeat("forgetter", told.go_on, every_seconds=10),
+            repeat(
+                "catalog",
+                lambda: note_offered(gate.db, gate.catalog()),
+                every_seconds=NOTE_SECONDS,
+            ),
         ):
             group.create_task(work)
 

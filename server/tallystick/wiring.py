@@ -55,6 +55,7 @@ def build_gate(
         hold_seconds=settings.hold_seconds,
         api_prefix=api_prefix,
         wants_identifiers=settings.require_payment_identifier,
+        is_discoverable=settings.declare_bazaar,
     )
 
 

@@ -25,6 +25,7 @@ EXPOSED = {
     "idempotency-replayed",
     "location",
     "retry-after",
+    "content-disposition",
 }
 
 

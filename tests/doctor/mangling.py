@@ -6,6 +6,7 @@ from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -66,13 +67,31 @@ def _mangle(answer: httpx.Response, how: Mangling) -> Response:
     return Response(body, status, headers)
 
 
+@dataclass(frozen=True)
+class Terminated:
+    """TLS ends at the proxy, on this port and with this certificate (PEM files).
+
+    As proxies do, it takes ``prefix`` off the path and says who asked, in headers that
+    nobody has to believe.
+    """
+
+    port: int
+    certificate: Path
+    key: Path
+    prefix: str = ""
+
+
 @asynccontextmanager
-async def mangled(upstream: str, how: Mangling) -> AsyncIterator[str]:
+async def mangled(
+    upstream: str, how: Mangling | None = None, tls: Terminated | None = None
+) -> AsyncIterator[str]:
     """The address of such a proxy before ``upstream``."""
     async with httpx.AsyncClient(base_url=upstream, timeout=30) as client:
 
         async def forward(request: Request) -> Response:
-            url = request.url.path
+            url = request.scope["raw_path"].decode()
+            if tls is not None:
+                url = url.removeprefix(tls.prefix)
             if request.url.query:
                 url += f"?{request.url.query}"
             headers = {
@@ -83,17 +102,26 @@ async def mangled(upstream: str, how: Mangling) -> AsyncIterator[str]:
             answer = await client.request(
                 request.method, url, headers=headers, content=await request.body()
             )
-            return _mangle(answer, how)
+            return _mangle(answer, how or Mangling())
 
         app = Starlette(routes=[Route("/{path:path}", forward, methods=_METHODS)])
-        server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                port=tls.port if tls else 0,
+                ssl_certfile=tls.certificate if tls else None,
+                ssl_keyfile=tls.key if tls else None,
+            )
+        )
         task = asyncio.create_task(server.serve())
         while not server.started:
             assert not task.done(), "the proxy did not start"
             await asyncio.sleep(0.01)
         try:
             port = server.servers[0].sockets[0].getsockname()[1]
-            yield f"http://127.0.0.1:{port}"
+            scheme, host = ("https", "localhost") if tls else ("http", "127.0.0.1")
+            yield f"{scheme}://{host}:{port}{tls.prefix if tls else ''}"
         finally:
             server.should_exit = True
             await task

@@ -82,7 +82,7 @@ def test_the_depth_is_counted_from_the_document(
         deep = container(deep)
     fits = payment_v2() | {"more": deep}
     assert decode_payment([header(fits)], []) is not None
-    with pytest.raises(MalformedPayment, match="deeper than 8"):
+    with pytest.raises(MalformedPayment, match="deeper than 12"):
         decode_payment([header(fits | {"more": container(deep)})], [])
 
 

@@ -61,7 +61,9 @@ def problem(error: TallystickError, api_prefix: str) -> Response:
 
 
 def root_of(scope: Scope) -> str:
-    """What a proxy or a mount has put before the paths of the app we are in.
+    """What clients write before the paths of the app we are in.
+
+    That is the path of PUBLIC_URL, and what a proxy or a mount has put there.
 
     A sub-app's own ``root_path`` is longer, and our routes are not there.
     """

@@ -52,6 +52,10 @@ class Asked:
         v2 = self.headers.getlist("payment-signature")
         return decode_payment(v2, self.headers.getlist("x-payment"))
 
+    def brings_payment(self) -> bool:
+        """Whether there is a payment header, good or not."""
+        return "payment-signature" in self.headers or "x-payment" in self.headers
+
     def wait_ms(self, at_most: int) -> int:
         """How long the client waits for a settlement."""
         return 0 if "respond-async" in self.headers.get("prefer", "") else at_most
@@ -67,6 +71,7 @@ class Asked:
             url=self.url,
             binding=self.binding(priced_as(feature, quantity)),
             wait_ms=self.wait_ms(settle_wait_ms),
+            method=self.method,
             sign_in_path=self.sign_in_path,
             idempotency_key=self.idempotency_key(),
         )
@@ -98,16 +103,17 @@ async def asked_of(
         headers=request.headers,
         body_sha256=await _body_sha256(request, largest_body_bytes),
         url=url,
-        sign_in_path=sign_in_path(gate, url, path),
+        sign_in_path=sign_in_path(gate, url),
     )
 
 
-def sign_in_path(gate: Gate, url: str, path: str) -> str | None:
-    """The path if a sign-in can be offered there: at our own origin only.
+def sign_in_path(gate: Gate, url: str) -> str | None:
+    """The URL's path if a sign-in can be offered there: at our own origin only.
 
     A client that is offered one for another origin breaks off instead of paying.
     """
-    return path if origin_of(url) == gate.sign_in.origin else None
+    origin = gate.sign_in.origin
+    return url[len(origin) :] if origin_of(url) == origin else None
 
 
 async def _body_sha256(request: Request, largest_bytes: int) -> bytes:

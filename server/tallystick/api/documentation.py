@@ -14,8 +14,8 @@ from tallystick.api.answers import PROBLEM
 from tallystick.api.bodies import OUR_SCHEMA, SCHEMAS
 from tallystick.api.paid_routes import paid_routes
 from tallystick.api.passage import Running
-from tallystick.catalog.models import LARGEST, Catalog, Feature, Parameter
-from tallystick.catalog.patterns import LONGEST_TEXT, anchored
+from tallystick.catalog.argument_schema import argument_schema
+from tallystick.catalog.models import Catalog, Feature, Parameter
 from tallystick.catalog.pricing import usdc_for_credits
 from tallystick.kernel.money import format_credits, format_usdc, parse_credits
 
@@ -212,7 +212,7 @@ def _query_parameter(feature: Feature, name: str, one: Parameter) -> dict[str, A
         "in": "query",
         "required": one.required,
         "description": one.description,
-        "schema": _parameter_schema(feature, name, one),
+        "schema": argument_schema(feature, name, one),
     }
     if one.type == "list":
         parameter |= {"style": "form", "explode": False}
@@ -221,7 +221,7 @@ def _query_parameter(feature: Feature, name: str, one: Parameter) -> dict[str, A
 
 def _json_body(feature: Feature) -> dict[str, Any]:
     properties = {
-        name: {**_parameter_schema(feature, name, one), "description": one.description}
+        name: {**argument_schema(feature, name, one), "description": one.description}
         for name, one in feature.parameters.items()
     }
     required = [name for name, one in feature.parameters.items() if one.required]
@@ -233,35 +233,3 @@ def _json_body(feature: Feature) -> dict[str, Any]:
     }
     content = {"application/json": {"schema": schema}}
     return {"required": bool(required), "content": content}
-
-
-def _parameter_schema(feature: Feature, name: str, one: Parameter) -> dict[str, Any]:
-    schema: dict[str, Any]
-    low, high = "minimum", "maximum"
-    if one.type == "list":
-        items = _text_schema(one.items, one.pattern)
-        schema = {"type": "array", "items": items, "uniqueItems": one.unique}
-        low, high = "minItems", "maxItems"
-    elif one.type == "integer":
-        schema = {
-            "type": "integer",
-            "minimum": -LARGEST if one.minimum is None else one.minimum,
-            "maximum": LARGEST if one.maximum is None else one.maximum,
-        }
-    else:
-        schema = _text_schema(one.type, one.pattern)
-    if name == feature.quantity_from:
-        # Whole units only: a list has no half an item, an integer no fraction.
-        least = -int(-feature.minimum_quantity // 1)
-        most = int(feature.maximum_quantity)
-        schema[low] = max(least, schema.get(low, least))
-        schema[high] = min(most, schema.get(high, most))
-    return schema
-
-
-def _text_schema(kind: str, pattern: str | None) -> dict[str, Any]:
-    if kind == "address":
-        return {"type": "string", "pattern": "^0x[0-9a-fA-F]{40}$"}
-    if pattern is None:
-        return {"type": "string"}
-    return {"type": "string", "pattern": anchored(pattern), "maxLength": LONGEST_TEXT}

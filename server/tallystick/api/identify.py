@@ -172,7 +172,8 @@ async def require_reader(request: Request) -> Caller:
     caller = await identify(gate, request.headers)
     if caller is None:
         refusal = IdentityRequired()
-        refusal.members["extensions"] = gate.sign_in.offer(request.url.path)
+        path = gate.public_path + request.url.path
+        refusal.members["extensions"] = gate.sign_in.offer(path)
         raise refusal
     if caller.customer_id is None and caller.stranger is None:
         raise InvalidRequest(

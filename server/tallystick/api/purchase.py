@@ -1,5 +1,6 @@
 """``POST /api/credits/add``: buy credits with USDC."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -13,15 +14,16 @@ from tallystick.api.errors import InvalidRequest
 from tallystick.api.identify import GateDep, identify_or_challenge, require_reader
 from tallystick.api.passage import running_of
 from tallystick.api.redemption import redeem_transfer
-from tallystick.catalog.pricing import topup_for_usd
-from tallystick.kernel.money import UsdcAtomic, to_decimal
+from tallystick.catalog.models import Catalog
+from tallystick.kernel.money import to_decimal
 from tallystick.payments.models import PAID_STATES
 from tallystick.payments.topups import public_facts
 from tallystick.paywall.answer import NO_STORE
 from tallystick.paywall.buy import Bought, Order, buy
 from tallystick.paywall.challenges import PaymentRequired, challenge
 from tallystick.paywall.gate import Gate
-from tallystick.paywall.offers import Offers, offers_for_purchase
+from tallystick.paywall.offered import recent_catalogs
+from tallystick.paywall.offers import Offers, Wanted, offers_for_purchase
 from tallystick.x402.challenge import render_payment_response
 from tallystick.x402.errors import PaymentRejected
 from tallystick.x402.networks import NETWORKS
@@ -62,7 +64,9 @@ async def add_credits(
         sender = await require_reader(request)
         return await redeem_transfer(gate, sender, wanted.transaction_id)
     asked = await asked_of(request)
-    offers = _offers(gate, wanted, asked.binding("credits"))
+    binding = asked.binding("credits")
+    past = await recent_catalogs(gate) if asked.brings_payment() else []
+    offers = _offers(gate, wanted, binding, past)
     wait_ms = asked.wait_ms(running_of(request).settle_wait_ms)
     try:
         caller = await identify_or_challenge(gate, request.headers)
@@ -71,7 +75,8 @@ async def add_credits(
         order = Order(offers, caller_id, wait_ms, asked.idempotency_key())
         bought = await buy(gate, order, payload)
     except (PaymentRequired, PaymentRejected) as refusal:
-        answer = _challenge(gate, offers, refusal, asked.url)
+        # What is not sold any more is offered to nobody anew.
+        answer = _challenge(gate, _offers(gate, wanted, binding), refusal, asked.url)
         return challenge_answer(answer, root_of(request.scope) + gate.api_prefix)
     return _receipt(bought, payload.version)
 
@@ -88,13 +93,13 @@ def _payment(asked: Asked) -> PaymentPayload:
     return payload
 
 
-def _offers(gate: Gate, wanted: Purchase, binding: str) -> Offers:
+def _offers(
+    gate: Gate, wanted: Purchase, binding: str, past: Sequence[Catalog] = ()
+) -> Offers:
     if (wanted.pack is None) == (wanted.amount is None):
         raise InvalidRequest("name either a pack or an amount in US dollars")
-    usdc = UsdcAtomic(0)
-    if wanted.amount is not None:
-        usdc = topup_for_usd(gate.catalog(), wanted.amount)
-    return offers_for_purchase(gate, binding, usdc, wanted.pack)
+    chosen = Wanted(wanted.pack, wanted.amount)
+    return offers_for_purchase(gate, binding, chosen, past)
 
 
 def _challenge(

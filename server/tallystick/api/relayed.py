@@ -57,7 +57,7 @@ def asked_by(gate: Gate, relayed: Relayed) -> Asked:
         headers=_headers(relayed.headers),
         body_sha256=_body_sha256(relayed),
         url=url,
-        sign_in_path=sign_in_path(gate, url, path),
+        sign_in_path=sign_in_path(gate, url),
     )
 
 

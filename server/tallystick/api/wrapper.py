@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tallystick.api.answers import ROOT, header_pairs, problem, raw_headers, root_of
 from tallystick.api.errors import CaptureFailed
-from tallystick.api.passage import PASSAGE, Admission, BodyDigest, Passage
+from tallystick.api.passage import PASSAGE, Admission, BodyDigest, Passage, Running
 from tallystick.kernel.log import get_logger
 from tallystick.paywall.answer import Answer
 from tallystick.paywall.answers import LARGEST_BODY_BYTES
@@ -47,7 +47,7 @@ class PaidResponses:
         passage = Passage(self._state, body)
         scope[PASSAGE] = passage
         scope["headers"] = _trimmed(scope["headers"])
-        scope[ROOT] = scope.get("root_path", "")
+        scope[ROOT] = self._public_path() + scope.get("root_path", "")
         outgoing = _Outgoing(passage, send, self._work, root_of(scope))
         try:
             await self.app(scope, body, outgoing)
@@ -55,6 +55,10 @@ class PaidResponses:
             await outgoing.abandon()
             raise
         await outgoing.end()
+
+    def _public_path(self) -> str:
+        running = getattr(self._state, "tallystick", None)
+        return running.gate.public_path if isinstance(running, Running) else ""
 
 
 def _trimmed(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

@@ -58,21 +58,29 @@ def examine_public_url(exam: Examination, public_url: str, *, is_test: bool) -> 
 async def examine_server(exam: Examination, visit: Visit) -> None:
     """Everything that a client of the running server sees."""
     exam.looking(f"the server at {urlsplit(visit.base).netloc.rpartition('@')[2]}")
-    async with httpx.AsyncClient(
-        base_url=visit.base, timeout=_SECONDS, headers={"Origin": _ORIGIN}
-    ) as http:
-        try:
-            if not await _answers(exam, http):
-                return
-            await _examine_readiness(exam, http)
-            await _examine_catalog(exam, http, visit.catalog)
-            await _examine_preflight(exam, http)
-            for what, request in _priced(visit):
-                exam.looking(what)
-                await _examine_challenge(exam, visit, what, await http.send(request))
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            step = "Look at the server's log, and at the proxy's before it."
-            exam.problem("server", f"it broke off ({type(error).__name__})", step)
+    try:
+        async with httpx.AsyncClient(
+            base_url=visit.base, timeout=_SECONDS, headers={"Origin": _ORIGIN}
+        ) as http:
+            if await _answers(exam, http):
+                await _examine_answers(exam, http, visit)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        step = "Look at the server's log, and at the proxy's before it."
+        exam.problem("server", f"it broke off ({type(error).__name__})", step)
+    except OSError as error:
+        said = f"nobody can be asked: TLS is not set up ({type(error).__name__})"
+        exam.problem("server", said, "Correct or unset SSL_CERT_FILE.")
+
+
+async def _examine_answers(
+    exam: Examination, http: httpx.AsyncClient, visit: Visit
+) -> None:
+    await _examine_readiness(exam, http)
+    await _examine_catalog(exam, http, visit.catalog)
+    await _examine_preflight(exam, http)
+    for what, request in _priced(visit):
+        exam.looking(what)
+        await _examine_challenge(exam, visit, what, await http.send(request))
 
 
 async def _answers(exam: Examination, http: httpx.AsyncClient) -> bool:

@@ -60,8 +60,9 @@ async def check_payment(
 ) -> Presented:
     """The payment if it fits a quote for this very request and its payer signed it.
 
-    ``current`` is what we would offer now; a payment that brings no quote of its own
-    (version 1) must fit one of those. ``used_at`` is the time in seconds at which its
+    ``current`` is what we would offer now, and for version 1 what we offered lately: a
+    payment that brings no quote of its own must fit one of those, and if it fits
+    several its payer gets the best. ``used_at`` is the time in seconds at which its
     authorization was used, if it was: by then the quote must have been good, and the
     window was judged by the token. Raises ``PaymentRejected``,
     ``PaymentBoundElsewhere`` for another request's quote, and ``RpcUnavailable`` when
@@ -105,7 +106,7 @@ def _quoted(
         quote = open_quote(seal, token, now_seconds=now_seconds)
         return quote, terms_of(rail, quote, token)
     fitting = [one for one in current if one.usdc == signed.value]
-    quote = fitting[0] if fitting else current[0]
+    quote = max(fitting, key=_worth, default=current[0])
     retired_at_ms = rail.payees.retired_at_ms.get(signed.pay_to)
     is_late = retired_at_ms is None or (
         rail.clock.now_ms() > retired_at_ms + _HONOURED_MS
@@ -113,6 +114,11 @@ def _quoted(
     pay_to = rail.pay_to if is_late else signed.pay_to
     plain = PaymentTerms(rail.domain, quote.usdc, pay_to, rail.offer_seconds)
     return quote, plain
+
+
+def _worth(quote: Quote) -> int:
+    """What is left of the credits once the request is paid."""
+    return quote.credits + quote.bonus - quote.charge
 
 
 def money_of(rail: Rail, signed: Authorization, binding: str) -> ClaimedMoney:

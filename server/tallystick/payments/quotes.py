@@ -2,7 +2,8 @@
 
 A 402 writes nothing. What it promised travels in ``accepts[].extra.quote``
 and comes back with the payment; the seal makes it ours. Clients of version 1 echo
-nothing, so their payments are matched with what we would offer now.
+nothing, so their payments are matched with what we would offer now and with what
+catalogs of the last minutes offered.
 """
 
 import base64

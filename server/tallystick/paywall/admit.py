@@ -20,6 +20,7 @@ from tallystick.paywall.challenges import (
     challenge,
     figures,
 )
+from tallystick.paywall.discovery import discovery
 from tallystick.paywall.facts import Facts
 from tallystick.paywall.gate import Gate
 from tallystick.paywall.offers import offers_for_call
@@ -71,6 +72,7 @@ async def challenge_for(
         url=facts.url,
         description=facts.feature.description or facts.feature.name,
         sign_in_path=facts.sign_in_path if facts.customer_id is None else None,
+        extensions=discovery(facts) if gate.is_discoverable else {},
     )
 
 

@@ -84,8 +84,9 @@ async def buy(gate: Gate, order: Order, payload: PaymentPayload) -> Bought:
         await require_signer(gate.rail, payload)
         return await _wait(gate, order, known.id, replayed=False)
     used_at = await used_at_seconds(gate.db, gate.rail, money)
+    offered = order.offers.v1 + order.offers.past
     presented = await check_payment(
-        gate.rail, gate.seal, payload, order.offers.v1, used_at=used_at
+        gate.rail, gate.seal, payload, offered, used_at=used_at
     )
     return await settle(gate, order, presented)
 

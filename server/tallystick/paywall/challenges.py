@@ -16,6 +16,7 @@ from tallystick.x402.errors import PaymentIdentifierMissing, PaymentRejected
 from tallystick.x402.payment_identifier import declare_payment_identifier
 from tallystick.x402.wire import PaymentPayload
 
+_NOTHING: Mapping[str, Any] = {}
 _WAYS_TO_PAY = ("topup_url", "packs")
 _TOPUPS_ARE_OFF = (
     "Top-ups are switched off on this server. Call with an API key whose customer has"
@@ -47,25 +48,26 @@ def challenge(
     url: str,
     description: str,
     sign_in_path: str | None = None,
+    extensions: Mapping[str, Any] = _NOTHING,
 ) -> Challenge:
     """The answer for a refusal: problem document, offers and, if wanted, a sign-in.
 
-    Its ``type`` is the edge's to add, which knows where our page of errors is.
+    ``extensions`` are told beside ours. Its ``type`` is the edge's to add, which knows where our page of errors is.
     A server that takes no payments offers none, and says so.
     """
     if not gate.rail.takes_payments:
         offers = Offers([], [])
-    extensions = declare_payment_identifier(required=gate.wants_identifiers)
+    told = declare_payment_identifier(required=gate.wants_identifiers)
     if gate.wants_identifiers:
         offers = Offers(offers.v2, [])  # version 1 has no place for a name
     if sign_in_path is not None:
-        extensions |= gate.sign_in.offer(sign_in_path)
+        told |= gate.sign_in.offer(sign_in_path)
     rendered = render_challenge(
         Resource(url, description),
         offers.terms(gate, 2),
         offers.terms(gate, 1),
         error=_error_text(refusal),
-        extensions=extensions,
+        extensions={**told, **extensions},
     )
     body = rendered.body | _problem(gate.catalog(), gate.api_url, refusal)
     if not gate.rail.takes_payments:

@@ -36,7 +36,7 @@ class Facts:
     ``sign_in_path`` is None where our sign-in would be for another origin than the
     client's: stock clients break off then instead of paying. ``may_spend`` is whether
     the caller may make the call, and so have its answer again, without a payment.
-    ``idempotency_key`` is the caller's own text.
+    ``idempotency_key`` is the caller's own text, ``method`` HTTP's.
     """
 
     feature: Feature
@@ -45,6 +45,7 @@ class Facts:
     url: str
     binding: str
     wait_ms: int
+    method: str = "GET"
     sign_in_path: str | None = None
     customer_id: int | None = None
     may_spend: bool = True

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from tallystick.catalog.models import Catalog
 from tallystick.identity.wallet_sign_in import WalletSignIn
@@ -18,7 +19,8 @@ class Gate:
     ``public_url`` is our address as clients know it, without a trailing slash;
     ``api_prefix`` what stands before our own paths in it, such as ``/billing``;
     ``quote_seconds`` how long an offer is honoured. With ``wants_identifiers`` every
-    payment must have its payer's own name (the extension payment-identifier).
+    payment must have its payer's own name (the extension payment-identifier). Where it
+    ``is_discoverable`` a 402 says how the route is called (the extension bazaar).
     """
 
     db: Database
@@ -31,10 +33,16 @@ class Gate:
     quote_seconds: int = 300
     api_prefix: str = ""
     wants_identifiers: bool = False
+    is_discoverable: bool = False
     writes: PlainWrites = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "writes", plain_writes(self.db))
+
+    @property
+    def public_path(self) -> str:
+        """What a proxy takes off the path before we see it, such as ``/pay``."""
+        return urlsplit(self.public_url).path
 
     @property
     def api_url(self) -> str:

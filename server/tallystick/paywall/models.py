@@ -1,4 +1,4 @@
-"""Answers that are kept so that the same request gets the same answer."""
+"""Answers that are kept for copies of a request, and catalogs that offers came from."""
 
 from enum import StrEnum
 
@@ -54,3 +54,13 @@ class StoredAnswer(SQLModel, table=True):
     )
     expires_at_ms: int = Field(sa_column=big_column())
     owner: int = Field(sa_column=big_column())
+
+
+class OfferedCatalog(SQLModel, table=True):
+    """A catalog that offers are or were made from; ``document`` is its JSON."""
+
+    __tablename__ = "offered_catalog"
+
+    version: str = Field(primary_key=True)
+    document: str
+    last_offered_ms: int = Field(sa_column=big_column())

@@ -5,18 +5,28 @@ $1, so the automatic top-up comes first; version 1 clients have one of $0.10, so
 exact shortfall comes first there.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
 
-from tallystick.catalog.errors import TopUpOutOfBounds
+from tallystick.catalog.errors import (
+    InvalidQuantity,
+    TopUpOutOfBounds,
+    UnknownFeature,
+    UnknownPack,
+)
 from tallystick.catalog.models import Catalog
 from tallystick.catalog.pricing import (
     credits_for_usdc,
     pack_bonus,
     pack_price,
+    price,
     smallest_topup,
     topup_for_shortfall,
+    topup_for_usd,
 )
-from tallystick.kernel.money import NO_CREDITS, MicroCredits, UsdcAtomic
+from tallystick.kernel.errors import TallystickError
+from tallystick.kernel.money import NO_CREDITS, MicroCredits, UsdcAtomic, to_decimal
 from tallystick.payments.presented import terms_of
 from tallystick.payments.quotes import Quote, seal_quote
 from tallystick.paywall.facts import Facts
@@ -26,10 +36,14 @@ from tallystick.x402.wire import PaymentTerms
 
 @dataclass(frozen=True, slots=True)
 class Offers:
-    """The same quotes for both versions, each in its own order."""
+    """The same quotes for both versions, each in its own order.
+
+    ``past`` are those of catalogs before, which somebody may hold who cannot show it.
+    """
 
     v2: list[Quote]
     v1: list[Quote]
+    past: list[Quote] = field(default_factory=list)
 
     def terms(self, gate: Gate, version: int) -> list[PaymentTerms]:
         """The entries of ``accepts`` for a version, sealed."""
@@ -37,9 +51,14 @@ class Offers:
         return [terms_of(gate.rail, one, seal_quote(gate.seal, one)) for one in quotes]
 
 
-def offers_for_call(gate: Gate, facts: Facts, available: MicroCredits) -> Offers:
+def offers_for_call(
+    gate: Gate,
+    facts: Facts,
+    available: MicroCredits,
+    catalog: Catalog | None = None,
+) -> Offers:
     """What covers a call's shortfall; nothing when no single top-up can."""
-    catalog = gate.catalog()
+    catalog = catalog or gate.catalog()
     shortfall = MicroCredits(max(facts.price - available, 1))
     try:
         automatic = topup_for_shortfall(catalog, shortfall)
@@ -61,21 +80,55 @@ def offers_for_call(gate: Gate, facts: Facts, available: MicroCredits) -> Offers
     return Offers(quotes, quotes[::-1])
 
 
+def past_quotes_for_call(
+    gate: Gate, facts: Facts, available: MicroCredits, catalog: Catalog
+) -> list[Quote]:
+    """What another catalog offered for the call, at its own price."""
+    try:
+        feature = catalog.feature(facts.feature.slug)
+        cost = price(feature, to_decimal(facts.quantity))
+    except (UnknownFeature, InvalidQuantity):
+        return []
+    then = replace(facts, price=cost)
+    return offers_for_call(gate, then, available, catalog).v1 if cost else []
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a customer wants to buy: a pack, or credits for so many US dollars."""
+
+    pack_id: str | None
+    usd: Decimal | int | None
+
+
 def offers_for_purchase(
-    gate: Gate, binding: str, usdc: UsdcAtomic, pack_id: str | None
+    gate: Gate, binding: str, wanted: Wanted, past: Sequence[Catalog] = ()
 ) -> Offers:
     """One entry: the pack or the amount that the customer chose.
 
-    Raises ``UnknownPack``.
+    Raises ``UnknownPack`` or ``TopUpOutOfBounds`` when neither the catalog nor one of
+    the ``past`` sells it, and ``InvalidAmount``.
     """
-    catalog = gate.catalog()
-    bonus = MicroCredits(0)
-    purpose = "credits"
-    if pack_id is not None:
-        pack = catalog.pack(pack_id)
+    found: list[Quote] = []
+    refusals: list[TallystickError] = []
+    for catalog in (gate.catalog(), *past):
+        try:
+            found.append(_purchase(gate, catalog, binding, wanted))
+        except (UnknownPack, TopUpOutOfBounds) as refusal:
+            refusals.append(refusal)
+    if not found:
+        raise refusals[0]
+    return Offers(found[:1], found[:1], found[1:])
+
+
+def _purchase(gate: Gate, catalog: Catalog, binding: str, wanted: Wanted) -> Quote:
+    if wanted.pack_id is not None:
+        pack = catalog.pack(wanted.pack_id)
         usdc, bonus, purpose = pack_price(pack), pack_bonus(pack), f"pack {pack.id}"
-    quote = _quote(gate, catalog, binding, usdc, bonus=bonus, purpose=purpose)
-    return Offers([quote], [quote])
+    else:
+        assert wanted.usd is not None, "something is wanted"
+        usdc, bonus, purpose = topup_for_usd(catalog, wanted.usd), NO_CREDITS, "credits"
+    return _quote(gate, catalog, binding, usdc, bonus=bonus, purpose=purpose)
 
 
 def _quote(

@@ -32,7 +32,8 @@ from tallystick.paywall.challenges import require_identifier
 from tallystick.paywall.copies import admit_copy
 from tallystick.paywall.facts import Facts
 from tallystick.paywall.gate import Gate
-from tallystick.paywall.offers import offers_for_call
+from tallystick.paywall.offered import recent_catalogs
+from tallystick.paywall.offers import offers_for_call, past_quotes_for_call
 from tallystick.paywall.once import answered, begin_once, key_of
 from tallystick.paywall.paid_call import PaidCall, begin_waived, hold_instead
 from tallystick.paywall.turns import drive
@@ -83,11 +84,18 @@ async def _check(gate: Gate, facts: Facts, payload: PaymentPayload) -> PaidCall:
     async with gate.db.read() as session:
         customer_id = await customer_of_wallet(session, payer)
         funds = await customer_balance(session, customer_id or 0)
-    current = offers_for_call(gate, facts, funds.available).v1
-    full = offers_for_call(gate, facts, MicroCredits(0)).v1
-    if not current or not full:
+    amounts = (funds.available, MicroCredits(0))
+    offered = [one for had in amounts for one in offers_for_call(gate, facts, had).v1]
+    if payload.version == 1 or not offered:
+        offered += [
+            one
+            for catalog in await recent_catalogs(gate)
+            for had in amounts
+            for one in past_quotes_for_call(gate, facts, had, catalog)
+        ]
+    if not offered:
         raise PaymentRejected(reasons.VALUE, "no single payment can cover this call")
-    presented = await check_payment(gate.rail, gate.seal, payload, current + full)
+    presented = await check_payment(gate.rail, gate.seal, payload, offered)
     return PaidCall(gate, facts, presented, payload.version, customer_id)
 
 

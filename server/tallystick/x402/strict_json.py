@@ -16,7 +16,7 @@ from tallystick.x402.fields import FieldRefused
 MAX_HEADER_BYTES: Final = 8192
 """Of one header value, before decoding. A signature is therefore shorter still."""
 
-MAX_DEPTH: Final = 8
+MAX_DEPTH: Final = 12
 MAX_KEYS: Final = 128
 """In the whole document. Stock clients send our ``extensions`` back in full."""
 
