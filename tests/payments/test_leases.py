@@ -10,6 +10,7 @@ from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.db import query
 from tallystick.payments.leases import keep_leases
 from tallystick.payments.models import TopUpState
+from tallystick.payments.pushing import push_keys
 from tallystick.payments.relayer import register_relayers, relayer_for, sign
 from tallystick.payments.settler import step
 from tallystick.workers.crew import Crew
@@ -234,3 +235,19 @@ async def test_two_processes_in_turn_use_no_nonce_twice_and_leave_none_out(
         assert (await shops[0].settle(topup_id)).state == S.CREDITED
     sent = [row for one in topup_ids for row in await shops[0].sent(one)]
     assert sorted(row.evm_nonce for row in sent) == list(range(first, first + 12))
+
+
+async def test_a_paused_owner_makes_nothing_dearer_and_fills_nothing(
+    shared: House, local: LocalChain
+) -> None:
+    """It believes that the nonce is stuck, and has lost the key."""
+    paused = await shared.start(relayers=(KEY,))
+    topup_id = await claimed(shared, paused)
+    topup = await paused.topup(topup_id)
+    assert await sign(paused.db, paused.rail, KEY, topup) is not None
+    shared.clock.advance(LEASE_SECONDS + 1)
+    await local.advance(LEASE_SECONDS + 1)
+    heir = await shared.start(relayers=(KEY,))
+    await push_keys(paused.db, paused.rail)
+    assert len(await heir.sent(topup_id)) == 1
+    assert (await heir.settle(topup_id)).state == S.CREDITED
