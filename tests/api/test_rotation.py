@@ -97,6 +97,22 @@ async def test_a_client_that_was_challenged_before_the_change_pays_after_it(
     assert figures == {old: DOLLAR, shop.address(): 0}
 
 
+@ON_SQLITE
+async def test_a_purchase_that_was_offered_before_the_change_is_settled_after_it(
+    shop: Shop, buyer: Buyer
+) -> None:
+    body = {"amount": 1}
+    add = "/api/credits/add"
+    async with httpx.AsyncClient(base_url=shop.server.url, timeout=60) as http:
+        offer = await http.post(add, json=body)
+        assert offer.status_code == 402
+        paid = await buyer.pay(offer.headers, f"{shop.server.url}{add}")
+        await shop.start(pay_to=newcomer())
+        answer = await http.post(add, json=body, headers=paid)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["added"] == 10
+
+
 async def test_a_payment_that_is_under_way_is_brought_to_its_end_after_the_change(
     shop: Shop, buyer: Buyer, chain: LocalChain
 ) -> None:

@@ -12,6 +12,7 @@ from tallystick.audit import audit
 from tallystick.chain.local import LocalChain
 from tallystick.kernel.clock import OffsetClock
 from tallystick.payments import checkpoints, finalized
+from tallystick.payments.books import Sums
 from tallystick.payments.errors import BooksOfAnotherChain
 from tallystick.payments.finalized import reconcile_finalized
 from tallystick.payments.following import Movements
@@ -233,9 +234,9 @@ async def test_a_checkpoint_that_was_sealed_anew_is_held_against_the_transfers(
     house: House, shop: Process
 ) -> None:
     """Whoever changes one covers his tracks."""
-    before, last = await made(shop)
+    _, last = await made(shop)
     false = replace_row(last, came_in=last.came_in + 1)
-    digest = checkpoints._digest(false, before).hex()
+    digest = checkpoints._digest(false).hex()
     tamper(
         house,
         f"""UPDATE chain_checkpoint SET came_in = came_in + 1, digest = x'{digest}'
@@ -259,8 +260,7 @@ async def test_a_transaction_that_became_visible_late_is_no_difference(
     """Its id is lower than the checkpoint's: then all of the journal is asked."""
     (last,) = (await made(shop))[-1:]
     false = replace_row(last, ledger_usdc=last.ledger_usdc - 1)
-    before = (await made(shop))[0]
-    digest = checkpoints._digest(false, before).hex()
+    digest = checkpoints._digest(false).hex()
     tamper(
         house,
         f"""UPDATE chain_checkpoint
@@ -279,6 +279,23 @@ async def test_checkpoints_of_another_chain_are_none_of_ours(
         await connection.execute(change)
     with pytest.raises(BooksOfAnotherChain):
         await compare(shop)
+
+
+async def test_of_two_who_read_on_from_one_checkpoint_the_second_is_too_late(
+    shop: Process,
+) -> None:
+    """Their final blocks differ, so only what they read on from tells."""
+    first, second = await made(shop)
+    block = await shop.rail.chain.block(second.block_number + 1)
+    assert block is not None
+    ledger = checkpoints.LedgerUpTo()
+    sealed = await shop.db.write(
+        lambda session: checkpoints.seal_checkpoint(
+            session, shop.rail, first, block, Sums(0, 0), ledger
+        )
+    )
+    assert not sealed
+    assert len(await made(shop)) == 2
 
 
 async def test_two_processes_make_one_row_of_checkpoints(

@@ -126,6 +126,7 @@ def _of_chain(found: Health, gate: Gate) -> Iterable[Metric]:
 
 
 def _of_relayers(found: Health) -> Iterable[Metric]:
+    # What gas was spent on, and wasted, belongs here once receipts are kept.
     wei = {(checksum_address(who),): held for who, held in found.relayer_wei.items()}
     yield _gauges("relayer_balance_wei", "Gas money of a relayer", ["relayer"], wei)
     can_pay = {

@@ -83,12 +83,7 @@ async def _book(
     height: int,
     small: Sequence[TransferLog],
 ) -> None:
-    before = col(Payee.dust_upto)
-    mine = update(Payee).where(
-        *_of(Payee, rail), before.is_(None) | (before == first - 1)
-    )
-    done = mine.values(dust_upto=height).execution_options(synchronize_session=False)
-    if (await session.exec(done)).rowcount != 1:
+    if not await _go_on(session, rail, first, height):
         return  # another process has gathered it
     known = await _with_rows(session, rail, first, height)
     dust = [one for one in small if (one.tx_hash, one.log_index) not in known]
@@ -106,23 +101,37 @@ async def _book(
         "gathered_at_ms": now_ms(session),
     }
     assert await insert_once(session, ChainDust, row), "each block is gathered once"
-    place = (rail.network, rail.domain.contract)
+    await post(session, _posting(rail, first, height, dust, value))
+
+
+async def _go_on(session: WriteSession, rail: Rail, first: int, height: int) -> bool:
+    """Whether nobody else has gathered these blocks; from now on nobody will."""
+    before = col(Payee.dust_upto)
+    done = await session.exec(
+        update(Payee)
+        .where(*_of(Payee, rail), before.is_(None) | (before == first - 1))
+        .values(dust_upto=height)
+        .execution_options(synchronize_session=False)
+    )
+    return done.rowcount == 1
+
+
+def _posting(
+    rail: Rail, first: int, height: int, dust: Sequence[TransferLog], value: int
+) -> Posting:
+    network, token = rail.network, rail.domain.contract
     into = Transfer(
-        chart.chain_assets(*place), chart.suspense(*place), Amount(value, USDC)
+        chart.chain_assets(network, token),
+        chart.suspense(network, token),
+        Amount(value, USDC),
     )
-    key = digest16(
-        b"dust", *place[0].encode().split(b":"), place[1], rail.pay_to, b"%d" % first
-    )
-    await post(
-        session,
-        Posting(
-            TransactionKind.SUSPENSE,
-            key,
-            [into],
-            dust_reference(first, height),
-            memo=f"{len(dust)} transfers of dust",
-            occurred_at_ms=dust[-1].timestamp_seconds * 1000,
-        ),
+    return Posting(
+        TransactionKind.SUSPENSE,
+        digest16(b"dust", network.encode(), token, rail.pay_to, b"%d" % first),
+        [into],
+        dust_reference(first, height),
+        memo=f"{len(dust)} transfers of dust",
+        occurred_at_ms=dust[-1].timestamp_seconds * 1000,
     )
 
 

@@ -495,10 +495,12 @@ class ChainCheckpoint(SQLModel, table=True):
 
     ``came_in`` and ``went_out`` are all that moved since the books began, in atomic
     USDC; ``ledger_usdc`` is what the ledger had booked on the token by the transaction
-    ``ledger_through_id``. ``digest`` seals the row and, with it, the one before.
+    ``ledger_through_id``. ``digest`` seals the row and ``before``, the digest of the
+    one before, which only one row follows.
     """
 
     __tablename__ = "chain_checkpoint"
+    __table_args__ = (UniqueConstraint("chain_id", "token", "pay_to", "before"),)
 
     chain_id: int = Field(sa_column=big_column(primary_key=True))
     token: bytes = Field(sa_column=bytes_column(size=20, primary_key=True))
@@ -510,4 +512,5 @@ class ChainCheckpoint(SQLModel, table=True):
     ledger_through_id: int = Field(sa_column=big_column())
     ledger_usdc: int = Field(sa_column=big_column())
     made_at_ms: int = Field(sa_column=big_column())
+    before: bytes = Field(sa_column=bytes_column(size=16))
     digest: bytes = Field(sa_column=bytes_column(size=16))

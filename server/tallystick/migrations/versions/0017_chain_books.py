@@ -63,8 +63,10 @@ def upgrade() -> None:
         big("ledger_through_id"),
         big("ledger_usdc"),
         big("made_at_ms"),
+        blob("before", 16),
         blob("digest", 16),
         key=(*_BOOKS, "block_number"),
+        unique={"chain_id_token_pay_to_before": (*_BOOKS, "before")},
     )
 
 
