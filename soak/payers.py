@@ -81,7 +81,9 @@ class Town:
         while is_open(answer := await self.ask(headers=headers, **request)):
             code = answer.json().get("code")
             self.notes.note(pending=name, status=answer.status_code, code=code)
-            await asyncio.sleep(_PAUSE_SECONDS)
+            # As he is told; a thousand at once would keep the machine from settling.
+            told = float(answer.headers.get("Retry-After", _PAUSE_SECONDS))
+            await asyncio.sleep(min(told, 2) * self.chance.uniform(0.5, 1.5))
         return answer
 
     async def nap(self, seconds: float) -> None:

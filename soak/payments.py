@@ -135,7 +135,7 @@ async def _set(
         "RELAYER_KEYS": f"0x{KEYS[_RELAYER].hex()}",
         "SECRET_KEY": secrets.token_urlsafe(48),
         "CATALOG": CATALOG,
-        "SETTLE_WAIT": "5",
+        "SETTLE_WAIT": "8",
         # What a dead process had begun is forgotten so soon.
         "HOLD_SECONDS": "5",
         "OFFER_SECONDS": str(_WINDOW_SECONDS),
@@ -201,6 +201,9 @@ async def _play(stage: _Stage) -> dict[str, int]:
         caps = (_EACH * 10**6, _FLOOR * 10**6, _PERCENT)
         watching = asyncio.create_task(chaos.watch_exposure(*caps))
         try:
+            if plan.seconds >= _LONG_SECONDS:
+                await attackers.crowds(town, next(stage.wallets))
+                plan.tell("a thousand copies are one payment")
             async with _busy(stage, town):
                 await chaos.rage(plan.seconds)
                 proxy.heal()
@@ -244,8 +247,6 @@ async def _busy(stage: _Stage, town: Town) -> AsyncIterator[None]:
     ]
     tasks = [asyncio.create_task(keep(town, next(own), work)) for work in works]
     tasks.append(asyncio.create_task(payers.spend(town, stage.key)))
-    if stage.plan.seconds >= _LONG_SECONDS:
-        tasks.append(asyncio.create_task(attackers.crowds(town, next(own))))
     try:
         yield
         town.is_over.set()
