@@ -72,8 +72,8 @@ def not_headers(good: Payment) -> dict[str, str]:
         "a number of 4000 digits": base64(
             document.replace('"x402Version": 2', f'"x402Version": {"9" * 4000}')
         ),
-        "more than 64 keys": encode(
-            good.saying("more", {str(n): n for n in range(65)}).document
+        "more than 128 keys": encode(
+            good.saying("more", {str(n): n for n in range(129)}).document
         ),
         "longer than 8 KiB": encode(good.saying("more", "x" * 8192).document),
     }

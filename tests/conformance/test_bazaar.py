@@ -113,12 +113,14 @@ async def test_nothing_is_declared_unless_the_seller_wants_it(
 def test_a_declaration_stays_small_and_valid(method: str) -> None:
     """A hundred parameters, or patterns full of brackets: payments must stay readable."""
     many = {f"parameter_{n}": {"type": "string"} for n in range(100)}
+    long = {"verse": {"type": "string"}}
     brackets = {"code": {"type": "string", "pattern": "[A-Z]{2}" * 50}}
-    for arguments in (many, brackets, {}):
+    for arguments in (many, brackets, long, {}):
         example = dict.fromkeys(arguments, "x" * 3000)
         declared = declare_bazaar(method, arguments, list(arguments), example)["bazaar"]
         assert len(encode(declared)) < MAX_HEADER_BYTES / 3
         assert str(declared).count("{") + str(declared).count("[") <= 40
+        assert ("verse" in str(declared)) is (arguments is long), "what fits is told"
         verdict = validate_discovery_extension(declared)
         assert verdict.valid, verdict.errors
         assert validate_discovery_extension_spec(declared).valid

@@ -13,11 +13,13 @@ from fastapi import (
     Body,
     Depends,
     FastAPI,
+    Header,
     HTTPException,
+    Query,
     Request,
 )
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from sqlalchemy import update
 from starlette.datastructures import FormData
 
@@ -426,6 +428,43 @@ async def test_a_quantity_is_priced_as_the_route_reads_it(open_shop: OpenShop) -
     assert (answer.json(), charged(answer)) == (2, ("0.5", "5.5"))
     answer = await shop.http.post("/json", json={"count": 4})
     assert (answer.json(), charged(answer)) == (4, ("1", "4.5"))
+
+
+async def test_a_quantity_under_an_alias_is_priced_as_the_route_reads_it(
+    open_shop: OpenShop,
+) -> None:
+    """What callers write is its alias; the route's own name for it tells nothing."""
+    app = FastAPI()
+    copies = [Depends(paid("copies"))]
+
+    class Order(BaseModel):
+        number: int = Field(default=8, alias="count")
+
+    @app.post("/query", dependencies=copies)
+    async def by_query(number: Annotated[int, Query(alias="count")] = 8) -> int:
+        return number
+
+    @app.post("/header", dependencies=copies)
+    async def by_header(number: Annotated[int, Header(alias="count")] = 8) -> int:
+        return number
+
+    @app.post("/json", dependencies=copies)
+    async def by_body(order: Order) -> int:
+        return order.number
+
+    shop = await open_shop(app)
+    for path, headers, body in (
+        ("/query", {}, {"count": 1}),
+        ("/header?count=1", {"count": "8"}, None),
+        ("/header?count=1", {}, None),
+        ("/json?count=1", {}, {}),
+    ):
+        answer = await shop.http.post(path, headers=headers, json=body)
+        assert (answer.json(), charged(answer)[0]) == (8, "2"), path
+    answer = await shop.http.post("/query?count=2")
+    assert (answer.json(), charged(answer)) == (2, ("0.5", "1.5"))
+    answer = await shop.http.post("/json", json={"count": 4})
+    assert (answer.json(), charged(answer)) == (4, ("1", "0.5"))
 
 
 @pytest.mark.parametrize("query", [b"count=1", b""])

@@ -92,12 +92,18 @@ def _counted_as_read(
     if name is None or (feature.parameters[name].type == "list" and name in told):
         return {}
     values = [read[name]] if name in read else []
-    values += [getattr(one, name) for one in read.values() if _has(one, name)]
+    values += [found for one in read.values() for found in _in_model(one, name)]
     return {name: values[0]} if values and values[0] is not None else {}
 
 
-def _has(value: Any, name: str) -> bool:
-    return isinstance(value, BaseModel) and name in type(value).model_fields
+def _in_model(value: Any, name: str) -> list[Any]:
+    """What a model holds under that name or alias, if it does."""
+    if not isinstance(value, BaseModel):
+        return []
+    fields = type(value).model_fields.items()
+    aliased = [own for own, one in fields if one.validation_alias == name]
+    named = [own for own, _ in fields if own == name]
+    return [getattr(value, own) for own in aliased + named]
 
 
 def paid(

@@ -25,6 +25,8 @@ _JSON = re.compile(r"application/([^;\s]+\+)?json\s*(;|$)", re.IGNORECASE)
 async def require_valid(request: Request) -> dict[str, Any]:
     """The parameters as FastAPI will hand them on, without running a dependency.
 
+    Each is there under its own name and under the one that callers write.
+
     Only what is certain is refused: a form, or a body that is no JSON, is left to
     FastAPI. Raises ``RequestValidationError``, so that the app's own handler answers.
     """
@@ -48,10 +50,21 @@ async def require_valid(request: Request) -> dict[str, Any]:
                 embed_body_fields=getattr(route, "_embed_body_fields", False),
             )
         errors += solved.errors
-        values |= solved.values
+        values |= solved.values | _by_alias(own, solved.values)
     if errors:
         raise RequestValidationError(errors)
     return values
+
+
+def _by_alias(dependant: Dependant, values: dict[str, Any]) -> dict[str, Any]:
+    fields = (
+        *dependant.path_params,
+        *dependant.query_params,
+        *dependant.header_params,
+        *dependant.cookie_params,
+        *dependant.body_params,
+    )
+    return {one.alias: values[one.name] for one in fields if one.name in values}
 
 
 def _route(request: Request) -> Any:

@@ -57,8 +57,11 @@ def _declaration(
     if example is not None:
         info[place] = dict(example)
     elif place == "body":
-        # The SDK's reader wants one, and an empty one would have to fit the schema.
-        info[place], shape[place] = {}, {"type": "object"}
+        # The SDK's reader takes an empty one for none, and it has to fit the schema.
+        info[place] = {}
+        shape[place] = {
+            name: arguments[name] for name in arguments.keys() - {"required"}
+        }
     return {
         "info": {"input": info},
         "schema": {
