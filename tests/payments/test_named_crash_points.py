@@ -75,6 +75,7 @@ class Scene:
     wallet: LocalAccount = field(default_factory=Account.create)
     expected: int = 10 * DOLLAR
     transfers: int = 1
+    replaced_block: int | None = None
 
     @property
     def pay_to(self) -> bytes:
@@ -153,6 +154,7 @@ async def replaced(scene: Scene, http: httpx.AsyncClient) -> Presenting:
     block = answer.json()["topup"]["block"]
     await observed(scene, block)
     await scene.chain.reorg(block)
+    scene.replaced_block = block
     return present
 
 
@@ -260,14 +262,19 @@ async def die(scene: Scene, point: CrashPoint) -> Presenting:
     return present
 
 
-async def outcome(present: Presenting, http: httpx.AsyncClient) -> httpx.Response:
-    """The answer, once there is one that stays."""
+async def outcome(
+    present: Presenting, http: httpx.AsyncClient, *, replaced_block: int | None = None
+) -> httpx.Response:
+    """The answer, once there is one that stays, and not of a block that is gone."""
     answer = None
     for _ in range(600):
         answer = await present(http)
-        if answer.status_code == 200 or answer.json().get("code") in FINAL:
-            return answer
-        assert answer.status_code in {202, 404, 409, 503}, answer.text
+        document = answer.json()
+        if answer.status_code == 200 or document.get("code") in FINAL:
+            block = document.get("topup", {}).get("block")
+            if block is None or block != replaced_block:
+                return answer
+        assert answer.status_code in {200, 202, 404, 409, 503}, answer.text
         await asyncio.sleep(0.05)
     raise AssertionError(f"no answer stays: {answer.text if answer else None}")
 
@@ -323,7 +330,8 @@ async def die_and_go_on(scene: Scene, point: CrashPoint) -> None:
     await server.start()
     try:
         async with httpx.AsyncClient(base_url=server.url, timeout=30) as http:
-            answer = await outcome(present, http)
+            gone = scene.replaced_block
+            answer = await outcome(present, http, replaced_block=gone)
             await require_the_same(await outcome(present, http), answer)
             # Whoever comes after it waits behind no nonce that was left open.
             later = await outcome(await purchase(scene, http), http)
@@ -341,8 +349,11 @@ async def require_the_same(again: httpx.Response, answer: httpx.Response) -> Non
         assert again.json()["code"] == "payment_already_settled"
         return
     assert again.status_code == answer.status_code
-    for member in ("topup", "transfer", "code"):
-        assert again.json().get(member) == answer.json().get(member)
+    one, other = again.json(), answer.json()
+    for member in ("transfer", "code"):
+        assert one.get(member) == other.get(member)
+    # Its state goes on: a block becomes safe and final meanwhile.
+    assert one.get("topup", {}).get("id") == other.get("topup", {}).get("id")
 
 
 def test_every_name_stands_in_the_code_and_is_gone_through() -> None:
