@@ -65,6 +65,7 @@ def check_settings(settings: Settings, *, is_serving: bool = False) -> None:
         *(_missing_relayer(settings) if is_serving else []),
         *_malformed(settings),
         *_facilitator(settings),
+        *_without_workers(settings),
         *_misdirected(settings),
         *_on_a_real_chain(settings),
         *_unknown_crash_point(),
@@ -94,7 +95,8 @@ def _missing(settings: Settings) -> list[str]:
 
 
 def _missing_relayer(settings: Settings) -> list[str]:
-    if settings.relayer_keys or settings.facilitator_url or not settings.take_payments:
+    is_settled_here = settings.relayer_keys or settings.facilitator_url
+    if is_settled_here or not (settings.take_payments and settings.run_workers):
         return []
     problem = (
         "RELAYER_KEYS is not set, so no payment could be settled: set"
@@ -132,6 +134,37 @@ def _malformed(settings: Settings) -> list[str]:
             " one, or unset it."
         )
     return problems
+
+
+def _without_workers(settings: Settings) -> list[str]:
+    if settings.run_workers:
+        return []
+    problems = []
+    if settings.database_url.startswith("sqlite"):
+        problems.append(
+            "RUN_WORKERS is false, and a SQLite file has one process: unset it, or set"
+            " DATABASE_URL to a PostgreSQL that `tallystick worker` uses, too."
+        )
+    if settings.relayer_keys or settings.facilitator_url:
+        problems.append(
+            "RUN_WORKERS is false, so nothing is settled here: take RELAYER_KEYS and"
+            " FACILITATOR_URL from this process and give them to `tallystick worker`."
+        )
+    return problems
+
+
+def check_worker(settings: Settings) -> None:
+    """What a process of workers alone needs besides; raises ``UnsafeSettings``."""
+    problems = []
+    if settings.database_url.startswith("sqlite"):
+        problems.append(
+            "a SQLite file has one process, and `tallystick serve` runs its workers"
+            " itself: set DATABASE_URL to a PostgreSQL, or run no worker."
+        )
+    if not settings.run_workers:
+        problems.append("RUN_WORKERS is false: unset it for `tallystick worker`.")
+    if problems:
+        raise UnsafeSettings(problems)
 
 
 def _facilitator(settings: Settings) -> list[str]:

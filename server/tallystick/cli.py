@@ -39,6 +39,7 @@ from tallystick.reconcile_command import reconcile
 from tallystick.running import own_file, preflight
 from tallystick.service_keys import service_key
 from tallystick.wiring import build_gate
+from tallystick.worker_command import worker
 
 R = TypeVar("R")
 app = typer.Typer(
@@ -100,6 +101,7 @@ app.command()(doctor)
 app.command()(backup)
 app.command()(restore)
 app.command()(reconcile)
+app.command()(worker)
 app.add_typer(service_key, name="service-key")
 app.add_typer(export, name="export")
 

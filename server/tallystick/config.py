@@ -87,6 +87,8 @@ class Settings(BaseSettings):
     """The id of an API key, if the facilitator is Coinbase's."""
     facilitator_cdp_key_secret: SecretStr | None = None
     """The secret of that key."""
+    run_workers: bool = True
+    """Whether this process settles and observes; else ``tallystick worker`` does."""
     take_payments: bool = True
     """Whether payments are offered and taken; without, only credits are spent."""
     catalog: str = "x402_credits"

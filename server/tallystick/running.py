@@ -13,6 +13,7 @@ from tallystick.boot import (
     check_database,
     check_settings,
     check_token,
+    check_worker,
     reachable,
     require_no_folder,
 )
@@ -24,7 +25,13 @@ from tallystick.kernel.errors import Unavailable
 from tallystick.kernel.log import get_logger
 from tallystick.kernel.owner import FileOwner
 from tallystick.ledger.sealing import seal_due, seal_late
-from tallystick.payments.confirm import confirm
+from tallystick.payments.confirm import confirm, look_at_heights
+from tallystick.payments.elsewhere import (
+    SAID_EVERY_SECONDS,
+    fall_silent,
+    listen,
+    say,
+)
 from tallystick.payments.errors import BooksOfAnotherChain
 from tallystick.payments.gas import check_gas
 from tallystick.payments.leases import keep_leases, release_leases
@@ -72,21 +79,52 @@ async def running(
 ) -> AsyncIterator[Gate]:
     """The gate with its workers, for as long as the context lasts.
 
+    Where the workers are in other processes, only with what tells how those are.
     Raises as ``preflight`` does.
     """
     async with _opened(settings, clock, api_prefix) as gate:
         await note_offered(gate.db, gate.catalog())
-        tasks = [asyncio.create_task(_run_chain_workers(gate))]
-        tasks.append(asyncio.create_task(_sweep_for_ever(gate)))
-        tasks.append(asyncio.create_task(_seal_for_ever(gate.db)))
-        try:
-            # A short wait, so that a server which is ready can also take payments.
-            await gate.rail.opening.wait(_RETRY_SECONDS)
-            if tasks[0].done():
-                await tasks[0]
+        works = [_run_on_chain(gate), _note_for_ever(gate)]
+        if gate.rail.elsewhere is None:
+            works += _upkeep(gate)
+        async with _at_work(gate, works):
             yield gate
-        finally:
-            await _stop(tasks)
+
+
+async def work_alone(settings: Settings, ended: asyncio.Event) -> None:
+    """The workers without a server, until that event or a failure for good.
+
+    Raises as ``preflight`` does.
+    """
+    check_worker(settings)
+    async with _opened(settings) as gate:
+        works = [_run_on_chain(gate), *_upkeep(gate)]
+        async with _at_work(gate, works) as tasks:
+            _log.info("worker_started", network=gate.rail.network)
+            told = asyncio.create_task(ended.wait())
+            await asyncio.wait([told, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            told.cancel()
+
+
+def _upkeep(gate: Gate) -> list[Coroutine[Any, Any, None]]:
+    return [_sweep_for_ever(gate), _seal_for_ever(gate.db)]
+
+
+@asynccontextmanager
+async def _at_work(
+    gate: Gate, works: list[Coroutine[Any, Any, None]]
+) -> AsyncIterator[list["asyncio.Task[None]"]]:
+    """Do these meanwhile; the first opens the rail."""
+    tasks = [asyncio.create_task(one) for one in works]
+    try:
+        # A short wait, so that a server which is ready can also take payments.
+        await gate.rail.opening.wait(_RETRY_SECONDS)
+        if tasks[0].done():
+            await tasks[0]
+        yield tasks
+    finally:
+        await _stop(tasks)
+        if gate.rail.elsewhere is None:
             await _let_go(gate)
 
 
@@ -145,11 +183,13 @@ async def open_rail(gate: Gate) -> None:
     await register_relayers(gate.db, gate.rail)
     await check_gas(gate.rail)
     await tend_facilitator(gate.rail)
+    if gate.rail.elsewhere is not None:
+        await listen(gate.db, gate.rail)
     await gate.rail.head()
     gate.rail.opening.open()
 
 
-async def _run_chain_workers(gate: Gate) -> None:
+async def _run_on_chain(gate: Gate) -> None:
     """Top-ups start once the chain has answered; until then credits can be spent."""
     while not gate.rail.opening.is_open:
         try:
@@ -170,7 +210,8 @@ async def _run_chain_workers(gate: Gate) -> None:
             await asyncio.sleep(_RETRY_SECONDS)
     _tell_of_payments(gate.rail)
     async with asyncio.TaskGroup() as group:
-        for work in _chain_rounds(gate):
+        is_elsewhere = gate.rail.elsewhere is not None
+        for work in _lookouts(gate) if is_elsewhere else _chain_rounds(gate):
             group.create_task(work)
 
 
@@ -179,6 +220,16 @@ def _tell_of_payments(rail: Rail) -> None:
         _log.info("taking_payments", network=rail.network)
     else:
         _log.warning("not_taking_payments", network=rail.network, reason=rail.obstacle)
+
+
+def _lookouts(gate: Gate) -> list[Coroutine[Any, Any, None]]:
+    """What a process without workers still has to know, to offer and to refuse."""
+    db, rail = gate.db, gate.rail
+    return [
+        repeat("head", rail.head, every_seconds=2),
+        repeat("heights", lambda: look_at_heights(rail), every_seconds=5),
+        repeat("listener", lambda: listen(db, rail), every_seconds=2),
+    ]
 
 
 def _chain_rounds(gate: Gate) -> list[Coroutine[Any, Any, None]]:
@@ -205,6 +256,11 @@ def _chain_rounds(gate: Gate) -> list[Coroutine[Any, Any, None]]:
     if rail.facilitator is not None:
         tend = repeat("facilitator", lambda: tend_facilitator(rail), every_seconds=10)
         rounds.append(tend)
+    if not db.is_sqlite:
+        said = repeat(
+            "presence", lambda: say(db, rail), every_seconds=SAID_EVERY_SECONDS
+        )
+        rounds.append(said)
     return rounds
 
 
@@ -212,8 +268,17 @@ async def _let_go(gate: Gate) -> None:
     """Leave the relayer keys to others, who would else wait for the leases' end."""
     try:
         await release_leases(gate.db, gate.rail)
+        await fall_silent(gate.db, gate.rail)
     except Exception:  # noqa: BLE001  # they lapse by themselves
         _log.exception("leases_not_released")
+
+
+async def _note_for_ever(gate: Gate) -> None:
+    await repeat(
+        "catalog",
+        lambda: note_offered(gate.db, gate.catalog()),
+        every_seconds=NOTE_SECONDS,
+    )
 
 
 async def _sweep_for_ever(gate: Gate) -> None:
@@ -222,11 +287,6 @@ async def _sweep_for_ever(gate: Gate) -> None:
         for work in (
             repeat("sweeper", lambda: sweep(gate.db, gate.rail), every_seconds=10),
             repeat("forgetter", told.go_on, every_seconds=10),
-            repeat(
-                "catalog",
-                lambda: note_offered(gate.db, gate.catalog()),
-                every_seconds=NOTE_SECONDS,
-            ),
         ):
             group.create_task(work)
 

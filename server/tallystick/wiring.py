@@ -19,7 +19,7 @@ from tallystick.kernel.seal import Seal
 from tallystick.payments.desk import Desk
 from tallystick.payments.exposure import Caps
 from tallystick.payments.matching import Rate
-from tallystick.payments.rail import Rail, Relayer, Witness
+from tallystick.payments.rail import Elsewhere, Rail, Relayer, Witness
 from tallystick.paywall.gate import Gate
 from tallystick.x402.cdp_key import CdpKey
 from tallystick.x402.facilitator import FacilitatorClient
@@ -86,6 +86,7 @@ def _rail(settings: Settings, clock: Clock) -> Rail:
         ),
         witness=_witness(settings, known.chain_id, contract),
         facilitator=_desk(settings, clock),
+        elsewhere=None if settings.run_workers else Elsewhere(),
     )
 
 

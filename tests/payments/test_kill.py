@@ -81,11 +81,15 @@ class Client:
             except httpx.TransportError:
                 await asyncio.sleep(0.05)
 
-    async def buy(self, http: httpx.AsyncClient) -> None:
-        """Pay one dollar to all servers at once, and ask until the outcome is known."""
+    async def prepare(self, http: httpx.AsyncClient) -> Payment:
+        """A dollar, signed for what the first server offers."""
         offer = await self.ask(http, self.urls[0], None)
         accepts = decode(offer.headers["PAYMENT-REQUIRED"])["accepts"]
-        payment = sign(self.wallet, accepts[0])
+        return sign(self.wallet, accepts[0])
+
+    async def buy(self, http: httpx.AsyncClient) -> None:
+        """Pay one dollar to all servers at once, and ask until the outcome is known."""
+        payment = await self.prepare(http)
         presented = [self.present(http, url, payment) for url in self.urls]
         (topup,) = set(await asyncio.gather(*presented))
         self.paid.append((payment, topup))

@@ -24,13 +24,7 @@ async def confirm(db: Database, rail: Rail, *, limit: int = 200) -> int:
     ``RpcUnavailable``.
     """
     moved = 0
-    final = await rail.chain.block("finalized")
-    if final is not None:
-        rail.outlook.final_number = final.number
-    # Some nodes do not know what is safe.
-    safe = await rail.chain.block("safe") or final
-    # Also when it is less than before: one wrong answer must not lift the caps for good.
-    rail.outlook.safe_number = -1 if safe is None else safe.number
+    safe, final = await look_at_heights(rail)
     steps = (
         (TopUpState.CREDITED, TopUpState.SAFE, safe),
         (TopUpState.SAFE, TopUpState.FINAL, final),
@@ -42,6 +36,18 @@ async def confirm(db: Database, rail: Rail, *, limit: int = 200) -> int:
         chain_id = rail.domain.chain_id
         rail.outlook.exposure_cap = await rail.caps.total(session, chain_id)
     return moved
+
+
+async def look_at_heights(rail: Rail) -> tuple[Block | None, Block | None]:
+    """The newest blocks that are safe and final; raises ``RpcUnavailable``."""
+    final = await rail.chain.block("finalized")
+    if final is not None:
+        rail.outlook.final_number = final.number
+    # Some nodes do not know what is safe.
+    safe = await rail.chain.block("safe") or final
+    # Also when it is less than before: one wrong answer must not lift the caps for good.
+    rail.outlook.safe_number = -1 if safe is None else safe.number
+    return safe, final
 
 
 async def _advance(

@@ -216,6 +216,18 @@ class RelayedTransaction(SQLModel, table=True):
     max_priority_fee_per_gas: int = Field(sa_column=big_column())
 
 
+class WorkerRow(SQLModel, table=True):
+    """A process that settles and observes, and when it said so last."""
+
+    __tablename__ = "worker"
+
+    owner: bytes = Field(sa_column=bytes_column(size=16, primary_key=True))
+    chain_id: int = Field(sa_column=big_column())
+    seen_at_ms: int = Field(sa_column=big_column())
+    # Why it could settle nothing then, in words; None when it could.
+    obstacle: str | None = None
+
+
 class SettleAttempt(SQLModel, table=True):
     """One request to a facilitator, stored before it is sent; its answer is a hint.
 

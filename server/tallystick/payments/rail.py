@@ -132,6 +132,13 @@ class Witness:
 
 
 @dataclass(slots=True)
+class Elsewhere:
+    """Workers of other processes, and what is in the way of all of them."""
+
+    obstacle: str | None = "no worker has been seen since the start"
+
+
+@dataclass(slots=True)
 class Payees:
     """Other addresses that were ``pay_to``, and when offers ceased to name them."""
 
@@ -160,7 +167,8 @@ class Rail:
     is this process's (``owner``) without being renewed. Without ``takes_payments``
     nothing is offered and nothing new is settled; what is under way is brought to its
     end. With a ``facilitator`` the relayers settle only what it may leave to them.
-    ``dust_below``, in atomic units, is how much a plain Transfer must bring for a row of
+    ``elsewhere`` is set where the workers are in other processes. ``dust_below``, in
+    atomic units, is how much a plain Transfer must bring for a row of
     its own.
     """
 
@@ -180,6 +188,7 @@ class Rail:
     caps: Caps = CAPS
     witness: Witness | None = None
     facilitator: Desk | None = None
+    elsewhere: Elsewhere | None = None
     dust_below: int = 0
     changes: Changes = field(default_factory=Changes)
     work: Changes = field(default_factory=Changes)
@@ -224,6 +233,8 @@ class Rail:
             return "the chain has not answered since the start"
         if self.outlook.is_another_chain:
             return "the books belong to another chain"
+        if self.elsewhere is not None:
+            return self.elsewhere.obstacle
         desk = self.facilitator
         if desk is None:
             return self._without_relayer
