@@ -143,7 +143,7 @@ async def test_a_short_caller_is_offered_what_he_lacks(
     offered = decode(answer.headers["PAYMENT-REQUIRED"])
     assert [one["amount"] for one in offered["accepts"]] == ["1500000"]
     # Somebody is known already, so he need not sign in.
-    assert "extensions" not in offered
+    assert "sign-in-with-x" not in offered["extensions"]
 
 
 @ON_SQLITE

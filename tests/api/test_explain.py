@@ -1,5 +1,6 @@
 """One transaction in full, and nothing of anybody else."""
 
+import re
 import secrets
 from decimal import Decimal
 from typing import Any
@@ -29,6 +30,9 @@ from tests.api.payments import ON_SQLITE, address_of, buy, funded, refusal_of
 from tests.live import LiveServer
 
 LINES = "/api/credits/transactions"
+
+_OF_OTHERS = re.compile(r"FROM (api_key|chain_\w+|topup|payee|relayer|recent_block)\b")
+"""Who asks is looked up first, and the workers read meanwhile."""
 
 
 async def lines_of(shop: httpx.AsyncClient, key: str) -> list[dict[str, Any]]:
@@ -279,7 +283,7 @@ async def test_an_explanation_is_a_handful_of_reads_each_by_an_index(
         await explained(shop, key, charge["id"])
     finally:
         event.remove(engine.sync_engine, "before_cursor_execute", note)
-    mine = [one for one in reads if "api_key" not in one[0]]
+    mine = [one for one in reads if not _OF_OTHERS.search(one[0])]
     assert 1 < len(mine) <= 4, mine
     async with engine.connect() as connection:
         for sql, values in mine:

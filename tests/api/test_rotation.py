@@ -233,7 +233,7 @@ async def test_two_addresses_of_books_that_were_mixed_up_add_up(
     await wallet.send(any_house.pay_to, 2 * DOLLAR)
     await first.observe()
     any_house.pay_to = secrets.token_bytes(20)
-    second = await any_house.start()
+    second = await any_house.restart()
     await wallet.send(any_house.pay_to, DOLLAR)
     topup = await second.settle(
         await second.claim(await wallet.authorize(any_house.pay_to))

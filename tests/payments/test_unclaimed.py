@@ -15,8 +15,10 @@ from tallystick.payments.errors import (
     TransferNotSafe,
     UnknownTransfer,
 )
+from tallystick.payments.leases import release_leases
 from tallystick.payments.models import TopUp, TopUpState
 from tallystick.payments.redeeming import Redeemed, Redeemer, redeem
+from tallystick.payments.relayer import register_relayers
 from tallystick.x402.wire import Authorization
 from tests.house import DOLLAR, PAID, RATE, House, Process, Wallet
 from tests.payments.test_observer import suspense
@@ -153,6 +155,9 @@ async def test_it_is_one_credit_whoever_is_first(
     """Two processes observe, the header comes twice and is redeemed twice, all at once."""
     shops = [await any_house.start() for _ in range(2)]
     shop = shops[round_ % 2]
+    for one in shops:
+        await release_leases(one.db, one.rail)
+    await register_relayers(shop.db, shop.rail)
     await known(shop, wallet)
     signed = await forgotten(shop, wallet)
     await shop.observe()

@@ -204,7 +204,9 @@ class Rail:
 
     @property
     def may_sign(self) -> bool:
-        """Whether a settlement could be signed here at this moment."""
+        """Whether a settlement could be begun here at this moment."""
+        if self.facilitator is not None:
+            return True
         return any(self.sequence(one).has_room for one in self.solvent_relayers)
 
     async def close(self) -> None:
