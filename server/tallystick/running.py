@@ -26,7 +26,8 @@ from tallystick.kernel.owner import FileOwner
 from tallystick.ledger.sealing import seal_due, seal_late
 from tallystick.payments.confirm import confirm
 from tallystick.payments.errors import BooksOfAnotherChain
-from tallystick.payments.gas import check_gas
+from tallystick.payments.gas import check_budgets, check_gas
+from tallystick.payments.gas_costs import settle_gas
 from tallystick.payments.leases import keep_leases, release_leases
 from tallystick.payments.observer import observe, open_books
 from tallystick.payments.payees import know_payees
@@ -144,6 +145,7 @@ async def open_rail(gate: Gate) -> None:
     await open_books(gate.db, gate.rail)
     await register_relayers(gate.db, gate.rail)
     await check_gas(gate.rail)
+    await check_budgets(gate.db, gate.rail)
     await tend_facilitator(gate.rail)
     await gate.rail.head()
     gate.rail.opening.open()
@@ -200,12 +202,19 @@ def _chain_rounds(gate: Gate) -> list[Coroutine[Any, Any, None]]:
         ),
         repeat("relayers", lambda: push_keys(db, rail), every_seconds=2),
         repeat("gas", lambda: check_gas(rail), every_seconds=10),
+        repeat("gas costs", lambda: _count_gas(db, rail), every_seconds=2),
         repeat("reconciler", lambda: compare(db, rail), every_seconds=60),
     ]
     if rail.facilitator is not None:
         tend = repeat("facilitator", lambda: tend_facilitator(rail), every_seconds=10)
         rounds.append(tend)
     return rounds
+
+
+async def _count_gas(db: Database, rail: Rail) -> None:
+    # What was spent is known without a node.
+    await check_budgets(db, rail)
+    await settle_gas(db, rail)
 
 
 async def _let_go(gate: Gate) -> None:
