@@ -238,6 +238,6 @@ async def steal(town: Town, wallet: LocalAccount) -> None:
 async def _pool(town: Town, sender: bytes, call: bytes) -> None:
     try:
         async with town.pool:
-            await pool(town.chain, sender, call, tip_gwei=50)
+            await pool(town.chain, sender, call, tip=50)
     except _NOT_POOLED:
         return

@@ -26,7 +26,8 @@ from tallystick.kernel.seal import Seal
 from tallystick.ledger.balances import customer_balance
 from tallystick.payments.errors import SettlementPending
 from tallystick.payments.facilitated import attempts_for
-from tallystick.payments.gas import check_gas
+from tallystick.payments.gas import check_budgets, check_gas
+from tallystick.payments.gas_costs import settle_gas
 from tallystick.payments.leases import release_leases
 from tallystick.payments.matching import Rate
 from tallystick.payments.models import (
@@ -220,6 +221,8 @@ class Process:
         await self.keep_keys()
         await check_gas(self.rail)
         await push_keys(self.db, self.rail)
+        await settle_gas(self.db, self.rail)
+        await check_budgets(self.db, self.rail)
 
     async def topup(self, topup_id: int) -> TopUp:
         async with self.db.read() as session:

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from tallystick.chain.fees import SMALLEST_TIP_WEI
 from tallystick.chain.hexadecimal import fixed, to_hex
 from tallystick.chain.local import ADDRESSES, LocalChain
 from tallystick.chain.logs import receipt
@@ -15,9 +16,12 @@ GWEI = 10**9
 
 
 async def pool(
-    local: LocalChain, sender: bytes, calldata: bytes, *, tip_gwei: int = 1
+    local: LocalChain, sender: bytes, calldata: bytes, *, tip: int = 1
 ) -> bytes:
-    """Put a call of the token into the pool; a higher tip is mined first."""
+    """Put a call of the token into the pool; a higher tip is mined first.
+
+    Tips are times what everybody pays: others follow the last blocks' prices.
+    """
     await local.rpc("anvil_impersonateAccount", to_hex(sender))
     if await local.chain.native_balance(sender) == 0:
         await local.give_gas(sender)
@@ -27,7 +31,7 @@ async def pool(
         "data": to_hex(calldata),
         "gas": hex(200_000),
         "maxFeePerGas": hex(100 * GWEI),
-        "maxPriorityFeePerGas": hex(tip_gwei * GWEI),
+        "maxPriorityFeePerGas": hex(tip * SMALLEST_TIP_WEI),
     }
     return fixed(await local.rpc("eth_sendTransaction", call), 32)
 
@@ -36,11 +40,11 @@ async def submit(
     local: LocalChain,
     signed: tuple[Authorization, bytes],
     *,
-    tip_gwei: int = 1,
+    tip: int = 1,
     mine: bool = True,
 ) -> None:
     """Somebody else settles the authorization."""
-    tx_hash = await pool(local, STRANGER, settlement_call(*signed), tip_gwei=tip_gwei)
+    tx_hash = await pool(local, STRANGER, settlement_call(*signed), tip=tip)
     if mine:
         assert (await mined(local.chain, tx_hash)).succeeded
 
@@ -48,12 +52,12 @@ async def submit(
 async def pool_cancellation(local: LocalChain, wallet: Wallet, nonce: bytes) -> None:
     """The payer cancels, ahead of everything else in the pool."""
     call = cancel_call(local, wallet.key, nonce)
-    await pool(local, wallet.address, call, tip_gwei=50)
+    await pool(local, wallet.address, call, tip=50)
 
 
 async def pool_transfer(local: LocalChain, wallet: Wallet, usdc: int) -> None:
     """The payer empties his wallet, ahead of everything else in the pool."""
-    await pool(local, wallet.address, transfer_call(STRANGER, usdc), tip_gwei=50)
+    await pool(local, wallet.address, transfer_call(STRANGER, usdc), tip=50)
 
 
 async def has_reverted(local: LocalChain, tx_hash: bytes) -> bool:

@@ -119,6 +119,16 @@ class Settings(BaseSettings):
     """Dollars that all together may spend before their blocks are safe, at least."""
     exposure_percent: int = Field(default=20, ge=0, le=100)
     """What they may spend in percent of what became final within the last day."""
+    gas_per_day: Decimal = Field(default=Decimal("0.05"), ge=0, le=4)
+    """Ether that each relayer may spend on gas in a day (UTC)."""
+    gas_per_payer: Decimal = Field(default=Decimal("0.002"), ge=0, le=4)
+    """Ether that may be spent in a day on one payer's payments that came to nothing."""
+    gas_percent: int = Field(default=5, ge=0, le=100)
+    """What settling a payment may cost at most, in percent of its value."""
+    gas_floor: Decimal = Field(default=Decimal("0.06"), ge=0, le=10)
+    """Dollars that it may cost whatever its value is."""
+    ether_dollars: int = Field(default=5_000, ge=1, le=10**6)
+    """Dollars that an ether may cost at most; gas is compared with values by it."""
     hold_seconds: int = Field(default=60, ge=5, le=3600)
     """Seconds that a hold lives without a heartbeat."""
     dust_below: Decimal = Field(default=Decimal("0.01"), ge=0, le=Decimal("0.10"))

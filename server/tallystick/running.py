@@ -33,7 +33,8 @@ from tallystick.payments.elsewhere import (
     say,
 )
 from tallystick.payments.errors import BooksOfAnotherChain
-from tallystick.payments.gas import check_gas
+from tallystick.payments.gas import check_budgets, check_gas
+from tallystick.payments.gas_costs import settle_gas
 from tallystick.payments.leases import keep_leases, release_leases
 from tallystick.payments.observer import observe, open_books
 from tallystick.payments.payees import know_payees
@@ -182,6 +183,7 @@ async def open_rail(gate: Gate) -> None:
     await open_books(gate.db, gate.rail)
     await register_relayers(gate.db, gate.rail)
     await check_gas(gate.rail)
+    await check_budgets(gate.db, gate.rail)
     await tend_facilitator(gate.rail)
     if gate.rail.elsewhere is not None:
         await listen(gate.db, gate.rail)
@@ -251,6 +253,7 @@ def _chain_rounds(gate: Gate) -> list[Coroutine[Any, Any, None]]:
         ),
         repeat("relayers", lambda: push_keys(db, rail), every_seconds=2),
         repeat("gas", lambda: check_gas(rail), every_seconds=10),
+        repeat("gas costs", lambda: _count_gas(db, rail), every_seconds=2),
         repeat("reconciler", lambda: compare(db, rail), every_seconds=60),
     ]
     if rail.facilitator is not None:
@@ -262,6 +265,12 @@ def _chain_rounds(gate: Gate) -> list[Coroutine[Any, Any, None]]:
         )
         rounds.append(said)
     return rounds
+
+
+async def _count_gas(db: Database, rail: Rail) -> None:
+    # What was spent is known without a node.
+    await check_budgets(db, rail)
+    await settle_gas(db, rail)
 
 
 async def _let_go(gate: Gate) -> None:

@@ -18,6 +18,7 @@ from tallystick.kernel.money import USDC_SCALE
 from tallystick.kernel.seal import Seal
 from tallystick.payments.desk import Desk
 from tallystick.payments.exposure import Caps
+from tallystick.payments.gas_rules import WEI, GasRules
 from tallystick.payments.matching import Rate
 from tallystick.payments.rail import Elsewhere, Rail, Relayer, Witness
 from tallystick.paywall.gate import Gate
@@ -79,6 +80,7 @@ def _rail(settings: Settings, clock: Clock) -> Rail:
         poll_seconds=settings.poll_seconds,
         takes_payments=settings.take_payments,
         dust_below=int(settings.dust_below.scaleb(USDC_SCALE)),
+        gas=_gas_rules(settings),
         caps=Caps(
             settings.exposure_per_customer * 10**USDC_SCALE,
             settings.exposure_floor * 10**USDC_SCALE,
@@ -87,6 +89,16 @@ def _rail(settings: Settings, clock: Clock) -> Rail:
         witness=_witness(settings, known.chain_id, contract),
         facilitator=_desk(settings, clock),
         elsewhere=None if settings.run_workers else Elsewhere(),
+    )
+
+
+def _gas_rules(settings: Settings) -> GasRules:
+    return GasRules(
+        per_day=int(settings.gas_per_day * WEI),
+        per_payer=int(settings.gas_per_payer * WEI),
+        ether_dollars=settings.ether_dollars,
+        percent=settings.gas_percent,
+        floor=int(settings.gas_floor.scaleb(USDC_SCALE)),
     )
 
 

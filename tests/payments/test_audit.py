@@ -27,6 +27,9 @@ I7_REDEEMED = "I7 what was redeemed was granted to whose wallet sent it"
 I10_SUM = "I10 exposure is what was credited before its block was safe"
 I10_ONLY = "I10 only what is credited and not safe yet is exposed"
 I7_WAIVED = "I7 a waived claim was never signed by our relayer"
+I18_DAY = "I18 a relayer's gas of a day is that of its transactions"
+I18_PAYER = "I18 what came to nothing of a payer's is that of his transactions"
+I18_COUNTS = "I18 the gas of each transaction counts on a day"
 I16_OUT = "I16 every Transfer out of pay_to is in the ledger, and no other"
 I16 = "I16 every Transfer to pay_to is in the ledger, and no other"
 
@@ -60,6 +63,7 @@ async def shop(house: House, wallet: Wallet) -> Process:
     """Books with one top-up, one suspended transfer and one sweep in them."""
     process = await house.start()
     await process.settle(await process.claim(await wallet.authorize(house.pay_to)))
+    await process.tend()
     await wallet.send(house.pay_to, 2 * DOLLAR)
     await sweep(house, DOLLAR)
     report = await process.audit()
@@ -68,6 +72,19 @@ async def shop(house: House, wallet: Wallet) -> Process:
 
 
 CONTROLS = {
+    "a day's gas is counted down": (
+        "UPDATE gas_day SET spent = spent - 1, wasted = 0",
+        {I18_DAY},
+    ),
+    "a payer's gas is forgiven": (
+        "UPDATE payer_gas SET reserved = reserved + 1",
+        {I18_PAYER},
+    ),
+    "a day of gas is dropped": ("DELETE FROM gas_day", {I18_COUNTS}),
+    "what a transaction cost is changed": (
+        "UPDATE relayed_gas SET spent = spent + 1",
+        {I18_DAY},
+    ),
     "a top-up's Transfer is dropped": (
         "DELETE FROM chain_transfer WHERE topup_id IS NOT NULL",
         {I7_TRANSFER, I16},

@@ -170,7 +170,7 @@ async def test_a_front_run_after_we_signed_is_credited_once(
     topup_id = await shop.claim(signed)
     await local.set_automine(on=False)
     assert (await shop.step(topup_id)).state == S.SIGNED
-    await submit(local, signed, tip_gwei=50, mine=False)
+    await submit(local, signed, tip=50, mine=False)
     await local.mine()
     (sent,) = await shop.sent(topup_id)
     assert await has_reverted(local, sent.tx_hash), "the other one came first"

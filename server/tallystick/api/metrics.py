@@ -21,7 +21,7 @@ from starlette.responses import Response
 from tallystick.api.identify import GateDep
 from tallystick.api.passage import running_of
 from tallystick.payments.health import Health, health
-from tallystick.payments.rail import Outlook
+from tallystick.payments.rail import Outlook, Rail
 from tallystick.paywall.answer import NO_STORE
 from tallystick.paywall.gate import Gate
 from tallystick.x402.keccak import checksum_address
@@ -61,6 +61,7 @@ class _Figures(Collector):
         yield from _of_books(self._found)
         yield from _of_chain(self._found, self._gate)
         yield from _of_relayers(self._found)
+        yield from _of_gas(self._found, self._gate.rail)
         depth, words = (
             self._gate.writes.depth,
             "Charges and holds that wait for a write",
@@ -135,6 +136,24 @@ def _of_relayers(found: Health) -> Iterable[Metric]:
     }
     words = "Whether it can pay for a settlement"
     yield _gauges("relayer_has_gas", words, ["relayer"], can_pay)
+
+
+def _of_gas(found: Health, rail: Rail) -> Iterable[Metric]:
+    for name, words in (
+        ("spent", "What a relayer's mined transactions cost, in wei"),
+        ("wasted", "What of it moved no money"),
+    ):
+        made = CounterMetricFamily(
+            f"tallystick_relayer_gas_{name}_wei", words, labels=["relayer"]
+        )
+        for one in found.gas:
+            made.add_metric([checksum_address(one.relayer)], getattr(one, name))
+        yield made
+    today = {(checksum_address(one.relayer),): one.today for one in found.gas}
+    words = "What counts of a relayer's gas budget of this UTC day"
+    yield _gauges("relayer_gas_today_wei", words, ["relayer"], today)
+    words = "What each relayer may spend on gas in a day"
+    yield _gauge("relayer_gas_budget_wei", words, rail.gas.per_day)
 
 
 def _gauge(name: str, words: str, value: int | None) -> Metric:

@@ -21,6 +21,7 @@ from tallystick.chain.anvil import (
     AnvilProcess,
     find_anvil,
 )
+from tallystick.chain.fees import fees
 from tallystick.chain.hexadecimal import fixed, octets, quantity, to_hex
 from tallystick.chain.logs import Receipt, receipt
 from tallystick.chain.rpc import Chain
@@ -35,6 +36,7 @@ from tallystick.kernel.money import UsdcAtomic
 
 __all__ = [
     "ADDRESSES",
+    "BASE_FEE_WEI",
     "KEYS",
     "OFFICIAL_USDC",
     "OWNER",
@@ -53,6 +55,9 @@ OFFICIAL_USDC = {
 
 OWNER = ADDRESSES[9]
 """Owns the test dollar; the other well-known addresses are free for relayers."""
+
+BASE_FEE_WEI = 5_000_000
+"""Of the first block, as on Base; an anvil left alone begins with 200 times as much."""
 
 _EVERYWHERE = frozenset({"0.0.0.0"})  # noqa: S104  # recognised, not bound
 _READY_SECONDS = 10
@@ -106,6 +111,7 @@ class LocalChain:
         self._silent = silent
         options = [f"--chain-id={chain_id}", f"--slots-in-an-epoch={slots_in_an_epoch}"]
         options += [f"--block-time={block_time}"] if block_time else []
+        options += [f"--base-fee={BASE_FEE_WEI}"]
         self._process = AnvilProcess(find_anvil(anvil), options, port=port, host=host)
         # Who listens everywhere is reached on loopback.
         self._host = "127.0.0.1" if host in _EVERYWHERE else host
@@ -221,6 +227,8 @@ class LocalChain:
         if await self.chain.native_balance(sender) == 0:
             await self.give_gas(sender)
         call = {"from": to_hex(sender), "to": to_hex(to), "data": to_hex(calldata)}
+        # A node's own proposal would be a hundred times the price of Base.
+        call |= (await fees(self.chain)).as_hex()
         return fixed(await self.rpc("eth_sendTransaction", call), 32)
 
     async def mine(self, blocks: int = 1) -> None:

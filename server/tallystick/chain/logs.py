@@ -40,7 +40,10 @@ class RawLog:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a mined transaction did; ``succeeded`` is its status 1."""
+    """What a mined transaction did; ``succeeded`` is its status 1.
+
+    ``l1_fee`` in wei is what an OP-stack chain took for its data, 0 elsewhere.
+    """
 
     tx_hash: bytes
     block_number: int
@@ -49,6 +52,12 @@ class Receipt:
     gas_used: int
     effective_gas_price: int
     logs: tuple[RawLog, ...]
+    l1_fee: int = 0
+
+    @property
+    def cost(self) -> int:
+        """What its sender paid, in wei."""
+        return self.gas_used * self.effective_gas_price + self.l1_fee
 
 
 async def receipt(chain: Chain, tx_hash: bytes) -> Receipt | None:
@@ -207,6 +216,7 @@ def _receipt_of(tx_hash: bytes) -> Callable[[Any], Receipt | None]:
             gas_used=quantity(field(found, "gasUsed")),
             effective_gas_price=quantity(field(found, "effectiveGasPrice")),
             logs=logs,
+            l1_fee=quantity(found.get("l1Fee") or "0x0"),
         )
 
     return read

@@ -162,8 +162,10 @@ class Chain:
         """Gas money of the address, in wei."""
         return await self.ask("eth_getBalance", [to_hex(address), "latest"], quantity)
 
-    async def nonce(self, address: bytes, at: Literal["latest", "pending"]) -> int:
-        """The number of the address's next transaction, mined or with the pool's."""
+    async def nonce(
+        self, address: bytes, at: Literal["latest", "pending", "finalized"]
+    ) -> int:
+        """The next transaction's number: by what is mined, with the pool's, or final."""
         return await self.ask(
             "eth_getTransactionCount", [to_hex(address), at], quantity
         )

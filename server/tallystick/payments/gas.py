@@ -1,12 +1,18 @@
-"""Gas money: a relayer that has none is passed over, and everybody is told.
+"""Gas money: a relayer that has none, or may spend no more today, is passed over.
 
-Kept in memory, by each process for itself: it is asked again every few seconds.
+Everybody is told. Kept in memory, by each process for itself: it is asked again every
+few seconds.
 """
 
 from decimal import Decimal
 
+from sqlmodel import col, select
+
 from tallystick.chain.relay import CONTRACT_GAS_CAP, Fees, fees
+from tallystick.kernel.db import Database, now_ms
 from tallystick.kernel.log import get_logger
+from tallystick.payments.gas_models import GasDay
+from tallystick.payments.gas_rules import day_at
 from tallystick.payments.rail import Rail
 from tallystick.x402.keccak import checksum_address
 
@@ -24,7 +30,8 @@ async def check_gas(rail: Rail) -> None:
     """Know which relayers can pay for settlements now. Raises ``RpcUnavailable``."""
     if not rail.relayers:
         return
-    needed = gas_reserve(await fees(rail.chain))
+    rail.outlook.price = await fees(rail.chain)
+    needed = gas_reserve(rail.outlook.price)
     for relayer in rail.relayers:
         wei = await rail.chain.native_balance(relayer.address)
         rail.outlook.relayer_wei[relayer.address] = wei
@@ -56,3 +63,48 @@ def pause(rail: Rail, address: bytes, **told: str) -> None:
         return
     rail.outlook.without_gas.add(address)
     _log.error("relayer_without_gas", relayer=checksum_address(address), **told)
+
+
+async def check_budgets(db: Database, rail: Rail) -> None:
+    """Know which relayers may sign today; asks no node.
+
+    Who could not pay for the dearest settlement any more signs none, so that what is
+    signed meanwhile does not decide who may.
+    """
+    price = rail.outlook.price
+    dearest = CONTRACT_GAS_CAP * price.max_fee_per_gas if price else 0
+    query = select(GasDay.relayer, GasDay.reserved, GasDay.spent)
+    async with db.read() as session:
+        day = day_at(now_ms(session))
+        today = query.where(
+            col(GasDay.chain_id) == rail.domain.chain_id, col(GasDay.day) == day
+        )
+        rows = (await session.exec(today)).all()
+    counted = {relayer: reserved + spent for relayer, reserved, spent in rows}
+    for relayer in rail.relayers:
+        wei = counted.get(relayer.address, 0)
+        if wei + dearest > rail.gas.per_day:
+            pause_for_today(rail, relayer.address, day, counts_ether=ether(wei))
+        elif relayer.address in rail.outlook.over_budget:
+            rail.outlook.over_budget.discard(relayer.address)
+            _log.info(
+                "relayer_may_spend_again", relayer=checksum_address(relayer.address)
+            )
+            rail.work.notify()
+
+
+def pause_for_today(rail: Rail, address: bytes, day: int, **told: str) -> None:
+    """Sign nothing new with the key until its budget allows; told once a day."""
+    outlook = rail.outlook
+    outlook.over_budget.add(address)
+    if outlook.told_over_budget.get(address) == day:
+        return
+    outlook.told_over_budget[address] = day
+    _log.error(
+        "relayer_budget_spent",
+        relayer=checksum_address(address),
+        budget_ether=ether(rail.gas.per_day),
+        **told,
+        next_step="Nothing new is signed until midnight UTC. Find out why gas is spent,"
+        " then raise GAS_PER_DAY if it should be.",
+    )

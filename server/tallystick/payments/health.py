@@ -5,10 +5,12 @@ It asks no node, so it may be asked often, also while no node answers.
 
 from dataclasses import dataclass
 
-from sqlalchemy import func
+from sqlalchemy import case, func
 from sqlmodel import col, select
 
 from tallystick.kernel.db import Database, ReadSession, now_ms
+from tallystick.payments.gas_models import GasDay
+from tallystick.payments.gas_rules import day_at
 from tallystick.payments.models import (
     IS_PENDING,
     ChainCursor,
@@ -36,6 +38,16 @@ class Pending:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyGas:
+    """What a relayer's transactions have cost, in wei, and what counts today."""
+
+    relayer: bytes
+    spent: int
+    wasted: int
+    today: int
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """Blocks by height, times in seconds, money in atomic USDC; None is not known."""
 
@@ -52,6 +64,7 @@ class Health:
     customer_cap: int
     relayer_wei: dict[bytes, int]
     without_gas: frozenset[bytes]
+    gas: tuple[KeyGas, ...]
     reasons: tuple[str, ...]
 
     @property
@@ -78,6 +91,7 @@ async def health(db: Database, rail: Rail) -> Health:
         pending = await _pending(session, rail, now)
         quarantined = await _quarantined(session, rail)
         exposure = await _exposure(session, rail)
+        gas = await _gas(session, rail, day_at(now))
     head = None if outlook.head_number < 0 else outlook.head_number
     age = None if head is None else max(now // 1000 - outlook.head_seconds, 0)
     since = outlook.compares_since_ms
@@ -99,6 +113,7 @@ async def health(db: Database, rail: Rail) -> Health:
         customer_cap=rail.caps.customer,
         relayer_wei=dict(outlook.relayer_wei),
         without_gas=frozenset(outlook.without_gas),
+        gas=gas,
         reasons=tuple(_reasons(rail, age, _lag(head, observed), compared_age)),
     )
 
@@ -161,3 +176,22 @@ async def _exposure(session: ReadSession, rail: Rail) -> int:
         col(Exposure.customer_id) == _EVERYBODY,
     )
     return (await session.exec(query)).one_or_none() or 0
+
+
+async def _gas(session: ReadSession, rail: Rail, day: int) -> tuple[KeyGas, ...]:
+    """One row for each key and day, so this is short."""
+    counted = col(GasDay.reserved) + col(GasDay.spent)
+    today = case((col(GasDay.day) == day, counted), else_=0)
+    query = (
+        select(
+            GasDay.relayer,
+            func.sum(GasDay.spent),
+            func.sum(GasDay.wasted),
+            func.sum(today),
+        )
+        .where(col(GasDay.chain_id) == rail.domain.chain_id)
+        .group_by(col(GasDay.relayer))
+        .order_by(col(GasDay.relayer))
+    )
+    rows = await session.exec(query)
+    return tuple(KeyGas(who, *(int(wei) for wei in figures)) for who, *figures in rows)

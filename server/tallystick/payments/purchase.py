@@ -2,6 +2,7 @@
 
 import asyncio
 
+from tallystick.chain.relay import KEY_GAS_CAP
 from tallystick.chain.rpc import Block
 from tallystick.chain.together import together
 from tallystick.chain.token import balance_of, nonce_used
@@ -18,6 +19,7 @@ from tallystick.payments.errors import (
     SettlementPending,
     TopUpsUnavailable,
 )
+from tallystick.payments.gas_budget import is_hopeless
 from tallystick.payments.models import (
     PAID_STATES,
     PENDING_STATES,
@@ -43,13 +45,14 @@ async def probe(rail: Rail) -> Block:
     return await rail.head()
 
 
-async def probe_for(rail: Rail, money: ClaimedMoney) -> Block:
+async def probe_for(db: Database, rail: Rail, money: ClaimedMoney) -> Block:
     """The same for a payment, which its payer must be able to make.
 
     Claims are kept for long, so wallets that hold nothing must not make any. Raises
     ``PaymentRejected`` as well.
     """
     _require_open(rail)
+    await _require_budget(db, rail, money.payer)
     questions = [rail.head(), _has_funds(rail, money)]
     head, has_funds = await together(questions, len(questions))
     if not has_funds:
@@ -63,6 +66,22 @@ async def probe_for(rail: Rail, money: ClaimedMoney) -> Block:
 def _require_open(rail: Rail) -> None:
     if rail.obstacle is not None:
         raise TopUpsUnavailable(rail.obstacle)
+
+
+async def _require_budget(db: Database, rail: Rail, payer: bytes) -> None:
+    """Refuse whose settlements cost too much gas for nothing today."""
+    price = rail.outlook.price
+    if rail.facilitator is not None or price is None:
+        return
+    wei = KEY_GAS_CAP * price.max_fee_per_gas
+    async with db.read() as session:
+        is_over = await is_hopeless(session, rail, payer, wei)
+    if is_over:
+        raise PaymentRejected(
+            reasons.INVALID_TRANSACTION_STATE,
+            "too many payments of this wallet came to nothing today; its credits can be"
+            " spent, and from midnight UTC on it can pay again",
+        )
 
 
 async def _has_funds(rail: Rail, money: ClaimedMoney) -> bool:

@@ -9,12 +9,14 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from tallystick.chain.fees import Fees
 from tallystick.chain.rpc import Block, Chain
 from tallystick.chain.witness import Testimony
 from tallystick.kernel.clock import Clock
 from tallystick.payments.desk import Desk
 from tallystick.payments.errors import TopUpsUnavailable
 from tallystick.payments.exposure import CAPS, Caps
+from tallystick.payments.gas_rules import GAS_RULES, GasRules
 from tallystick.payments.sequences import Sequence
 from tallystick.x402.wire import TokenDomain
 
@@ -92,8 +94,10 @@ class Outlook:
     """What this process saw of the chain last. Nothing of it is a record.
 
     ``head_seconds`` is the newest block's time and ``head_number`` its height,
-    ``without_gas`` the relayers that cannot pay for a settlement now, ``relayer_wei``
-    what each has, ``final_number`` and ``safe_number`` the newest block that is it,
+    ``without_gas`` the relayers that cannot pay for a settlement now, ``over_budget``
+    those that may not until the day is over (``told_over_budget``: on which day that
+    was told last), ``price`` what gas costs, ``has_l1_fee`` whether the chain also
+    bills for data, ``relayer_wei`` what each has, ``final_number`` and ``safe_number`` the newest block that is it,
     ``exposure_cap`` what all together may have before theirs are. ``witness_agreed``
     and ``witness_disagreed`` count the Transfers of which the witness said so,
     ``testimonies`` is what it said last of the newest of them, and
@@ -114,6 +118,10 @@ class Outlook:
     transitions: Counter[tuple[str, str]] = field(default_factory=Counter)
     relayer_wei: dict[bytes, int] = field(default_factory=dict)
     without_gas: set[bytes] = field(default_factory=set)
+    over_budget: set[bytes] = field(default_factory=set)
+    told_over_budget: dict[bytes, int] = field(default_factory=dict)
+    price: Fees | None = None
+    has_l1_fee: bool | None = None
     witness_agreed: int = 0
     witness_disagreed: int = 0
     witness_rests_until: float = 0.0
@@ -186,6 +194,7 @@ class Rail:
     lookback_blocks: int = 5_000
     takes_payments: bool = True
     caps: Caps = CAPS
+    gas: GasRules = GAS_RULES
     witness: Witness | None = None
     facilitator: Desk | None = None
     elsewhere: Elsewhere | None = None
@@ -222,8 +231,8 @@ class Rail:
 
     @property
     def solvent_relayers(self) -> tuple[Relayer, ...]:
-        """The keys that have gas money, as far as we know."""
-        poor = self.outlook.without_gas
+        """The keys that have gas money and may spend it, as far as we know."""
+        poor = self.outlook.without_gas | self.outlook.over_budget
         return tuple(one for one in self.relayers if one.address not in poor)
 
     @property
@@ -248,7 +257,11 @@ class Rail:
     def _without_relayer(self) -> str | None:
         if not self.relayers:
             return "no relayer key is configured"
-        return None if self.solvent_relayers else "no relayer has money for gas"
+        if self.solvent_relayers:
+            return None
+        if self.outlook.over_budget:
+            return "the relayers' gas budget of this day is used up"
+        return "no relayer has money for gas"
 
     @property
     def silence(self) -> str | None:

@@ -14,7 +14,6 @@ from sqlalchemy.orm import aliased
 from sqlmodel import col, select
 
 from tallystick.chain.relay import (
-    Fees,
     SignedTransaction,
     estimate_gas,
     fees,
@@ -23,6 +22,14 @@ from tallystick.chain.relay import (
 )
 from tallystick.kernel.crash_points import CrashPoint, reached
 from tallystick.kernel.db import Database, ReadSession, WriteSession, now_ms
+from tallystick.payments.gas_budget import (
+    Bound,
+    GasTooDear,
+    NoBudget,
+    Signed,
+    data_fee,
+    reserve_first,
+)
 from tallystick.payments.leases import keep_leases, under_lease
 from tallystick.payments.models import (
     RelayedTransaction,
@@ -147,23 +154,26 @@ async def sign(
     Not without the key's lease, when another worker has decided meanwhile, when the
     wallet has another settlement in flight, or after ``MOST_TRANSACTIONS``. Needs the
     sequence's lock. Raises ``RpcUnavailable``, ``RpcErrorAnswer`` (it would revert by
-    now) or ``GasAboveCap``; then nothing was signed and no nonce is used up. What gas
-    may cost in relation to the value will be bounded here too, once there is a price
-    for it.
+    now), ``GasAboveCap`` or ``NoBudget``; then nothing was stored and no nonce is used
+    up.
     """
     sequence = rail.sequence(relayer)
     if sequence.fence is None or not sequence.is_known:
         return None
-    gas, price = await _costs(rail, relayer, topup)
+    bound = await _bound(rail, relayer, topup)
+    if bound.wei > rail.gas.most_wei(topup.value):
+        raise GasTooDear(bound.wei)
     place = Place(relayer, sequence.fence, sequence.next_nonce)
-    signed = await sign_settlement(rail, place, topup, gas=gas, price=price)
-    row = row_for(rail, place, signed, topup.id, gas=gas, price=price)
+    signed = await sign_settlement(rail, place, topup, bound)
+    row = row_for(rail, place, signed, topup.id, bound)
 
     async def store(session: WriteSession) -> RelayedTransaction:
         await _take_nonce(session, rail, place)
         if not await _mark_signed(session, topup):
             raise NothingStored
         stored = await store_row(session, row)
+        what = Signed(signed.hash, relayer.address, place.nonce, topup.payer)
+        await reserve_first(session, rail, what, bound)
         reached(CrashPoint.SIGNED_UNCOMMITTED)
         return stored
 
@@ -171,6 +181,8 @@ async def sign(
         stored = await db.write(store)
     except NothingStored:
         return None
+    except NoBudget:
+        raise
     except Exception:
         # It may be stored all the same.
         sequence.is_known = False
@@ -179,19 +191,22 @@ async def sign(
     return stored
 
 
-async def _costs(rail: Rail, relayer: Relayer, topup: TopUp) -> tuple[int, Fees]:
-    """The gas limit and today's fees; the estimate is also the last rehearsal."""
+async def _bound(rail: Rail, relayer: Relayer, topup: TopUp) -> Bound:
+    """What it may cost at today's fees; the estimate is also the last rehearsal."""
     assert topup.signature is not None
-    return await asyncio.gather(
-        estimate_gas(
-            rail.chain, authorization_of(topup), topup.signature, relayer.address
-        ),
-        fees(rail.chain),
+    terms = authorization_of(topup)
+    call = settlement_call(terms, topup.signature)
+    return Bound(
+        *await asyncio.gather(
+            estimate_gas(rail.chain, terms, topup.signature, relayer.address),
+            fees(rail.chain),
+            data_fee(rail, len(call)),
+        )
     )
 
 
 async def sign_settlement(
-    rail: Rail, place: Place, topup: TopUp, *, gas: int, price: Fees
+    rail: Rail, place: Place, topup: TopUp, bound: Bound
 ) -> SignedTransaction:
     """Sign in a thread: the loop goes on."""
     assert topup.signature is not None
@@ -202,8 +217,8 @@ async def sign_settlement(
         place.relayer.key,
         place.nonce,
         call,
-        gas=gas,
-        fees=price,
+        gas=bound.gas,
+        fees=bound.price,
     )
 
 
@@ -275,9 +290,8 @@ def row_for(
     place: Place,
     signed: SignedTransaction,
     topup_id: int | None,
+    bound: Bound,
     *,
-    gas: int,
-    price: Fees,
     kind: SentKind = SentKind.SETTLEMENT,
 ) -> dict[str, Any]:
     """What is stored of a signed transaction, but for the time."""
@@ -290,9 +304,9 @@ def row_for(
         "attempt": place.attempt,
         "raw": signed.raw,
         "kind": kind,
-        "gas_limit": gas,
-        "max_fee_per_gas": price.max_fee_per_gas,
-        "max_priority_fee_per_gas": price.max_priority_fee_per_gas,
+        "gas_limit": bound.gas,
+        "max_fee_per_gas": bound.price.max_fee_per_gas,
+        "max_priority_fee_per_gas": bound.price.max_priority_fee_per_gas,
     }
 
 

@@ -13,6 +13,13 @@ from tallystick.chain.relay import Fees, SignedTransaction, fees, sign_filler
 from tallystick.kernel.db import Database, WriteSession
 from tallystick.kernel.log import get_logger
 from tallystick.payments.efforts import MOST_TIMES
+from tallystick.payments.gas_budget import (
+    Bound,
+    NoBudget,
+    Signed,
+    data_fee,
+    reserve_more,
+)
 from tallystick.payments.models import RelayedTransaction, SentKind, TopUp
 from tallystick.payments.rail import Rail, Relayer
 from tallystick.payments.relayer import (
@@ -44,13 +51,12 @@ class OpenNonce:
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
-    """What is to be signed: the settlement of a top-up, a filler without one."""
+    """What is to be signed for a top-up, if for one: its settlement, or a filler."""
 
     place: Place
-    price: Fees
-    topup_id: int | None
-    settles: TopUp | None = None
-    gas: int = PLAIN_TRANSFER_GAS
+    bound: Bound
+    topup: TopUp | None
+    kind: SentKind = SentKind.FILLER
 
 
 async def raise_fees(db: Database, rail: Rail, one: OpenNonce) -> None:
@@ -66,13 +72,21 @@ async def raise_fees(db: Database, rail: Rail, one: OpenNonce) -> None:
     price = _raised(newest, today)
     if price.max_fee_per_gas > MOST_TIMES * today.max_fee_per_gas:
         # Its price is not what it waits for.
-        if await take_turn(db, rail, newest):
-            await deliver(rail, newest)
+        await _send_again(db, rail, newest)
         return
-    draft = _Draft(
-        _next_place(rail, one), price, newest.topup_id, one.topup, newest.gas_limit
-    )
-    await _sign_and_send(db, rail, draft)
+    fee = await data_fee(rail, len(newest.raw))
+    bound = Bound(newest.gas_limit, price, fee)
+    draft = _Draft(_next_place(rail, one), bound, one.topup, SentKind.SETTLEMENT)
+    try:
+        await _sign_and_send(db, rail, draft)
+    except NoBudget:
+        _tell_of_budget(draft)
+        await _send_again(db, rail, newest)
+
+
+async def _send_again(db: Database, rail: Rail, newest: RelayedTransaction) -> None:
+    if await take_turn(db, rail, newest):
+        await deliver(rail, newest)
 
 
 async def fill(db: Database, rail: Rail, one: OpenNonce) -> None:
@@ -81,8 +95,14 @@ async def fill(db: Database, rail: Rail, one: OpenNonce) -> None:
     Needs the sequence's lock; raises ``RpcUnavailable``.
     """
     price = _raised(one.newest, await fees(rail.chain))
-    draft = _Draft(_next_place(rail, one), price, one.newest.topup_id)
-    await _sign_and_send(db, rail, draft)
+    bound = Bound(PLAIN_TRANSFER_GAS, price, await data_fee(rail, 0))
+    draft = _Draft(_next_place(rail, one), bound, one.topup)
+    try:
+        await _sign_and_send(db, rail, draft)
+    except NoBudget:
+        _tell_of_budget(draft)
+        if not is_settlement(one.newest):
+            await _send_again(db, rail, one.newest)
 
 
 async def close_hole(db: Database, rail: Rail, relayer: Relayer, nonce: int) -> None:
@@ -94,7 +114,21 @@ async def close_hole(db: Database, rail: Rail, relayer: Relayer, nonce: int) -> 
     if await rail.chain.nonce(relayer.address, "pending") > nonce:
         return
     place = Place(relayer, _fence(rail, relayer), nonce)
-    await _sign_and_send(db, rail, _Draft(place, await fees(rail.chain), None))
+    price = await fees(rail.chain)
+    bound = Bound(PLAIN_TRANSFER_GAS, price, await data_fee(rail, 0))
+    draft = _Draft(place, bound, None)
+    try:
+        await _sign_and_send(db, rail, draft)
+    except NoBudget:
+        _tell_of_budget(draft)
+
+
+def _tell_of_budget(draft: _Draft) -> None:
+    _log.error(
+        "relayer_budget_in_the_way",
+        relayer=checksum_address(draft.place.relayer.address),
+        evm_nonce=draft.place.nonce,
+    )
 
 
 def _raised(before: RelayedTransaction, today: Fees) -> Fees:
@@ -118,20 +152,18 @@ def _next_place(rail: Rail, one: OpenNonce) -> Place:
 
 
 async def _sign_and_send(db: Database, rail: Rail, draft: _Draft) -> None:
-    kind = SentKind.SETTLEMENT if draft.settles else SentKind.FILLER
-    row = row_for(
-        rail,
-        draft.place,
-        await _sign(rail, draft),
-        draft.topup_id,
-        gas=draft.gas,
-        price=draft.price,
-        kind=kind,
-    )
+    place, topup = draft.place, draft.topup
+    signed = await _sign(rail, draft)
+    topup_id = topup.id if topup else None
+    row = row_for(rail, place, signed, topup_id, draft.bound, kind=draft.kind)
+    payer = topup.payer if topup else None
+    what = Signed(signed.hash, place.relayer.address, place.nonce, payer)
 
     async def store(session: WriteSession) -> RelayedTransaction:
-        await require_lease(session, rail, draft.place)
-        return await store_row(session, row)
+        await require_lease(session, rail, place)
+        stored = await store_row(session, row)
+        await reserve_more(session, rail, what, draft.bound)
+        return stored
 
     try:
         stored = await db.write(store)
@@ -139,19 +171,18 @@ async def _sign_and_send(db: Database, rail: Rail, draft: _Draft) -> None:
         return
     _log.info(
         "relayer_nonce_signed_again",
-        relayer=checksum_address(draft.place.relayer.address),
-        evm_nonce=draft.place.nonce,
-        attempt=draft.place.attempt,
-        kind=kind,
+        relayer=checksum_address(place.relayer.address),
+        evm_nonce=place.nonce,
+        attempt=place.attempt,
+        kind=draft.kind,
     )
     await deliver(rail, stored)
 
 
 async def _sign(rail: Rail, draft: _Draft) -> SignedTransaction:
-    place, price = draft.place, draft.price
-    if draft.settles is not None:
-        return await sign_settlement(
-            rail, place, draft.settles, gas=draft.gas, price=price
-        )
-    key = place.relayer.key
+    place, bound = draft.place, draft.bound
+    if draft.kind == SentKind.SETTLEMENT:
+        assert draft.topup is not None, "a settlement is a top-up's"
+        return await sign_settlement(rail, place, draft.topup, bound)
+    key, price = place.relayer.key, bound.price
     return await asyncio.to_thread(sign_filler, rail.chain, key, place.nonce, price)

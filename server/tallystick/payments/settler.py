@@ -16,6 +16,9 @@ from tallystick.kernel.ids import encode_id
 from tallystick.kernel.log import get_logger
 from tallystick.payments.crediting import credit, place_of
 from tallystick.payments.facilitated import ask, facilitator_settles, may_credit
+from tallystick.payments.gas import pause_for_today
+from tallystick.payments.gas_budget import DaySpent, GasTooDear, NoBudget, is_hopeless
+from tallystick.payments.gas_rules import day_at
 from tallystick.payments.lanes import leave_lane, promote_queued
 from tallystick.payments.looking import look_at
 from tallystick.payments.machine import EDGES, Act, Decision, decide
@@ -29,6 +32,8 @@ from tallystick.payments.topups import read_topup
 from tallystick.payments.witness import hear
 
 _log = get_logger(__name__)
+PAYERS_BUDGET = "gas_budget_of_payer"
+"""Why a payment is refused: too much gas came to nothing for its payer today."""
 
 
 async def step(db: Database, rail: Rail, topup_id: int, *, hold_seconds: int) -> bool:
@@ -107,9 +112,10 @@ async def _sign_next(db: Database, rail: Rail, relayer: Relayer, topup: TopUp) -
         _log.warning("not_signed", topup=encode_id("top", topup.id), code=error.code)
         return
     except GasAboveCap:
-        refused = Decision(Act.MOVE, TopUpState.REJECTED, "gas_above_cap")
-        if topup.state == TopUpState.CLAIMED:
-            await _move(db, rail, topup, refused)
+        await _refuse(db, rail, topup, "gas_above_cap")
+        return
+    except NoBudget as refused:
+        await _without_budget(db, rail, relayer, topup, refused)
         return
     if stored is None:
         return
@@ -119,6 +125,46 @@ async def _sign_next(db: Database, rail: Rail, relayer: Relayer, topup: TopUp) -
     reached(CrashPoint.SENT)
     if outcome == Outcome.UNDERPRICED:
         await raise_fees(db, rail, OpenNonce(relayer, (stored,), topup))
+
+
+async def _refuse(db: Database, rail: Rail, topup: TopUp, reason: str) -> None:
+    """Only what was never signed; the chain alone ends the others."""
+    if topup.state == TopUpState.CLAIMED:
+        await _move(db, rail, topup, Decision(Act.MOVE, TopUpState.REJECTED, reason))
+
+
+async def _without_budget(
+    db: Database, rail: Rail, relayer: Relayer, topup: TopUp, refused: NoBudget
+) -> None:
+    """It waits, for tomorrow or for cheaper gas, until its window closes.
+
+    Unless its payer has used up what may come to nothing of his.
+    """
+    if isinstance(refused, DaySpent):
+        day = day_at(db.clock.now_ms())
+        pause_for_today(rail, relayer.address, day, needs_wei=str(refused.wei))
+    elif not isinstance(refused, GasTooDear):
+        async with db.read() as session:
+            is_over = await is_hopeless(session, rail, topup.payer, refused.wei)
+        if is_over:
+            await _refuse(db, rail, topup, PAYERS_BUDGET)
+            return
+    await _let_wait(db, topup, "waits_for_gas")
+
+
+async def _let_wait(db: Database, topup: TopUp, reason: str) -> None:
+    """Tell why nothing is signed, unless that is told."""
+    if topup.state != TopUpState.CLAIMED or topup.reason == reason:
+        return
+
+    async def work(session: WriteSession) -> None:
+        await session.exec(
+            update(TopUp)
+            .where(col(TopUp.id) == topup.id, col(TopUp.state) == TopUpState.CLAIMED)
+            .values(reason=reason)
+        )
+
+    await db.write(work)
 
 
 async def _move(db: Database, rail: Rail, topup: TopUp, decision: Decision) -> bool:
