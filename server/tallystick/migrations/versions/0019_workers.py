@@ -5,7 +5,7 @@ from alembic import op
 from tallystick.migrations.columns import big, blob, table, text
 
 revision = "0019"
-down_revision = "0017"
+down_revision = "0018"
 branch_labels = None
 depends_on = None
 
