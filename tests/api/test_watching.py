@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 
 from tallystick.chain.fault import FaultProxy
 from tallystick.chain.local import KEYS, LocalChain
+from tallystick.payments.gas_costs import settle_gas
 from tallystick.workers.reconciling import compare
 from tests.api.payments import ON_SQLITE
 from tests.chain.payer import address_of, transfer_call
@@ -92,8 +93,14 @@ async def test_the_metrics_tell_what_happened(
     await chain.mine(4)
     await server.audit()
     gate = server.gate
+    await settle_gas(gate.db, gate.rail)
     await compare(gate.db, gate.rail)
     after = await figures(http)
+    gas = {name.lower(): value for name, value in after.items() if "_gas_" in name}
+    spent = gas[f"tallystick_relayer_gas_spent_wei_total {relayer}"]
+    assert 0 < spent < gas["tallystick_relayer_gas_budget_wei"]
+    assert gas[f"tallystick_relayer_gas_today_wei {relayer}"] == spent
+    assert gas[f"tallystick_relayer_gas_wasted_wei_total {relayer}"] == 0
     assert after["tallystick_reconciliation_difference_atomic_usdc"] == 0
     assert after["tallystick_reconciliation_findings"] == 0
     assert after["tallystick_treasury_atomic_usdc ledger"] == DOLLAR

@@ -17,8 +17,15 @@ from tallystick.chain.relay import Fees
 from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.db import Database, WriteSession, open_database
 from tallystick.payments.errors import TopUpsUnavailable
-from tallystick.payments.gas_budget import Bound, DaySpent, Signed, reserve_first
-from tallystick.payments.gas_costs import divide
+from tallystick.payments.gas_budget import (
+    Bound,
+    DaySpent,
+    NoBudget,
+    PayerSpent,
+    Signed,
+    reserve_first,
+)
+from tallystick.payments.gas_costs import divide, settle_gas
 from tallystick.payments.gas_models import GasDay, GasOutcome, PayerGas, RelayedGas
 from tallystick.payments.gas_rules import GAS_RULES, GasRules
 from tallystick.payments.models import RelayedTransaction, SentKind, TopUp, TopUpState
@@ -190,6 +197,62 @@ async def test_what_is_credited_gives_the_payers_share_back_and_counts_what_it_c
     assert (mine.reserved, mine.wasted) == (0, 0)
 
 
+async def test_what_several_count_at_once_is_counted_once(
+    shop_house: House, chain: LocalChain
+) -> None:
+    shop = await shop_house.start(relayers=(KEY,))
+    payer = await Wallet(chain).fund()
+    topup_id = await claimed(shop_house, shop, payer)
+    assert (await shop.settle(topup_id)).state == S.CREDITED
+    await asyncio.gather(*[settle_gas(shop.db, shop.rail) for _ in range(5)])
+    (gas,) = await gas_of(shop, topup_id)
+    (day,) = await days_of(shop)
+    assert (day.reserved, day.spent) == (0, gas.cost)
+    assert (await payers_gas(shop, payer)).reserved == 0
+
+
+async def test_a_payer_of_whom_nothing_came_to_nothing_is_never_refused(
+    shop_house: House, chain: LocalChain
+) -> None:
+    """Not even one settlement fits his budget at these fees: he waits for others."""
+    shop = await shop_house.start(relayers=(KEY,), gas=GasRules(per_payer=10**9))
+    payer = await Wallet(chain).fund()
+    topup_id = await claimed(shop_house, shop, payer)
+    topup = await shop.step(topup_id, times=3)
+    assert (topup.state, topup.reason) == (S.CLAIMED, "waits_for_gas")
+    assert await shop.sent(topup_id) == []
+    later = await shop_house.restart(relayers=(KEY,))
+    assert (await settle_and_count(later, topup_id)).state == S.CREDITED
+
+
+async def test_who_comes_as_far_as_the_signature_with_nothing_left_is_refused(
+    shop_house: House, chain: LocalChain
+) -> None:
+    """Both were claimed before any of his came to nothing; the door let them pass."""
+    shop = await shop_house.start(relayers=(KEY,))
+    hostile = await hostile_wallet(chain)
+    first, second = [
+        await shop.claim(
+            (
+                (await hostile.authorize(shop_house.pay_to, seconds=seconds))[0],
+                b"\x01" * 80,
+            )
+        )
+        for seconds in (60, 600)
+    ]
+    await shop.step(first, times=2)
+    await shop.tend()
+    wasted = (await payers_gas(shop, hostile)).wasted
+    assert wasted > 0
+    await wait(shop_house, 61)
+    tight = GasRules(per_payer=wasted + 1)
+    later = await shop_house.restart(relayers=(KEY,), gas=tight)
+    await later.step(first, times=2)
+    topup = await later.until(second, S.REJECTED)
+    assert topup.reason == "gas_budget_of_payer"
+    assert await later.sent(second) == []
+
+
 async def test_beyond_the_days_budget_nothing_is_signed_until_midnight(
     shop_house: House, chain: LocalChain
 ) -> None:
@@ -257,15 +320,27 @@ async def _forget_days(session: WriteSession) -> None:
         await session.delete(row)
 
 
+@pytest.mark.parametrize(
+    ("rules", "payer", "refusal"),
+    [
+        (GasRules(per_day=7_999), None, DaySpent),
+        (GasRules(per_payer=7_999), b"\x77" * 20, PayerSpent),
+    ],
+    ids=["of the day", "of the payer"],
+)
 async def test_of_many_writers_of_two_processes_no_more_get_through_than_may(
-    shop_house: House, chain: LocalChain
+    shop_house: House,
+    chain: LocalChain,
+    rules: GasRules,
+    payer: bytes | None,
+    refusal: type[NoBudget],
 ) -> None:
     bound = Bound(10, Fees(100, 1))
-    shop = await shop_house.start(relayers=(KEY,), gas=GasRules(per_day=7_999))
+    shop = await shop_house.start(relayers=(KEY,), gas=rules)
     both = [open_database(shop_house.database_url, shop_house.clock) for _ in range(2)]
 
     async def reserve(db: Database, number: int) -> bool:
-        what = Signed(keccak(text=str(number)), KEY.address, 1000 + number, None)
+        what = Signed(keccak(text=str(number)), KEY.address, 1000 + number, payer)
 
         async def work(session: WriteSession) -> None:
             await store_row(session, a_filler(what, chain.chain_id))
@@ -273,7 +348,7 @@ async def test_of_many_writers_of_two_processes_no_more_get_through_than_may(
 
         try:
             await db.write(work)
-        except DaySpent:
+        except refusal:
             return False
         return True
 
