@@ -133,7 +133,7 @@ async def test_an_ordinary_reorganisation_is_no_other_chain(
     assert replaced is not None
     assert replaced.hash != cursor.block_hash
     await process.observe()
-    restarted = await shop.start()
+    restarted = await shop.restart()
     await chain.mine(2)
     wallet = await Wallet(chain).fund()
     topup = await restarted.settle(
