@@ -1,6 +1,7 @@
 """Several questions at once: bounded, in order, none left behind."""
 
 import asyncio
+import inspect
 
 import pytest
 
@@ -37,3 +38,13 @@ async def test_the_first_error_ends_the_rest() -> None:
         await together([fail(), last(), last()], 2)
     await asyncio.sleep(0.15)
     assert finished == []
+
+
+async def test_a_question_whose_turn_never_came_is_put_away() -> None:
+    async def fail() -> None:
+        raise LookupError
+
+    waiting = [asyncio.sleep(0) for _ in range(3)]
+    with pytest.raises(LookupError):
+        await together([fail(), *waiting], 1)
+    assert [inspect.getcoroutinestate(one) for one in waiting] == ["CORO_CLOSED"] * 3

@@ -20,10 +20,14 @@ async def together(
         async with turns:
             return await question
 
-    tasks = [asyncio.ensure_future(ask(question)) for question in questions]
+    asked = list(questions)
+    tasks = [asyncio.ensure_future(ask(question)) for question in asked]
     try:
         return await asyncio.gather(*tasks)
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        # Whose turn never came was not begun, and Python would complain of it.
+        for question in asked:
+            question.close()
