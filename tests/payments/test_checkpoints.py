@@ -13,10 +13,10 @@ from tallystick.chain.local import LocalChain
 from tallystick.kernel.clock import OffsetClock
 from tallystick.payments import checkpoints, finalized
 from tallystick.payments.books import Sums
+from tallystick.payments.chain_models import ChainCheckpoint
 from tallystick.payments.errors import BooksOfAnotherChain
 from tallystick.payments.finalized import reconcile_finalized
 from tallystick.payments.following import Movements
-from tallystick.payments.models import ChainCheckpoint
 from tallystick.payments.rail import Rail
 from tallystick.payments.reconcile import Reconciliation
 from tests.house import DOLLAR, House, Process, Wallet

@@ -10,8 +10,8 @@ from tallystick.chain.local import LocalChain
 from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.db import query
 from tallystick.payments import dust, finalized
+from tallystick.payments.chain_models import ChainDust
 from tallystick.payments.finalized import reconcile_finalized
-from tallystick.payments.models import ChainDust
 from tallystick.payments.reconcile import Reconciliation
 from tests.house import DOLLAR, House, Process, Wallet
 from tests.payments.test_audit import tamper

@@ -30,14 +30,8 @@ from tallystick.config import Settings
 from tallystick.customers.wallets import customer_of_wallet
 from tallystick.kernel.crash_points import CrashPoint
 from tallystick.ledger.balances import customer_balance
-from tallystick.payments.models import (
-    PAID_STATES,
-    ChainCursor,
-    ChainTransfer,
-    Presence,
-    RelayedTransaction,
-    TopUp,
-)
+from tallystick.payments.chain_models import ChainCursor, ChainTransfer, Presence
+from tallystick.payments.models import PAID_STATES, RelayedTransaction, TopUp
 from tallystick.payments.observer import observe
 from tallystick.paywall.gate import Gate
 from tallystick.wiring import build_gate, rate_of

@@ -17,8 +17,8 @@ from tallystick.ledger.balances import net_debits
 from tallystick.migrations import downgrade, upgrade
 from tallystick.payments import observer
 from tallystick.payments.backlog import read_backlog
+from tallystick.payments.chain_models import ChainOutflow, Payee, Presence
 from tallystick.payments.following import Overtaken, cursor_of
-from tallystick.payments.models import ChainOutflow, Payee, Presence
 from tallystick.payments.outflows import book_outflow
 from tests.chain.payer import transfer_call
 from tests.house import DOLLAR, House, Process, Wallet

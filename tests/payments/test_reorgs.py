@@ -23,6 +23,7 @@ from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.db import WriteSession
 from tallystick.kernel.money import MicroCredits
 from tallystick.metering.charges import Usage, charge
+from tallystick.payments.chain_models import ChainTransfer, Presence, RecentBlock
 from tallystick.payments.confirm import confirm
 from tallystick.payments.crediting import place_of, put_in_suspense
 from tallystick.payments.errors import (
@@ -36,13 +37,7 @@ from tallystick.payments.following import (
     stay_on_chain,
 )
 from tallystick.payments.matching import book
-from tallystick.payments.models import (
-    ChainTransfer,
-    Presence,
-    RecentBlock,
-    TopUp,
-    TopUpState,
-)
+from tallystick.payments.models import TopUp, TopUpState
 from tallystick.payments.observer import observe
 from tallystick.payments.redeeming import Redeemer, redeem
 from tallystick.payments.settler import credit_topup

@@ -28,13 +28,14 @@ from tallystick.claims.models import ClaimState
 from tallystick.credits.models import Grant
 from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.errors import Unavailable
+from tallystick.payments.chain_models import ChainTransfer
 from tallystick.payments.confirm import confirm
 from tallystick.payments.errors import (
     PaymentUnderReview,
     SettlementPending,
     TransferNotSafe,
 )
-from tallystick.payments.models import ChainTransfer, TopUp, TopUpState
+from tallystick.payments.models import TopUp, TopUpState
 from tallystick.payments.purchase import require_paid
 from tallystick.payments.rail import Witness
 from tallystick.payments.redeeming import Redeemer, redeem

@@ -9,6 +9,7 @@ from tallystick.identity import models as _identity
 from tallystick.kernel import installation as _installation
 from tallystick.ledger import models as _ledger
 from tallystick.metering import models as _metering
+from tallystick.payments import chain_models as _chain
 from tallystick.payments import gas_models as _gas
 from tallystick.payments import models as _payments
 from tallystick.paywall import models as _paywall
@@ -22,6 +23,7 @@ ROOMS = (
     _identity,
     _gas,
     _payments,
+    _chain,
     _metering,
     _paywall,
 )

@@ -10,7 +10,7 @@ from sqlmodel import col, select
 from tallystick.chain.evidence import transfers_from
 from tallystick.kernel.db import Database, ReadSession, WriteSession
 from tallystick.kernel.log import get_logger
-from tallystick.payments.models import Payee
+from tallystick.payments.chain_models import Payee
 from tallystick.payments.outflows import record_outflow
 from tallystick.payments.rail import Rail
 

@@ -14,14 +14,14 @@ from sqlmodel import col, select
 from tallystick.kernel.db import ReadSession, query
 from tallystick.ledger import chart
 from tallystick.payments.backlog import unread_blocks
-from tallystick.payments.dust import dust_sum
-from tallystick.payments.following import Movements, movements_of
-from tallystick.payments.models import (
+from tallystick.payments.chain_models import (
     ChainCursor,
     ChainOutflow,
     ChainTransfer,
     Presence,
 )
+from tallystick.payments.dust import dust_sum
+from tallystick.payments.following import Movements, movements_of
 from tallystick.payments.rail import Rail
 from tallystick.payments.same_chain import find_cursor
 

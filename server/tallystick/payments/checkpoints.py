@@ -18,7 +18,7 @@ from tallystick.kernel.db import ReadSession, WriteSession, insert_once, now_ms
 from tallystick.kernel.seal import digest16
 from tallystick.ledger.findings import Finding
 from tallystick.payments.books import Sums, sums
-from tallystick.payments.models import ChainCheckpoint
+from tallystick.payments.chain_models import ChainCheckpoint
 from tallystick.payments.rail import Rail
 
 I15 = "I15 a checkpoint of the chain books is as it was made"

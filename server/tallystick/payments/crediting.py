@@ -26,16 +26,11 @@ from tallystick.ledger.journal import post
 from tallystick.ledger.models import TransactionKind
 from tallystick.ledger.posting import Posting, Transfer
 from tallystick.ledger.references import reference_to
+from tallystick.payments.chain_models import ChainTransfer, Presence
 from tallystick.payments.exposure import BeyondCap, Caps, expose
 from tallystick.payments.lanes import promote_queued
 from tallystick.payments.machine import CREDITABLE, Act, heed
-from tallystick.payments.models import (
-    REFUSED_STATES,
-    ChainTransfer,
-    Presence,
-    TopUp,
-    TopUpState,
-)
+from tallystick.payments.models import REFUSED_STATES, TopUp, TopUpState
 from tallystick.payments.rail import Rail
 from tallystick.payments.relayer import settled_by_us
 from tallystick.payments.witness import Heard

@@ -11,9 +11,9 @@ from tallystick.ledger import chart
 from tallystick.ledger.findings import Finding
 from tallystick.ledger.references import number_in
 from tallystick.payments.books import Log
+from tallystick.payments.chain_models import ChainOutflow, ChainTransfer, Presence
 from tallystick.payments.dust import Dust, all_dust, dust_reference
 from tallystick.payments.following import Movements
-from tallystick.payments.models import ChainOutflow, ChainTransfer, Presence
 from tallystick.payments.rail import Rail
 
 I6 = "I6 the ledger's USDC equals the token's balance plus what was swept"

@@ -29,7 +29,7 @@ from tallystick.ledger.journal import post
 from tallystick.ledger.models import TransactionKind
 from tallystick.ledger.posting import Posting, Transfer
 from tallystick.payments.backlog import unread_blocks
-from tallystick.payments.models import ChainDust, ChainTransfer, Payee, Presence
+from tallystick.payments.chain_models import ChainDust, ChainTransfer, Payee, Presence
 from tallystick.payments.rail import Rail
 from tallystick.payments.same_chain import find_cursor
 

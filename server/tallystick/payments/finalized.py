@@ -24,6 +24,12 @@ from tallystick.payments.books import (
     readable_upto,
     sums,
 )
+from tallystick.payments.chain_models import (
+    ChainCheckpoint,
+    ChainCursor,
+    ChainOutflow,
+    ChainTransfer,
+)
 from tallystick.payments.checkpoints import (
     I16,
     LedgerUpTo,
@@ -42,12 +48,6 @@ from tallystick.payments.dust import (
     past_dust,
 )
 from tallystick.payments.errors import BooksOfAnotherChain, TopUpsUnavailable
-from tallystick.payments.models import (
-    ChainCheckpoint,
-    ChainCursor,
-    ChainOutflow,
-    ChainTransfer,
-)
 from tallystick.payments.payees import rails_of
 from tallystick.payments.rail import Rail
 from tallystick.payments.reconcile import (

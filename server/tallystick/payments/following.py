@@ -14,14 +14,14 @@ from tallystick.chain.rpc import Block
 from tallystick.kernel.crash_points import CrashPoint, reached
 from tallystick.kernel.db import Database, ReadSession, WriteSession, insert_once
 from tallystick.kernel.log import get_logger
-from tallystick.payments.errors import BooksOfAnotherChain, TopUpsUnavailable
-from tallystick.payments.models import (
+from tallystick.payments.chain_models import (
     ChainCursor,
     ChainOutflow,
     ChainTransfer,
     Presence,
     RecentBlock,
 )
+from tallystick.payments.errors import BooksOfAnotherChain, TopUpsUnavailable
 from tallystick.payments.rail import Rail
 from tallystick.payments.same_chain import books_of, drop_anchor, find_cursor
 

@@ -9,15 +9,10 @@ from sqlalchemy import case, func
 from sqlmodel import col, select
 
 from tallystick.kernel.db import Database, ReadSession, now_ms
+from tallystick.payments.chain_models import ChainCursor
 from tallystick.payments.gas_models import GasDay
 from tallystick.payments.gas_rules import day_at
-from tallystick.payments.models import (
-    IS_PENDING,
-    ChainCursor,
-    Exposure,
-    TopUp,
-    TopUpState,
-)
+from tallystick.payments.models import IS_PENDING, Exposure, TopUp, TopUpState
 from tallystick.payments.rail import Compared, Rail
 
 _EVERYBODY = 0

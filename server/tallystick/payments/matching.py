@@ -19,6 +19,7 @@ from tallystick.kernel.db import Database, ReadSession, WriteSession
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.log import get_logger
 from tallystick.kernel.money import MicroCredits, UsdcAtomic
+from tallystick.payments.chain_models import ChainCursor, ChainTransfer, Presence
 from tallystick.payments.crediting import WAITS, credit, place_of, put_in_suspense
 from tallystick.payments.facilitated import is_left_to_settler
 from tallystick.payments.following import (
@@ -29,13 +30,7 @@ from tallystick.payments.following import (
 )
 from tallystick.payments.lanes import promote_queued
 from tallystick.payments.machine import CREDITABLE, WAITS_FOR_WITNESS
-from tallystick.payments.models import (
-    ChainCursor,
-    ChainTransfer,
-    Presence,
-    TopUp,
-    TopUpState,
-)
+from tallystick.payments.models import TopUp, TopUpState
 from tallystick.payments.rail import Rail
 from tallystick.payments.reversing import find_again
 from tallystick.payments.topups import adopt_claim, topup_of_claim

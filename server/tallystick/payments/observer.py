@@ -22,6 +22,7 @@ from tallystick.chain.token import balance_of
 from tallystick.kernel.crash_points import CrashPoint, reached
 from tallystick.kernel.db import Database, WriteSession, insert_once
 from tallystick.payments.backlog import read_backlog
+from tallystick.payments.chain_models import ChainCursor
 from tallystick.payments.dust import is_dust
 from tallystick.payments.errors import TopUpsUnavailable
 from tallystick.payments.following import (
@@ -34,7 +35,6 @@ from tallystick.payments.following import (
     stay_on_chain,
 )
 from tallystick.payments.matching import Rate, book, match_suspense
-from tallystick.payments.models import ChainCursor
 from tallystick.payments.outflows import book_outflow, take_back_outflows
 from tallystick.payments.payees import become_payee, rails_of
 from tallystick.payments.rail import Rail

@@ -19,17 +19,17 @@ from tallystick.ledger import chart
 from tallystick.ledger.journal import post
 from tallystick.ledger.models import TransactionKind
 from tallystick.ledger.posting import Posting, Transfer
+from tallystick.payments.chain_models import (
+    IS_MISSING_OUTFLOW,
+    ChainCursor,
+    ChainOutflow,
+    Presence,
+)
 from tallystick.payments.following import (
     Overtaken,
     cursor_of,
     hold_cursor,
     movements_of,
-)
-from tallystick.payments.models import (
-    IS_MISSING_OUTFLOW,
-    ChainCursor,
-    ChainOutflow,
-    Presence,
 )
 from tallystick.payments.rail import Rail
 from tallystick.payments.reversing import undo

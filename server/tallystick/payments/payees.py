@@ -13,7 +13,7 @@ from sqlmodel import col, select
 
 from tallystick.kernel.db import Database, WriteSession, insert_once, now_ms
 from tallystick.kernel.log import get_logger
-from tallystick.payments.models import ChainCursor, Payee
+from tallystick.payments.chain_models import ChainCursor, Payee
 from tallystick.payments.rail import Rail
 from tallystick.x402.keccak import checksum_address
 

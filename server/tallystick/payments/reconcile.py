@@ -25,17 +25,17 @@ from tallystick.payments.books import (
     newer_than,
     readable_upto,
 )
-from tallystick.payments.checkpoints import I15, audit_checkpoints
-from tallystick.payments.differences import I6, compare_logs, misbooked, next_step
-from tallystick.payments.dust import Dust, all_dust, dust_between, dust_upto
-from tallystick.payments.errors import TopUpsUnavailable
-from tallystick.payments.models import (
+from tallystick.payments.chain_models import (
     ChainCursor,
     ChainOutflow,
     ChainTransfer,
     Presence,
     Redemption,
 )
+from tallystick.payments.checkpoints import I15, audit_checkpoints
+from tallystick.payments.differences import I6, compare_logs, misbooked, next_step
+from tallystick.payments.dust import Dust, all_dust, dust_between, dust_upto
+from tallystick.payments.errors import TopUpsUnavailable
 from tallystick.payments.payees import rails_of
 from tallystick.payments.rail import Rail
 from tallystick.payments.same_chain import check_chain

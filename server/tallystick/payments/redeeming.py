@@ -31,6 +31,7 @@ from tallystick.kernel.db import (
 from tallystick.kernel.money import USDC, Amount, MicroCredits, UsdcAtomic, format_usdc
 from tallystick.ledger import chart
 from tallystick.ledger.references import reference_to
+from tallystick.payments.chain_models import ChainTransfer, Presence, Redemption
 from tallystick.payments.crediting import redemption_key
 from tallystick.payments.errors import (
     PayerNotLinked,
@@ -39,14 +40,7 @@ from tallystick.payments.errors import (
     UnknownTransfer,
 )
 from tallystick.payments.matching import Rate
-from tallystick.payments.models import (
-    PAID_STATES,
-    ChainTransfer,
-    Presence,
-    Redemption,
-    TopUp,
-    TopUpState,
-)
+from tallystick.payments.models import PAID_STATES, TopUp, TopUpState
 from tallystick.payments.rail import Rail
 from tallystick.payments.unclaimed import (
     Finder,

@@ -19,6 +19,12 @@ from tallystick.kernel.log import get_logger
 from tallystick.kernel.seal import digest16
 from tallystick.ledger.models import LedgerTransaction
 from tallystick.ledger.references import reference_to
+from tallystick.payments.chain_models import (
+    IS_MISSING,
+    ChainCursor,
+    ChainTransfer,
+    Presence,
+)
 from tallystick.payments.crediting import (
     first_suspense_key,
     grant_keys,
@@ -32,15 +38,7 @@ from tallystick.payments.following import (
     hold_cursor,
     transfers_of,
 )
-from tallystick.payments.models import (
-    IS_MISSING,
-    PAID_STATES,
-    ChainCursor,
-    ChainTransfer,
-    Presence,
-    TopUp,
-    TopUpState,
-)
+from tallystick.payments.models import PAID_STATES, TopUp, TopUpState
 from tallystick.payments.rail import Rail
 from tallystick.payments.topups import read_topup
 

@@ -12,8 +12,8 @@ from sqlmodel import col, select
 
 from tallystick.chain.rpc import Block
 from tallystick.kernel.db import Database, ReadSession, WriteSession
+from tallystick.payments.chain_models import ChainCursor
 from tallystick.payments.errors import BooksOfAnotherChain
-from tallystick.payments.models import ChainCursor
 from tallystick.payments.rail import Rail
 
 

@@ -22,6 +22,7 @@ from tallystick.kernel.db import Database, ReadSession, WriteSession
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.log import get_logger
 from tallystick.kernel.money import MicroCredits, UsdcAtomic
+from tallystick.payments.chain_models import ChainCursor, ChainTransfer, Presence
 from tallystick.payments.crediting import credit, place_of
 from tallystick.payments.following import (
     Overtaken,
@@ -30,7 +31,7 @@ from tallystick.payments.following import (
     transfers_of,
 )
 from tallystick.payments.matching import Rate
-from tallystick.payments.models import ChainCursor, ChainTransfer, Presence, TopUp
+from tallystick.payments.models import TopUp
 from tallystick.payments.rail import Rail
 from tallystick.payments.topups import open_found
 from tallystick.payments.witness import Heard, hear
