@@ -14,14 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import inspect, text
 
-from tallystick.boot import (
-    UnsafeSettings,
-    check_address,
-    check_database,
-    check_database_url,
-    check_settings,
-    check_token,
-)
+from tallystick.boot import check_address, check_database, check_token
 from tallystick.chain.errors import TokenUnreadable, WrongChain
 from tallystick.chain.fault import FaultProxy, Rewrite
 from tallystick.chain.local import ADDRESSES, KEYS, LocalChain
@@ -30,6 +23,7 @@ from tallystick.config import Settings
 from tallystick.kernel.crash_points import VARIABLE, CrashPoint
 from tallystick.kernel.db import open_database
 from tallystick.running import open_storage, own_file
+from tallystick.safe_settings import UnsafeSettings, check_database_url, check_settings
 from tallystick.x402.networks import NETWORKS
 from tallystick.x402.wire import TokenDomain
 from tests.postgres import PostgresServer

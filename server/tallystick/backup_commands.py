@@ -14,11 +14,12 @@ from tallystick.audit import audit
 from tallystick.backups.archive import Header
 from tallystick.backups.restore import restore_backup
 from tallystick.backups.take import take_backup
-from tallystick.boot import check_database, check_database_url, reachable
+from tallystick.boot import check_database, reachable
 from tallystick.config import read_settings
 from tallystick.kernel.db import Database, open_database
 from tallystick.kernel.interrupts import leave_on_termination
 from tallystick.running import own_file
+from tallystick.safe_settings import check_database_url
 
 File = Annotated[Path, typer.Argument(dir_okay=False)]
 AcceptBrokenSeals = Annotated[

@@ -15,13 +15,7 @@ from tallystick.app import create_app
 from tallystick.audit import AuditReport
 from tallystick.audit import audit as run_audit
 from tallystick.backup_commands import AcceptBrokenSeals, backup, restore
-from tallystick.boot import (
-    UnsafeSettings,
-    check_address,
-    check_database,
-    check_database_url,
-    reachable,
-)
+from tallystick.boot import check_address, check_database, reachable
 from tallystick.config import UnreadableSettings, new_secret_key, read_settings
 from tallystick.demo.chain_command import chain
 from tallystick.demo.command import demo
@@ -37,6 +31,7 @@ from tallystick.kernel.owner import AlreadyOwned
 from tallystick.ledger.links import Head
 from tallystick.reconcile_command import reconcile
 from tallystick.running import own_file, preflight
+from tallystick.safe_settings import UnsafeSettings, check_database_url
 from tallystick.service_keys import service_key
 from tallystick.wiring import build_gate
 from tallystick.worker_command import worker

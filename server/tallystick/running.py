@@ -8,15 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tallystick import migrations
-from tallystick.boot import (
-    UnsafeSettings,
-    check_database,
-    check_settings,
-    check_token,
-    check_worker,
-    reachable,
-    require_no_folder,
-)
+from tallystick.boot import check_database, check_token, reachable, require_no_folder
 from tallystick.chain.errors import RpcUnavailable, TokenUnreadable, WrongChain
 from tallystick.config import Settings
 from tallystick.kernel.clock import Clock
@@ -45,6 +37,7 @@ from tallystick.payments.same_chain import check_chain
 from tallystick.paywall.forgetting import Rounds
 from tallystick.paywall.gate import Gate
 from tallystick.paywall.offered import NOTE_SECONDS, note_offered
+from tallystick.safe_settings import UnsafeSettings, check_settings, check_worker
 from tallystick.wiring import build_gate, rate_of
 from tallystick.workers.reconciling import compare
 from tallystick.workers.rounds import repeat, whole

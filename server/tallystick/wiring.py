@@ -5,7 +5,6 @@ from functools import partial
 
 from eth_account import Account
 
-from tallystick.boot import check_settings
 from tallystick.catalog.load import load_catalog
 from tallystick.catalog.models import Catalog
 from tallystick.catalog.pricing import credits_for_usdc
@@ -22,6 +21,7 @@ from tallystick.payments.gas_rules import WEI, GasRules
 from tallystick.payments.matching import Rate
 from tallystick.payments.rail import Elsewhere, Rail, Relayer, Witness
 from tallystick.paywall.gate import Gate
+from tallystick.safe_settings import check_settings
 from tallystick.x402.cdp_key import CdpKey
 from tallystick.x402.facilitator import FacilitatorClient
 from tallystick.x402.networks import NETWORKS

@@ -3,10 +3,10 @@
 import asyncio
 import signal
 
-from tallystick.boot import check_worker
 from tallystick.config import Settings, read_settings
 from tallystick.kernel.log import configure_logging
 from tallystick.running import preflight, work_alone
+from tallystick.safe_settings import check_worker
 
 
 def worker() -> None:

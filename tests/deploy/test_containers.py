@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from tallystick.boot import UnsafeSettings, check_settings
 from tallystick.chain.anvil import AnvilProcess, find_anvil
 from tallystick.chain.local import LocalChain
 from tallystick.chain.well_known import WELL_KNOWN_SECRET
 from tallystick.config import Settings
+from tallystick.safe_settings import UnsafeSettings, check_settings
 from tests.processes import Program, environment, run, serving
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
-from tallystick.boot import UnsafeSettings, check_token
+from tallystick.boot import check_token
 from tallystick.chain import abi
 from tallystick.chain.errors import RpcErrorAnswer, RpcUnavailable, TokenUnreadable
 from tallystick.chain.relay import fees
 from tallystick.chain.rpc import Chain
 from tallystick.doctor.findings import Examination
 from tallystick.payments.gas import ether, gas_reserve
+from tallystick.safe_settings import UnsafeSettings
 from tallystick.x402.keccak import checksum_address
 from tallystick.x402.networks import NETWORKS
 from tallystick.x402.wire import TokenDomain

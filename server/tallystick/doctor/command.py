@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
-from tallystick.boot import UnsafeSettings, check_settings, is_web_address
 from tallystick.catalog.load import load_catalog
 from tallystick.catalog.models import Catalog
 from tallystick.config import Settings, UnreadableSettings, read_settings
@@ -28,6 +27,7 @@ from tallystick.doctor.server import Visit, examine_public_url, examine_server
 from tallystick.doctor.storage import examine_books, examine_database
 from tallystick.kernel import json
 from tallystick.kernel.errors import TallystickError
+from tallystick.safe_settings import UnsafeSettings, check_settings, is_web_address
 from tallystick.x402.keccak import checksum_address, read_address
 from tallystick.x402.networks import BASE, NETWORKS
 from tallystick.x402.wire import TokenDomain

@@ -2,12 +2,7 @@
 
 from pathlib import Path
 
-from tallystick.boot import (
-    UnsafeSettings,
-    check_database,
-    check_database_url,
-    reachable,
-)
+from tallystick.boot import check_database, reachable
 from tallystick.chain.errors import RpcErrorAnswer, RpcUnavailable
 from tallystick.config import Settings
 from tallystick.doctor.findings import Examination
@@ -16,6 +11,7 @@ from tallystick.kernel.db import Database, open_database
 from tallystick.kernel.errors import TallystickError
 from tallystick.payments.errors import BooksOfAnotherChain
 from tallystick.payments.same_chain import check_chain
+from tallystick.safe_settings import UnsafeSettings, check_database_url
 from tallystick.wiring import build_gate
 
 _WARN_MS = 2_000
