@@ -1,10 +1,13 @@
 """Whatever runs at once, nobody spends what he has not, and nothing is lost."""
 
 import asyncio
+import contextlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, cast
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 from tests.credits.calls import capture, expire_due, extend, hold, place, release
 from tests.ledger.bookings import (
     ALICE,
@@ -19,8 +22,15 @@ from tests.ledger.bookings import (
 from tallystick.credits.errors import HoldAlreadySettled
 from tallystick.credits.grants import grant_promotional
 from tallystick.kernel.clock import OffsetClock
-from tallystick.kernel.db import Database, WriteSession, open_database, query
+from tallystick.kernel.db import (
+    Database,
+    WriteSession,
+    now_ms,
+    open_database,
+    query,
+)
 from tallystick.kernel.money import MicroCredits
+from tallystick.ledger.change import change
 from tallystick.ledger.errors import InsufficientCredits
 from tallystick.ledger.journal import post
 from tallystick.ledger.posting import Posted
@@ -33,6 +43,40 @@ async def ahead(db: Database, database_url: str) -> AsyncIterator[Database]:
     await other.start()
     yield other
     await other.close()
+
+
+class Overtaken:
+    """A session whose customer is given credits before each of its statements."""
+
+    def __init__(self, session: WriteSession, db: Database) -> None:
+        self.session = session
+        self.db = db
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.session, name)
+
+    async def connection(self) -> AsyncConnection:
+        with contextlib.suppress(TimeoutError):  # once his account is locked
+            async with asyncio.timeout(0.5):
+                await give(self.db, 5)
+        return await self.session.connection()
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+async def test_an_account_that_is_opened_meanwhile_can_be_changed(
+    db: Database,
+) -> None:
+    async def work(session: WriteSession) -> int:
+        overtaken = cast("WriteSession", Overtaken(session, db))
+        return await change(
+            overtaken,
+            [ALICE],
+            lambda page: page.accounts[ALICE].balance,
+            now=now_ms(session),
+            lock=True,
+        )
+
+    assert await db.write(work) == 10
 
 
 async def test_parallel_places_never_exceed_the_credits(db: Database) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
+from collections.abc import AsyncIterator
 
 import pytest
 from tests.credits.calls import (
@@ -165,15 +166,24 @@ async def _require_sealed_once(db: Database, clock: OffsetClock) -> None:
     assert len(seals) > 5
 
 
+@contextlib.asynccontextmanager
+async def _sealed_meanwhile(db: Database) -> AsyncIterator[None]:
+    sealers = [asyncio.create_task(_seal_for_ever(db)) for _ in "ab"]
+    try:
+        yield
+    finally:
+        for one in sealers:
+            one.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await one
+
+
 async def play(db: Database, clock: OffsetClock, seed: int) -> _History:
     """Many writers at once, while others seal what they post."""
     history = _History(db, clock)
-    sealers = [asyncio.create_task(_seal_for_ever(db)) for _ in "ab"]
-    await asyncio.gather(*[history.run(seed * 1000 + n) for n in range(_WRITERS)])
-    for one in sealers:
-        one.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await one
+    async with _sealed_meanwhile(db), asyncio.TaskGroup() as writers:
+        for n in range(_WRITERS):
+            writers.create_task(history.run(seed * 1000 + n))
     return history
 
 

@@ -97,7 +97,7 @@ async def change(
     so that what he gives is seen.
     """
     customers = sorted(set(customer_ids))
-    for locked in (True,) if lock else _passes(session, customers):
+    for locked in _passes(session, customers, lock=lock):
         if locked:
             await _lock(session, customers)
         page = Page(await _load(session, customers, sorted(set(named))), now)
@@ -109,11 +109,15 @@ async def change(
     raise AssertionError("an account changed under its lock")
 
 
-def _passes(session: WriteSession, customers: list[int]) -> tuple[bool, ...]:
-    # On SQLite, BEGIN IMMEDIATE is the lock. Several accounts are locked in one order
-    # from the start, so that two changes cannot wait for each other.
-    alone = session.get_bind().dialect.name == "sqlite" or len(customers) != 1
-    return (True,) if alone else (False, True)
+def _passes(
+    session: WriteSession, customers: list[int], *, lock: bool
+) -> tuple[bool, ...]:
+    if session.get_bind().dialect.name == "sqlite":
+        return (True,)  # BEGIN IMMEDIATE is the lock
+    # Several accounts are locked in one order from the start, so that two changes
+    # cannot wait for each other. An account that was opened after its lock was asked
+    # for is locked by the second pass only.
+    return (lock or len(customers) != 1, True)
 
 
 async def _lock(session: WriteSession, customers: list[int]) -> None:
