@@ -45,6 +45,8 @@ class SlowFor(Fault):
 @asynccontextmanager
 async def settling(shop: Process) -> AsyncIterator[None]:
     """The settler at work, and what keeps its keys."""
+    # Nobody renewed the leases while the test prepared its top-ups.
+    await register_relayers(shop.db, shop.rail)
     leases = repeat(
         "leases", partial(register_relayers, shop.db, shop.rail), every_seconds=1
     )
@@ -107,7 +109,7 @@ async def test_a_backlog_larger_than_a_batch_is_worked_off_without_a_pause(
     async def all_signed() -> bool:
         return S.CLAIMED not in await states(shop, topup_ids)
 
-    async with settling(shop):
+    async with settling(shop), asyncio.timeout(20):
         await until(all_signed)
 
 

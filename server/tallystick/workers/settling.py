@@ -80,13 +80,17 @@ async def _begin_and_wait(
 ) -> float:
     is_busy = await _is_busy(db, rail)
     news_at_ms = await news.at_ms() if is_busy else 0
-    await begin_due(db, rail, crew, hold_seconds=hold_seconds, news_at_ms=news_at_ms)
-    if crew.free:
+    places = crew.free
+    begun = await begin_due(
+        db, rail, crew, hold_seconds=hold_seconds, news_at_ms=news_at_ms
+    )
+    if begun < places:
         # Of what other processes begin, nobody tells us.
         is_alone = db.is_sqlite
         return _IDLE_SECONDS if is_alone and not is_busy else rail.poll_seconds
     # There may be more, which need not wait for the slowest.
-    await crew.one_ends()
+    if not crew.free:
+        await crew.one_ends()
     return 0
 
 
@@ -98,7 +102,7 @@ async def begin_due(
     hold_seconds: int,
     news_at_ms: int | None = None,
 ) -> int:
-    """Begin a look at every top-up that is due, as many as may be; how many.
+    """Begin a look at every top-up that is due, as many as may be; how many were due.
 
     What is signed is looked at once after the time of the chain's news, if that is told.
     """
@@ -106,9 +110,8 @@ async def begin_due(
     async with db.read() as session:
         due = await _due(session, rail, crew, news_at_ms)
     if due:
-        due = await db.write(partial(_take_turns, due, _pause_ms(rail)))
-    for topup_id in due:
-        crew.start(topup_id, _look(db, rail, topup_id, hold_seconds))
+        for topup_id in await db.write(partial(_take_turns, due, _pause_ms(rail))):
+            crew.start(topup_id, _look(db, rail, topup_id, hold_seconds))
     return len(due)
 
 
