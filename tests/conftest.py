@@ -1,6 +1,7 @@
 """Databases, clocks and the audit that follows every test that moves money."""
 
 import asyncio
+import gc
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -18,6 +19,12 @@ from tests.postgres import PostgresServer
 pytest_plugins = ["tests.live", "tests.installation"]
 
 DATABASES = ["sqlite", "postgres"]
+
+
+def pytest_collection_finish() -> None:
+    """What was imported lives until the end; looking for it in vain takes time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

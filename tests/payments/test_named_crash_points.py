@@ -143,7 +143,7 @@ async def replaced(scene: Scene, http: httpx.AsyncClient) -> Presenting:
     """A purchase that was credited, and whose block the chain then replaces."""
     await scene.chain.mine()
     present = await purchase(scene, http)
-    answer = await present(http)
+    answer = await outcome(present, http)
     assert answer.status_code == 200, answer.text
     block = answer.json()["topup"]["block"]
     await observed(scene, block)
@@ -155,7 +155,7 @@ async def replaced(scene: Scene, http: httpx.AsyncClient) -> Presenting:
 async def made_final(scene: Scene, http: httpx.AsyncClient) -> Presenting:
     """A purchase that was credited, and whose block then becomes final."""
     present = await purchase(scene, http)
-    assert (await present(http)).status_code == 200
+    assert (await outcome(present, http)).status_code == 200
     await scene.chain.mine(70)
     return present
 

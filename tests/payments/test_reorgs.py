@@ -48,7 +48,11 @@ from tests.payments.test_observer import suspense
 from tests.strangers import pool_cancellation, submit
 
 S = TopUpState
-DEPTHS = pytest.mark.parametrize("depth", [1, 2, 3, 5, 8, 16])
+DEPTHS = pytest.mark.parametrize(
+    ("database_url", "depth"),
+    [*(("sqlite", depth) for depth in (1, 2, 3, 5, 8, 16)), ("postgres", 2)],
+    indirect=["database_url"],
+)
 ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 

@@ -120,9 +120,12 @@ class LimitsMachine(RuleBasedStateMachine):
         return open_database(await type(self).make(self.folder), self.clock)
 
     def teardown(self) -> None:
-        self.runner.run(self.db.close())
-        self.runner.close()
-        shutil.rmtree(self.folder)
+        try:
+            assert self.runner.run(bookings.audit(self.db)) == []
+        finally:
+            self.runner.run(self.db.close())
+            self.runner.close()
+            shutil.rmtree(self.folder)
 
     @rule(name=_NAMES, most=_MOST, period=_PERIODS)
     def set(self, name: str, most: int, period: LimitPeriod) -> None:
@@ -252,7 +255,6 @@ class LimitsMachine(RuleBasedStateMachine):
             name: (one.id, one.most, one.used_at(now), one.period)
             for name, one in self.model.items()
         }
-        assert self.runner.run(bookings.audit(self.db)) == []
 
 
 def _run(examples: int, steps: int) -> None:

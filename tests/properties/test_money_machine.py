@@ -86,9 +86,12 @@ class MoneyMachine(RuleBasedStateMachine):
         return open_database(await type(self).make(self.folder), self.clock)
 
     def teardown(self) -> None:
-        self.runner.run(self.db.close())
-        self.runner.close()
-        shutil.rmtree(self.folder)
+        try:
+            assert self.runner.run(bookings.audit(self.db)) == []
+        finally:
+            self.runner.run(self.db.close())
+            self.runner.close()
+            shutil.rmtree(self.folder)
 
     @rule(
         target=lots,
@@ -259,7 +262,6 @@ class MoneyMachine(RuleBasedStateMachine):
             if lot.remaining
         }
         assert await bookings.remainders(self.db) == left
-        assert await bookings.audit(self.db) == []
         async with self.db.read() as session:
             earned = [
                 -await net_debits(session, one)

@@ -10,7 +10,7 @@ from tests.soak.campaigns import soak
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("database", ["sqlite", "postgres"])
 def test_long_programs_keep_the_books_as_the_model_says(database: str) -> None:
-    arguments = ("ledger", "--seconds", "6", "--seed", "7", "--database", database)
+    arguments = ("ledger", "--seconds", "2", "--seed", "7", "--database", database)
     code, verdict, _ = soak(*arguments)
     assert (code, verdict["ok"]) == (0, True), verdict
     assert verdict["seed"] == 7
