@@ -29,6 +29,7 @@ from tallystick.kernel.interrupts import interrupt_normally
 from tallystick.kernel.log import configure_logging
 from tallystick.kernel.owner import AlreadyOwned
 from tallystick.ledger.links import Head
+from tallystick.operator_commands import acts, debt, review
 from tallystick.reconcile_command import reconcile
 from tallystick.running import own_file, preflight
 from tallystick.safe_settings import UnsafeSettings, check_database_url
@@ -97,8 +98,11 @@ app.command()(backup)
 app.command()(restore)
 app.command()(reconcile)
 app.command()(worker)
+app.command()(acts)
 app.add_typer(service_key, name="service-key")
 app.add_typer(export, name="export")
+app.add_typer(review, name="review")
+app.add_typer(debt, name="debt")
 
 
 @app.command()

@@ -233,6 +233,8 @@ def _steps(world: World, rules: Rules) -> Iterator[tuple[str, World]]:
         yield "crash", replace(world, look=None)
     yield "observe", _observe(world, rules)
     yield "confirm", _confirm(world)
+    if world.state == S.QUARANTINE:
+        yield "an operator releases it", replace(world, state=S.WATCH)
 
 
 def _node_steps(world: World) -> Iterator[tuple[str, World]]:

@@ -100,7 +100,7 @@ async def claw_back(
         ),
     )
     for customer_id, amount in owed.items():
-        await _change_debt(session, customer_id, amount)
+        await change_debt(session, customer_id, amount)
     return posted
 
 
@@ -210,10 +210,11 @@ async def _collect(
     await post(
         session, Posting(TransactionKind.COLLECTION, key, [paid], reference, memo)
     )
-    await _change_debt(session, customer_id, -amount)
+    await change_debt(session, customer_id, -amount)
 
 
-async def _change_debt(session: WriteSession, customer_id: int, change: int) -> None:
+async def change_debt(session: WriteSession, customer_id: int, change: int) -> None:
+    """Needs the lock of the customer's account."""
     if not change:
         return
     debt = chart.receivable(customer_id)

@@ -225,7 +225,7 @@ _CHECKS = {
     "I2 every kind of transaction is known": """
         SELECT id, kind FROM ledger_transaction
          WHERE kind NOT IN ('topup', 'charge', 'grant', 'suspense', 'reversal',
-                            'expiry', 'collection', 'sweep')""",
+                            'expiry', 'collection', 'write_off', 'sweep')""",
     "I13 amounts are whole numbers below the limit": """
         SELECT ledger_transaction_id, position, amount FROM transfer
          WHERE amount <= 0 OR amount >= 4611686018427387904
@@ -246,6 +246,8 @@ _ON_SQLITE = {
             UNION ALL SELECT 'credit_grant_refuses_delete'
             UNION ALL SELECT 'usage_event_refuses_update'
             UNION ALL SELECT 'usage_event_refuses_delete'
+            UNION ALL SELECT 'operator_act_refuses_update'
+            UNION ALL SELECT 'operator_act_refuses_delete'
             UNION ALL SELECT 'lot_refuses_update'
             UNION ALL SELECT 'lot_refuses_delete') AS wanted
          WHERE NOT EXISTS (SELECT 1 FROM sqlite_master
@@ -259,6 +261,7 @@ _ON_POSTGRESQL = {
             UNION ALL SELECT 'journal_seal_append_only'
             UNION ALL SELECT 'credit_grant_append_only'
             UNION ALL SELECT 'usage_event_append_only'
+            UNION ALL SELECT 'operator_act_append_only'
             UNION ALL SELECT 'lot_terms_fixed') AS wanted
          WHERE NOT EXISTS (SELECT 1 FROM pg_trigger
                             WHERE tgname = wanted.name AND tgenabled <> 'D')""",

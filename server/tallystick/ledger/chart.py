@@ -9,6 +9,7 @@
 | ``revenue:feature:<slug>`` | CREDIT | earned by calls of a feature |
 | ``revenue:breakage`` | CREDIT | expired before anybody spent it |
 | ``expense:promotions`` | CREDIT | given away |
+| ``expense:bad_debts`` | CREDIT | owed, and not asked for any more |
 | ``receivable:customer:<id>`` | CREDIT | spent of credits whose payment vanished |
 | ``equity:exchange:<asset>`` | each | where one posting changes the asset |
 """
@@ -64,6 +65,11 @@ def breakage() -> AccountName:
 def promotions() -> AccountName:
     """What was given away, in micro-credits."""
     return AccountName("expense:promotions", CREDIT)
+
+
+def bad_debts() -> AccountName:
+    """What was owed and is written off, in micro-credits."""
+    return AccountName("expense:bad_debts", CREDIT)
 
 
 def receivable(customer_id: int) -> AccountName:

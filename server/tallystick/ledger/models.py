@@ -153,6 +153,8 @@ class TransactionKind(StrEnum):
     """Credits expired before anybody spent them."""
     COLLECTION = "collection"
     """Credits went towards what their customer owes."""
+    WRITE_OFF = "write_off"
+    """What a customer owes is not asked for any more."""
     SWEEP = "sweep"
     """USDC left the address that is paid, for the treasury."""
 

@@ -63,7 +63,8 @@ EDGES: dict[TopUpState, frozenset[TopUpState]] = {
     ),
     TopUpState.FINAL: frozenset({TopUpState.QUARANTINE}),
     TopUpState.REVERSED: frozenset({TopUpState.WATCH, TopUpState.QUARANTINE}),
-    TopUpState.QUARANTINE: frozenset(),
+    # By an operator only, and only to be looked at again.
+    TopUpState.QUARANTINE: frozenset({TopUpState.WATCH}),
 }
 CREDITABLE = tuple(
     one for one in EDGES if TopUpState.CREDITED in EDGES[one] and one not in PAID_STATES

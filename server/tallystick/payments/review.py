@@ -1,0 +1,102 @@
+"""Top-ups that a person must judge, and how one goes on.
+
+A top-up is quarantined when what is known of it contradicts itself. Nobody can credit it
+by hand: an operator finds out what was wrong (a provider that lies, say), mends it, and
+has the top-up looked at again. Then evidence decides, as ever; contradictory evidence
+brings it back.
+"""
+
+from dataclasses import dataclass
+
+from sqlalchemy import update
+from sqlmodel import col, select
+
+from tallystick.kernel.db import ReadSession, WriteSession, now_ms
+from tallystick.kernel.errors import Conflict
+from tallystick.kernel.ids import encode_id
+from tallystick.payments.chain_models import ChainTransfer
+from tallystick.payments.machine import CONTRADICTED, EDGES
+from tallystick.payments.models import TopUp, TopUpState
+from tallystick.payments.topups import read_topup
+
+LOOKED_AT_AGAIN = "looked_at_again"
+"""Why a top-up is watched that was in quarantine: an operator has said so."""
+_REMEDIES = {
+    CONTRADICTED: (
+        "Two providers show different chains. Compare both with a block explorer, take"
+        " the wrong one out of RPC_URLS or WITNESS_RPC_URLS, restart, and release it."
+    ),
+    "contradictory_evidence": (
+        "The payer used the authorization's nonce for another amount. What came is in"
+        " suspense. Release it only if a provider was wrong about the amount."
+    ),
+}
+_LOOK = "Compare its transaction with a block explorer before it is released."
+
+
+class NotUnderReview(Conflict):
+    """Only what is in quarantine can be released from it."""
+
+    is_for_operators = True
+    title = "This top-up is not in quarantine"
+    next_step = "List what is: `tallystick review list`."
+
+    def __init__(self, topup: TopUp) -> None:
+        name = encode_id("top", topup.id)
+        super().__init__(f"{name} is {topup.state}", state=topup.state)
+
+
+@dataclass(frozen=True, slots=True)
+class UnderReview:
+    """A top-up in quarantine, with what the chain has shown for its authorization.
+
+    ``arrived`` are Transfers to us that used the payer's nonce and lie in suspense.
+    """
+
+    topup: TopUp
+    arrived: tuple[ChainTransfer, ...]
+
+    @property
+    def remedy(self) -> str:
+        """What a person should do."""
+        return _REMEDIES.get(self.topup.reason or "", _LOOK)
+
+
+async def under_review(session: ReadSession) -> list[UnderReview]:
+    """All that is in quarantine, oldest first."""
+    query = (
+        select(TopUp)
+        .where(col(TopUp.state) == TopUpState.QUARANTINE)
+        .order_by(col(TopUp.id))
+    )
+    found = (await session.exec(query)).all()
+    return [UnderReview(one, await _arrived(session, one)) for one in found]
+
+
+async def _arrived(session: ReadSession, topup: TopUp) -> tuple[ChainTransfer, ...]:
+    query = select(ChainTransfer).where(
+        col(ChainTransfer.sender) == topup.payer,
+        col(ChainTransfer.nonce) == topup.nonce,
+        col(ChainTransfer.chain_id) == topup.chain_id,
+        col(ChainTransfer.topup_id).is_(None),
+    )
+    return tuple((await session.exec(query)).all())
+
+
+async def look_again(session: WriteSession, topup_id: int) -> TopUp:
+    """Have a quarantined top-up looked at again; it as it was before.
+
+    Raises ``UnknownTopUp``, and ``NotUnderReview`` when it is in no quarantine.
+    """
+    topup = await read_topup(session, topup_id)
+    after = TopUpState.WATCH
+    assert after in EDGES[TopUpState.QUARANTINE]
+    released = await session.exec(
+        update(TopUp)
+        .where(col(TopUp.id) == topup_id, col(TopUp.state) == TopUpState.QUARANTINE)
+        .values(state=after, reason=LOOKED_AT_AGAIN, next_look_at_ms=now_ms(session))
+        .execution_options(synchronize_session=False)
+    )
+    if released.rowcount != 1:
+        raise NotUnderReview(topup)
+    return topup

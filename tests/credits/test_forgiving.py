@@ -1,0 +1,87 @@
+"""An operator writes off what a customer owes, once, and no more than he owes."""
+
+import asyncio
+
+import pytest
+from tests.credits.test_debts import claw_back, collect_from, owed, stands
+from tests.ledger.bookings import ALICE, BOB, balance, book, buy, charge, give
+
+from tallystick.credits.forgiving import Debt, OwesLess, debts, forgive
+from tallystick.kernel.db import Database
+from tallystick.kernel.money import InvalidAmount, MicroCredits
+from tallystick.ledger import chart
+
+
+async def owe(db: Database, amount: int, customer_id: int = ALICE) -> None:
+    """He has spent so much of a payment that vanished."""
+    bought = await buy(db, 1_000_000, 100, customer_id)
+    await book(db, charge(amount, f"a call of {customer_id}", customer_id))
+    await claw_back(db, bought)
+
+
+async def write_off(
+    db: Database, amount: int | None = None, customer_id: int = ALICE
+) -> int:
+    part = None if amount is None else MicroCredits(amount)
+    return await db.write(
+        lambda session: forgive(session, customer_id, part, memo="He is a friend")
+    )
+
+
+async def test_what_is_forgiven_is_owed_no_more_and_is_an_expense(db: Database) -> None:
+    await owe(db, 60)
+    assert await write_off(db, 20) == 20
+    assert await owed(db) == 40
+    assert await write_off(db) == 40
+    assert await owed(db) == 0
+    assert await stands(db, chart.bad_debts()) == 60
+    assert (await balance(db)).posted == 0, "he is given nothing"
+    again = await give(db, 30)
+    assert await collect_from(db, again) == 0, "nobody collects it from him"
+
+
+@pytest.mark.parametrize("amount", [None, 1, 61])
+async def test_nobody_is_forgiven_more_than_he_owes(
+    db: Database, amount: int | None
+) -> None:
+    await owe(db, 60, BOB)
+    if amount == 61:
+        await owe(db, 60)
+    with pytest.raises(OwesLess):
+        await write_off(db, amount)
+    assert await stands(db, chart.bad_debts()) == 0
+    assert await owed(db, BOB) == 60
+
+
+async def test_no_amount_makes_a_debt_larger(db: Database) -> None:
+    await owe(db, 60)
+    for amount in (0, -1):
+        with pytest.raises(InvalidAmount):
+            await write_off(db, amount)
+    assert await owed(db) == 60
+
+
+async def test_it_is_forgiven_or_collected_and_never_both(db: Database) -> None:
+    await owe(db, 60)
+    again = await give(db, 60)
+    outcomes = await asyncio.gather(
+        *[write_off(db, 10) for _ in range(10)],
+        collect_from(db, again),
+        return_exceptions=True,
+    )
+    assert all(isinstance(one, int | OwesLess) for one in outcomes), outcomes
+    collected = outcomes[-1]
+    assert isinstance(collected, int)
+    assert await owed(db) == 0
+    assert await stands(db, chart.bad_debts()) == 60 - collected
+    assert (await balance(db)).posted == 60 - collected
+
+
+async def test_the_largest_debt_comes_first(db: Database) -> None:
+    await owe(db, 10)
+    await owe(db, 60, BOB)
+    async with db.read() as session:
+        assert await debts(session) == [
+            Debt(BOB, MicroCredits(60)),
+            Debt(ALICE, MicroCredits(10)),
+        ]

@@ -1,0 +1,83 @@
+"""What is in quarantine goes on when an operator says so, and by evidence only."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tallystick.chain.fault import Rewrite
+from tallystick.chain.local import LocalChain
+from tallystick.kernel.clock import OffsetClock
+from tallystick.payments.models import TopUpState
+from tallystick.payments.review import NotUnderReview, look_again, under_review
+from tests.house import DOLLAR, House, Process, Wallet
+from tests.payments.test_witness import LARGE, Scene, scene_on
+from tests.strangers import submit
+
+S = TopUpState
+
+
+@pytest.fixture
+async def scene(database_url: str, clock: OffsetClock) -> AsyncIterator[Scene]:
+    async with LocalChain() as chain:
+        await chain.mine(8)
+        async with scene_on(chain, database_url, clock) as made:
+            yield made
+
+
+async def release(shop: Process, topup_id: int) -> None:
+    await shop.db.write(lambda session: look_again(session, topup_id))
+
+
+async def test_a_payment_is_credited_once_its_witness_is_mended(scene: Scene) -> None:
+    scene.witness.inject("eth_chainId", Rewrite(change=lambda _: "0x1"))
+    payer = await scene.payer()
+    topup = await scene.pay(payer)
+    assert topup.state == S.QUARANTINE
+    await release(scene.shop, topup.id)
+    await scene.shop.until(topup.id, S.QUARANTINE)
+    assert await scene.shop.credits_of(payer) == 0, "it still contradicts"
+
+    scene.witness.heal()
+    copies = [release(scene.shop, topup.id) for _ in range(5)]
+    outcomes = await asyncio.gather(*copies, return_exceptions=True)
+    refused = [one for one in outcomes if isinstance(one, NotUnderReview)]
+    assert len(refused) == 4
+    await scene.shop.until(topup.id, S.CREDITED)
+    assert await scene.shop.credits_of(payer) == LARGE * 10 * DOLLAR
+
+
+async def test_another_amount_than_was_signed_is_never_credited_by_hand(
+    any_house: House, wallet: Wallet, local: LocalChain
+) -> None:
+    shop = await any_house.start()
+    signed = await wallet.authorize(any_house.pay_to, DOLLAR)
+    other = await wallet.authorize(any_house.pay_to, 3 * DOLLAR, nonce=signed[0].nonce)
+    topup_id = await shop.claim(signed)
+    await submit(local, other)
+    await shop.observe()
+    assert (await shop.settle(topup_id)).state == S.QUARANTINE
+    async with shop.db.read() as session:
+        (one,) = await under_review(session)
+    assert (one.topup.id, [seen.value for seen in one.arrived]) == (
+        topup_id,
+        [3 * DOLLAR],
+    )
+    assert "suspense" in one.remedy
+
+    await release(shop, topup_id)
+    assert (await shop.settle(topup_id)).state == S.QUARANTINE
+    assert await shop.credits_of(wallet) == 0
+
+
+async def test_what_is_not_in_quarantine_cannot_be_released(
+    house: House, wallet: Wallet
+) -> None:
+    shop = await house.start()
+    topup_id = await shop.claim(await wallet.authorize(house.pay_to))
+    with pytest.raises(NotUnderReview):
+        await release(shop, topup_id)
+    assert (await shop.settle(topup_id)).state == S.CREDITED
+    with pytest.raises(NotUnderReview):
+        await release(shop, topup_id)
+    assert (await shop.topup(topup_id)).state == S.CREDITED
