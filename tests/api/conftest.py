@@ -1,6 +1,8 @@
 """Servers under attack: whoever pays is served all the same, and the books balance."""
 
+import shutil
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -8,6 +10,7 @@ from eth_account.signers.local import LocalAccount
 
 from tallystick.chain.local import LocalChain
 from tests.api.payments import funded, serve_honest_payer
+from tests.api.sellers import SHOP, Seller, seller_at
 from tests.api.shop import CATALOG
 from tests.live import LiveServer, make_settings, start_server
 
@@ -84,3 +87,33 @@ async def shop(shop_server: LiveServer) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the tests' shop that pays nothing by itself."""
     async with httpx.AsyncClient(base_url=shop_server.url, timeout=60) as client:
         yield client
+
+
+@pytest.fixture
+async def seller(
+    sqlite_template: Path, tmp_path: Path, chain: LocalChain, free_port: int
+) -> AsyncIterator[Seller]:
+    path = tmp_path / "tallystick.sqlite3"
+    shutil.copy(sqlite_template, path)
+    url = f"sqlite+aiosqlite:///{path}"
+    live = await start_server(
+        make_settings(url, chain.url, free_port, catalog=str(SHOP))
+    )
+    one = await seller_at(live)
+    yield one
+    await one.http.aclose()
+    assert (await live.audit()).findings == []
+    await live.stop()
+
+
+@pytest.fixture
+async def everywhere(
+    database_url: str, chain: LocalChain, free_port: int
+) -> AsyncIterator[Seller]:
+    """The same on each kind of database, with features that we run ourselves."""
+    live = await start_server(make_settings(database_url, chain.url, free_port))
+    one = await seller_at(live)
+    yield one
+    await one.http.aclose()
+    assert (await live.audit()).findings == []
+    await live.stop()
