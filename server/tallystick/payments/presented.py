@@ -10,6 +10,7 @@ from tallystick.kernel.seal import Seal
 from tallystick.payments.quotes import Quote, open_quote
 from tallystick.payments.rail import Rail
 from tallystick.x402 import reasons
+from tallystick.x402.eip712 import authorization_digest
 from tallystick.x402.errors import PaymentRejected
 from tallystick.x402.exact_evm import (
     MIN_REMAINING_SECONDS,
@@ -24,7 +25,8 @@ from tallystick.x402.wire import Authorization, PaymentPayload, PaymentTerms
 class Presented:
     """A proven payment for a quote. Its signature is never stored unless it settles.
 
-    ``identifier`` stands for the payer's own name of the payment, if it has one.
+    ``identifier`` stands for the payer's own name of the payment, if it has one;
+    ``by_contract`` tells that his contract has just said it signed.
     """
 
     authorization: Authorization
@@ -32,6 +34,7 @@ class Presented:
     quote: Quote
     money: ClaimedMoney
     identifier: bytes | None = None
+    by_contract: bool = False
 
 
 _HONOURED_MS = 300_000
@@ -70,9 +73,10 @@ async def check_payment(
     """
     now = rail.now_seconds() if used_at is None else used_at
     token = _quote_token(payload)
+    by_contract = False
     if token is None:
         # What would be offered now tells the payer's credits, so he is proven first.
-        await require_signer(rail, payload)
+        by_contract = await require_signer(rail, payload)
     quote, terms = _quoted(
         rail, seal, token, payload.authorization, current, now_seconds=now
     )
@@ -82,10 +86,15 @@ async def check_payment(
     if quote.binding != current[0].binding:
         raise PaymentBoundElsewhere
     if token is not None:
-        await require_signer(rail, payload)
-    money = money_of(rail, payload.authorization, current[0].binding)
-    name = identifier_of(payload.identifier)
-    return Presented(payload.authorization, payload.signature, quote, money, name)
+        by_contract = await require_signer(rail, payload)
+    return Presented(
+        payload.authorization,
+        payload.signature,
+        quote,
+        money_of(rail, payload.authorization, current[0].binding),
+        identifier_of(payload.identifier),
+        by_contract,
+    )
 
 
 def _quote_token(payload: PaymentPayload) -> str | None:
@@ -135,14 +144,16 @@ def money_of(rail: Rail, signed: Authorization, binding: str) -> ClaimedMoney:
     )
 
 
-async def require_signer(rail: Rail, payload: PaymentPayload) -> None:
-    """Raise ``PaymentRejected`` unless the payer signed the payment.
+async def require_signer(rail: Rail, payload: PaymentPayload) -> bool:
+    """Raise ``PaymentRejected`` unless the payer signed; whether by a contract's word.
 
     A contract wallet is asked, so also ``RpcUnavailable``.
     """
     proof = prove_payer(payload, rail.domain)
-    if isinstance(proof, ContractQuestion):
-        await ask_wallet(rail, proof)
+    if not isinstance(proof, ContractQuestion):
+        return False
+    await ask_wallet(rail, proof)
+    return True
 
 
 async def ask_wallet(rail: Rail, question: ContractQuestion) -> None:
@@ -155,4 +166,26 @@ async def ask_wallet(rail: Rail, question: ContractQuestion) -> None:
         rail.chain, question.wallet, question.digest, question.signature
     )
     if not signed:
-        raise PaymentRejected(reasons.SIGNATURE, "the payer did not sign this")
+        raise PaymentRejected(reasons.SIGNATURE, question.refusal)
+
+
+async def require_code_agrees(rail: Rail, presented: Presented) -> None:
+    """Let the contract that the payer's account has delegated to say so as well.
+
+    The token asks whoever has code and no key any more (EIP-7702), so what the key
+    alone signed would cost us a revert. Raises ``PaymentRejected`` or
+    ``RpcUnavailable``.
+    """
+    signed = presented.authorization
+    if presented.by_contract or not await rail.chain.code_at(signed.payer):
+        return
+    digest = authorization_digest(rail.domain, signed)
+    await ask_wallet(
+        rail,
+        ContractQuestion(
+            signed.payer,
+            digest,
+            presented.signature,
+            "is the key's, which the payer's account has delegated to a contract",
+        ),
+    )

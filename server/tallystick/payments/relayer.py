@@ -247,6 +247,8 @@ async def _mark_signed(session: WriteSession, topup: TopUp) -> bool:
         update(TopUp)
         .where(
             col(TopUp.id) == topup.id,
+            # As it was looked at: a rehearsal before a revert says nothing after it.
+            col(TopUp.state) == topup.state,
             col(TopUp.state).in_((TopUpState.CLAIMED, TopUpState.WATCH)),
             or_(col(TopUp.in_flight), ~lane_is_taken),
             nonces_before < MOST_TRANSACTIONS,

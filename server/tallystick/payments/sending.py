@@ -95,6 +95,19 @@ async def would_revert(rail: Rail, stored: RelayedTransaction, topup: TopUp) -> 
     return not seen.ok
 
 
+async def was_let_down(db: Database, rail: Rail, topup: TopUp) -> bool:
+    """Whether a contract took the signature in a rehearsal and then let it revert.
+
+    Its rehearsals are no witness any more: it may tell them apart (A27). A payer
+    without code cannot. Raises ``RpcUnavailable``.
+    """
+    async with db.read() as session:
+        stored = await sent_for(session, topup.id)
+    if not stored or not await rail.chain.code_at(topup.payer):
+        return False
+    return _Prospect.REVERTED in [seen for _, seen in await _prospects(rail, stored)]
+
+
 async def may_be_mined(db: Database, rail: Rail, topup: TopUp) -> bool:
     """Whether something that we signed for the top-up is in a block, or may get there.
 

@@ -104,7 +104,7 @@ async def settle(gate: Gate, order: Order, presented: Presented) -> Bought:
     earlier = await _purchased(gate, order, presented)
     if earlier is not None:
         return await _wait(gate, order, earlier, replayed=True)
-    head = await probe_for(gate.db, gate.rail, presented.money)
+    head = await probe_for(gate.db, gate.rail, presented)
 
     async def work(session: WriteSession) -> int:
         made, topup_id = await open_purchase(session, gate.rail, presented, head)

@@ -73,7 +73,12 @@ def check_window(authorization: Authorization, *, now_seconds: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ProvenPayer:
-    """The payer's own key signed, so a payer without code is proven."""
+    """The payer's own key signed, so a payer without code is proven.
+
+    One with code is an account that has delegated to a contract (EIP-7702). Its key may
+    end that at any time, so it proves the account; but what the token takes is for
+    the contract to say.
+    """
 
     address: bytes
 
@@ -83,9 +88,9 @@ def prove_payer(
 ) -> ProvenPayer | ContractQuestion:
     """Who signed, or the question that only the chain can answer.
 
-    The token routes by code: for a payer with code (a contract wallet, an EIP-7702
-    account) the chain has the last word even on ``ProvenPayer``.
-    Raises ``PaymentRejected`` for a signature that nobody may use.
+    The token routes by code: before anything of a payer with code (a contract wallet,
+    an EIP-7702 account) is settled, the chain has the last word even on
+    ``ProvenPayer``. Raises ``PaymentRejected`` for a signature that nobody may use.
     """
     payer = payload.authorization.payer
     digest = authorization_digest(domain, payload.authorization)
@@ -94,7 +99,8 @@ def prove_payer(
         raise PaymentRejected(reasons.SIGNATURE, f"signature {recovery.problem}")
     if isinstance(recovery, Recovered) and recovery.address == payer:
         return ProvenPayer(payer)
-    return ContractQuestion(payer, digest, payload.signature)
+    problem = None if isinstance(recovery, Recovered) else recovery.problem
+    return ContractQuestion(payer, digest, payload.signature, problem)
 
 
 def _check_accepted(accepted: AcceptedTerms | None, terms: PaymentTerms) -> None:
