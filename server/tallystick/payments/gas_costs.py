@@ -163,6 +163,8 @@ async def _close(
 ) -> None:
     is_open = [one.gas.outcome == GasOutcome.OPEN for one in attempts]
     still = [one for one, opened in zip(attempts, is_open, strict=True) if opened]
+    if not still:
+        return  # another process has settled it since we asked which are open
     # Some were settled before by a block that was replaced.
     before = sum(one.gas.spent for one in attempts if one not in still)
     left = max(0, mined.cost - before)
