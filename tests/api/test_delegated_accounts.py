@@ -8,7 +8,8 @@ import pytest
 from eth_account.signers.local import LocalAccount
 
 from tallystick.chain.abi import word
-from tallystick.chain.local import LocalChain
+from tallystick.chain.local import ADDRESSES, LocalChain
+from tallystick.chain.relay import settlement_call
 from tallystick.chain.token import balance_of
 from tests.api.payments import (
     ANALYST,
@@ -23,6 +24,7 @@ from tests.api.payments import (
     sign,
     until_written,
 )
+from tests.api.test_bad_input_on_chain import authorization_of
 from tests.api.test_contract_wallets import MOODS, ONLY_IN_SIMULATION, SIGNATURE
 from tests.delegation import NOBODY, delegate, planted
 from tests.live import DOLLAR, LiveServer
@@ -157,3 +159,20 @@ async def test_credits_are_spent_by_the_key_whatever_the_delegate_is(
     forged = sign(account, await offer_of(http), key=stranger)
     answer = await http.get(ANALYST, headers=forged.headers)
     assert reason_of(answer) == SIGNATURE
+
+
+async def test_what_was_captured_before_the_delegation_is_credited_after_it(
+    http: httpx.AsyncClient, attacked: LiveServer, chain: LocalChain
+) -> None:
+    """Its money has arrived, so a 402 would let its payer pay twice."""
+    account = await funded(chain)
+    path, body = "/api/credits/add", {"pack": "pack_5"}
+    payment = sign(account, await offer_of(http, path, method="POST", json=body))
+    call = settlement_call(authorization_of(payment), payment.signature)
+    assert (await chain.send(ADDRESSES[5], chain.token, call)).succeeded
+    await delegate(chain, account, await planted(chain, "HostileWallet"))
+    await chain.write_storage(address_of(account), 0, word(MOODS["refuses"]))
+    answer = await http.post(path, json=body, headers=payment.headers)
+    assert answer.status_code == 200, answer.text
+    assert await left(chain, account) == 95 * DOLLAR
+    assert await count(attacked, "credit_grant") == 1

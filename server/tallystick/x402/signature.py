@@ -12,6 +12,7 @@ from typing import Final
 
 from coincurve import PublicKey
 
+from tallystick.x402.erc6492 import Wrapped, is_wrapped
 from tallystick.x402.keccak import keccak256
 
 ORDER: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
@@ -23,8 +24,6 @@ _KEYS_MARKS: Final = frozenset({27, 28})
 Contract wallets mean kinds of their own by others: a Safe 31 and 32 for what its owner
 signed as a message.
 """
-
-_ERC6492_SUFFIX: Final = bytes.fromhex("6492" * 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +59,22 @@ class ContractQuestion:
 
     Ask ``isValidSignature(digest, signature)`` at ``wallet`` (EIP-1271), and only if
     there is code. Without code the signature is void; ``problem`` then says why no key
-    can have made it, if that is so.
+    can have made it, if that is so. With a ``deployment`` the wallet may not be there
+    yet: then it is asked as if it were.
     """
 
     wallet: bytes
     digest: bytes
     signature: bytes = field(repr=False)
     problem: str | None = None
+    deployment: Wrapped | None = None
 
     @property
     def refusal(self) -> str:
         """In words, that neither a key nor a contract of the wallet's signed."""
         if self.problem is None:
             return "the payer did not sign this"
-        return f"signature {self.problem}, and no contract of the payer's takes it"
+        return f"signature {self.problem}; no contract of the payer's takes it"
 
 
 def recover(digest: bytes, signature: bytes) -> Recovery:
@@ -82,8 +83,8 @@ def recover(digest: bytes, signature: bytes) -> Recovery:
     An address other than the expected one is no refusal yet: many contract wallets
     take the signature of their owner's key.
     """
-    if signature.endswith(_ERC6492_SUFFIX):
-        return MalformedSignature("is wrapped as in ERC-6492, which is never accepted")
+    if is_wrapped(signature):
+        return MalformedSignature("is wrapped as in ERC-6492, which is not accepted")
     problem = _problem_of(signature)
     if problem is not None:
         return NotAKeySignature(problem)
