@@ -4,7 +4,10 @@ import pytest
 from eth_abi.abi import encode
 from hypothesis import given
 from hypothesis import strategies as st
+from x402.mechanisms.evm.constants import MULTICALL3_ADDRESS
+from x402.mechanisms.evm.erc6492 import parse_erc6492_signature
 
+from tallystick.chain.deployment import MULTICALL3
 from tallystick.x402.erc6492 import (
     MOST_CALLDATA_BYTES,
     Wrapped,
@@ -33,6 +36,13 @@ def test_what_the_standard_encodes_is_read_and_written_alike(
     assert unwrap(encoded) == found
     assert wrap(found) == encoded
     assert found.selector == calldata[:4]
+    told = parse_erc6492_signature(encoded)
+    assert told.factory == factory
+    assert (told.factory_calldata, told.inner_signature) == (calldata, inner)
+
+
+def test_multicall_is_where_others_look_for_it() -> None:
+    assert MULTICALL3_ADDRESS.lower() == f"0x{MULTICALL3.hex()}"
 
 
 @given(st.binary(max_size=600))
