@@ -14,10 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import inspect, text
 
-from tallystick.boot import check_address, check_database, check_token
+from tallystick.boot import (
+    check_address,
+    check_database,
+    check_multicall,
+    check_token,
+)
+from tallystick.chain.deployment import MULTICALL3
 from tallystick.chain.errors import TokenUnreadable, WrongChain
 from tallystick.chain.fault import FaultProxy, Rewrite
-from tallystick.chain.local import ADDRESSES, KEYS, LocalChain
+from tallystick.chain.local import ADDRESSES, KEYS, LocalChain, artifact
 from tallystick.chain.rpc import Chain
 from tallystick.config import Settings
 from tallystick.kernel.crash_points import VARIABLE, CrashPoint
@@ -112,6 +118,66 @@ def test_a_facilitator_that_cannot_be_meant_is_refused(
 def test_without_relayers_and_facilitator_no_server_starts() -> None:
     with pytest.raises(UnsafeSettings, match="TALLYSTICK_FACILITATOR_URL"):
         check_settings(settings(relayer_keys=()), is_serving=True)
+
+
+DEPLOYER = "0x" + "4e" * 32
+FACTORY = "0x" + "fa" * 20 + ":0x3ffba36f"
+UNDEPLOYED = {"wallet_factories": (FACTORY,), "deployer_key": DEPLOYER}
+
+
+def test_factories_of_wallets_are_taken_with_a_key_of_their_own() -> None:
+    check_settings(settings(**UNDEPLOYED), is_serving=True)
+    check_settings(settings(wallet_factories=(FACTORY,)))  # to read the books
+    check_settings(settings(wallet_factories=f"{FACTORY},{FACTORY}"))
+    elsewhere: dict[str, Any] = {
+        "run_workers": False,
+        "relayer_keys": (),
+        "database_url": "postgresql+asyncpg://u:p@h/n",
+    }
+    served = settings(wallet_factories=(FACTORY,), **elsewhere)
+    check_settings(served, is_serving=True)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"deployer_key": None}, "WALLET_FACTORIES is set without DEPLOYER_KEY"),
+        ({"wallet_factories": ()}, "DEPLOYER_KEY is set without WALLET_FACTORIES"),
+        ({"wallet_factories": (FACTORY[:42],)}, "WALLET_FACTORIES cannot be read"),
+        ({"wallet_factories": (FACTORY + "00",)}, "WALLET_FACTORIES cannot be read"),
+        ({"wallet_factories": (USDC + ":0xa9059cbb",)}, "is the token, PAY_TO"),
+        ({"wallet_factories": (PAY_TO + ":0x3ffba36f",)}, "is the token, PAY_TO"),
+        (
+            {"pay_to": PAY_TO[2:], "wallet_factories": (PAY_TO + ":0x3ffba36f",)},
+            "is the token, PAY_TO",
+        ),
+        (
+            {"wallet_factories": (f"0x{MULTICALL3.hex()}:0x82ad56cb",)},
+            "is the token, PAY_TO, Multicall3",
+        ),
+        ({"deployer_key": "0x" + "00" * 32}, "DEPLOYER_KEY is no private key"),
+        ({"deployer_key": "0x12"}, "DEPLOYER_KEY is no private key"),
+        ({"deployer_key": KEY}, "DEPLOYER_KEY is one of RELAYER_KEYS"),
+        ({"deployer_key": KEY[2:]}, "DEPLOYER_KEY is one of RELAYER_KEYS"),
+        (
+            {"pay_to": Account.from_key(DEPLOYER).address},
+            "DEPLOYER_KEY is the key of PAY_TO",
+        ),
+        ({"deployer_key": "0x" + KEYS[2].hex()}, "DEPLOYER_KEY is a well-known"),
+        ({"facilitator_url": FACILITATOR}, "and FACILITATOR_URL is set"),
+        (
+            {"run_workers": False, "relayer_keys": ()},
+            "take DEPLOYER_KEY from this process",
+        ),
+    ],
+)
+def test_factories_that_are_unsafe_are_refused(
+    values: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UnsafeSettings) as refusal:
+        check_settings(settings(**(UNDEPLOYED | values)), is_serving=True)
+    assert any(words in one for one in refusal.value.problems)
+    assert not any(DEPLOYER[2:] in one for one in refusal.value.problems)
 
 
 def test_safe_settings_are_taken() -> None:
@@ -333,6 +399,15 @@ class TestToken:
                 await check_token(chain, self.DOMAIN)
         finally:
             await chain.close()
+
+
+async def test_factories_are_refused_on_a_chain_that_has_nobody_to_call_them(
+    local: LocalChain,
+) -> None:
+    with pytest.raises(UnsafeSettings, match="this chain has no Multicall3"):
+        await check_multicall(local.chain)
+    await local.plant(MULTICALL3, artifact("Multicall"))
+    await check_multicall(local.chain)
 
 
 async def execute(url: str, statement: str) -> None:

@@ -10,10 +10,12 @@ from typing import Any
 from sqlalchemy.exc import DBAPIError
 
 from tallystick import migrations
+from tallystick.chain.deployment import MULTICALL3
 from tallystick.chain.rpc import Chain
 from tallystick.chain.token import token_facts
 from tallystick.kernel.db import Database, open_database
 from tallystick.safe_settings import UnsafeSettings, check_database_url
+from tallystick.x402.keccak import checksum_address
 from tallystick.x402.wire import TokenDomain
 
 
@@ -113,6 +115,19 @@ def _bind_fault(family: int, address: Any) -> OSError | None:
     except OSError as error:
         return error
     return None
+
+
+async def check_multicall(chain: Chain) -> None:
+    """What calls the factories for us is there.
+
+    Raises ``UnsafeSettings``, or ``RpcUnavailable`` when nobody can be asked.
+    """
+    if not await chain.code_at(MULTICALL3):
+        problem = (
+            "WALLET_FACTORIES is set, and this chain has no Multicall3 at"
+            f" {checksum_address(MULTICALL3)}, which would call them: unset it."
+        )
+        raise UnsafeSettings([problem])
 
 
 async def check_token(chain: Chain, domain: TokenDomain) -> None:

@@ -79,6 +79,10 @@ class Settings(BaseSettings):
     """The address that receives payments."""
     relayer_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     """Private keys that pay the gas of settlements, comma-separated."""
+    wallet_factories: Annotated[tuple[str, ...], NoDecode] = ()
+    """Who may deploy wallets with their first payment: address:selector, comma-separated."""
+    deployer_key: SecretStr | None = None
+    """A private key that pays the gas of such payments, and has no other power."""
     facilitator_url: str | None = None
     """A facilitator that settles instead of relayers; https unless on this machine."""
     facilitator_fallback: bool = False
@@ -140,7 +144,13 @@ class Settings(BaseSettings):
     log_json: bool = True
     """One JSON object a line, or lines for people."""
 
-    @field_validator("rpc_urls", "witness_rpc_urls", "relayer_keys", mode="before")
+    @field_validator(
+        "rpc_urls",
+        "witness_rpc_urls",
+        "relayer_keys",
+        "wallet_factories",
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from tallystick import migrations
-from tallystick.boot import check_database, check_token, reachable, require_no_folder
+from tallystick.boot import (
+    check_database,
+    check_multicall,
+    check_token,
+    reachable,
+    require_no_folder,
+)
 from tallystick.chain.errors import RpcUnavailable, TokenUnreadable, WrongChain
 from tallystick.config import Settings
 from tallystick.kernel.clock import Clock
@@ -57,7 +63,7 @@ async def preflight(settings: Settings) -> None:
     """
     async with _opened(settings) as gate:
         try:
-            await check_token(gate.rail.chain, gate.rail.domain)
+            await check_contracts(gate.rail)
             await check_chain(gate.db, gate.rail)
             if gate.rail.witness is not None:
                 await gate.rail.witness.chain.block("latest")
@@ -165,13 +171,20 @@ async def open_storage(db: Database, *, migrate: bool) -> None:
     await db.start()
 
 
+async def check_contracts(rail: Rail) -> None:
+    """Ours are the expected ones; raises as ``check_token`` does."""
+    await check_token(rail.chain, rail.domain)
+    if rail.factories:
+        await check_multicall(rail.chain)
+
+
 async def open_rail(gate: Gate) -> None:
     """The token is the expected one, the books are open, the relayers are known.
 
     Raises ``UnsafeSettings``, ``BooksOfAnotherChain``, or ``RpcUnavailable`` when the
     chain cannot be asked.
     """
-    await check_token(gate.rail.chain, gate.rail.domain)
+    await check_contracts(gate.rail)
     await check_chain(gate.db, gate.rail)
     await open_books(gate.db, gate.rail)
     await register_relayers(gate.db, gate.rail)

@@ -16,6 +16,7 @@ from tallystick.chain.well_known import (
 from tallystick.config import Settings
 from tallystick.kernel.crash_points import VARIABLE as CRASH_AT
 from tallystick.kernel.crash_points import CrashPoint
+from tallystick.safe_factories import factory_problems
 from tallystick.x402.cdp_key import CdpKey, NoCdpKey
 from tallystick.x402.facilitator import is_facilitator_url
 from tallystick.x402.keccak import checksum_address
@@ -54,6 +55,11 @@ def check_settings(settings: Settings, *, is_serving: bool = False) -> None:
         *(_missing_relayer(settings) if is_serving else []),
         *_malformed(settings),
         *_facilitator(settings),
+        *factory_problems(
+            settings,
+            is_serving=is_serving,
+            is_test_network=settings.network in _TEST_NETWORKS,
+        ),
         *_without_workers(settings),
         *_misdirected(settings),
         *_on_a_real_chain(settings),

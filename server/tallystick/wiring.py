@@ -21,6 +21,7 @@ from tallystick.payments.gas_rules import WEI, GasRules
 from tallystick.payments.matching import Rate
 from tallystick.payments.rail import Elsewhere, Rail, Relayer, Witness
 from tallystick.paywall.gate import Gate
+from tallystick.safe_factories import factories_in
 from tallystick.safe_settings import check_settings
 from tallystick.x402.cdp_key import CdpKey
 from tallystick.x402.facilitator import FacilitatorClient
@@ -71,9 +72,8 @@ def _rail(settings: Settings, clock: Clock) -> Rail:
         chain=Chain(settings.rpc_urls, chain_id=known.chain_id, token=contract),
         domain=domain,
         pay_to=bytes.fromhex(settings.pay_to.removeprefix("0x")),
-        relayers=tuple(
-            _relayer(key.get_secret_value()) for key in settings.relayer_keys
-        ),
+        relayers=_relayers(settings),
+        factories=factories_in(settings),
         clock=clock,
         start_block=settings.start_block,
         offer_seconds=settings.offer_seconds,
@@ -134,9 +134,19 @@ def _desk(settings: Settings, clock: Clock) -> Desk | None:
     return desk
 
 
-def _relayer(text: str) -> Relayer:
+def _relayers(settings: Settings) -> tuple[Relayer, ...]:
+    keys = [(one, False) for one in settings.relayer_keys]
+    if settings.deployer_key is not None:
+        keys.append((settings.deployer_key, True))
+    return tuple(
+        _relayer(one.get_secret_value(), deploys=deploys) for one, deploys in keys
+    )
+
+
+def _relayer(text: str, *, deploys: bool) -> Relayer:
     key = bytes.fromhex(text.removeprefix("0x"))
-    return Relayer(bytes.fromhex(Account.from_key(key).address[2:]), key)
+    address = bytes.fromhex(Account.from_key(key).address[2:])
+    return Relayer(address, key, deploys)
 
 
 def rate_of(catalog_now: Callable[[], Catalog]) -> Rate:

@@ -4,6 +4,7 @@ A ``Payment`` is signed for one entry of a 402's ``accepts``. What the payer sig
 be replaced field by field when it is made; what the header says, afterwards.
 """
 
+import asyncio
 import copy
 import json
 import secrets
@@ -184,6 +185,13 @@ async def count(server: LiveServer, table: str, where: str = "1 = 1") -> int:
     async with server.gate.db.read() as session:
         sql = f"SELECT COUNT(*) AS found FROM {table} WHERE {where}"
         return int((await query(session, sql))[0]["found"])
+
+
+async def until_written(server: LiveServer, table: str, where: str = "1 = 1") -> None:
+    """Wait for a row, which a worker of the server writes."""
+    async with asyncio.timeout(20):
+        while await count(server, table, where) == 0:  # noqa: ASYNC110  # a database's row
+            await asyncio.sleep(0.02)
 
 
 BOOKS = ("claim", "topup", "hold", "ledger_transaction", "relayed_transaction")

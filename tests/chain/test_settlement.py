@@ -12,7 +12,12 @@ from tallystick.chain.fault import ErrorAnswer, FaultProxy
 from tallystick.chain.local import OWNER, LocalChain, artifact
 from tallystick.chain.relay import Outcome, Refusal
 from tallystick.chain.rpc import Chain
-from tallystick.chain.settlement import CONTRACT_GAS_CAP, KEY_GAS_CAP, gas_cap
+from tallystick.chain.settlement import (
+    CONTRACT_GAS_CAP,
+    DEPLOYMENT_GAS_CAP,
+    KEY_GAS_CAP,
+    gas_cap,
+)
 from tallystick.chain.token import balance_of, nonce_used
 from tests.chain.bytecode import slow_yes
 from tests.chain.payer import (
@@ -284,6 +289,7 @@ async def test_a_dead_payments_nonce_is_taken_by_a_filler(
 )
 def test_who_is_asked_by_the_token_may_cost_more_gas(code: bytes, cap: int) -> None:
     assert gas_cap(code) == cap
+    assert gas_cap(code, deploys=True) == DEPLOYMENT_GAS_CAP
 
 
 async def test_a_contract_wallet_may_cost_more_though_its_signature_has_65_bytes(

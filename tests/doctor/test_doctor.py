@@ -11,11 +11,13 @@ from eth_account import Account
 
 from tallystick.catalog.load import load_catalog
 from tallystick.chain import abi
+from tallystick.chain.deployment import MULTICALL3
 from tallystick.chain.fault import Delay, ErrorAnswer, FaultProxy, Rewrite, Stale
-from tallystick.chain.local import KEYS, OWNER, LocalChain
+from tallystick.chain.local import KEYS, OWNER, LocalChain, artifact
 from tallystick.doctor.findings import Examination, Verdict
 from tallystick.doctor.offers import Expected
 from tallystick.doctor.server import Visit, examine_server
+from tallystick.kernel.money import UsdcAtomic
 from tests.doctor.mangling import Mangling, mangled
 from tests.postgres import PostgresServer
 from tests.processes import Ended, Program, ServerProcess, run, serving
@@ -305,6 +307,35 @@ async def test_relayers_without_gas_are_a_problem_once_none_is_left(
     assert "Send at least 0." in one_left[0]["next_step"]
     none_left = await with_keys(*keys, code=1)
     assert [one["verdict"] for one in none_left] == ["problem", "problem"]
+
+
+async def test_a_deployer_needs_ether_and_should_have_nothing_else(
+    fresh: LocalChain, tmp_path: Path
+) -> None:
+    deployer = Account.create()
+    address = bytes.fromhex(deployer.address[2:])
+    settings = settings_for(
+        fresh,
+        tmp_path,
+        DEPLOYER_KEY=deployer.key.to_0x_hex(),
+        WALLET_FACTORIES="0x" + "fa" * 20 + ":0x3ffba36f",
+    )
+
+    async def found(code: int) -> list[tuple[str, str]]:
+        all_of_it = await doctor(tmp_path, settings, "--no-server", code=code)
+        ours = [one for one in all_of_it if one["check"] == "deployer"]
+        return [(one["verdict"], one["said"]) for one in ours]
+
+    ((verdict, said),) = await found(code=1)
+    assert (verdict, "no Multicall3" in said) == ("problem", True)
+    await fresh.plant(MULTICALL3, artifact("Multicall"))
+    ((verdict, said),) = await found(code=1)
+    assert (verdict, "0 ether for gas and needs" in said) == ("problem", True)
+    await fresh.give_gas(address)
+    await fresh.mint(address, UsdcAtomic(1_500_000))
+    (_, gas), (verdict, said) = await found(code=0)
+    assert "1.000000000 ether for gas" in gas
+    assert (verdict, "1.5 dollars" in said) == ("warning", True)
 
 
 async def test_books_of_another_chain_are_a_problem(tmp_path: Path) -> None:

@@ -336,17 +336,28 @@ def _flipped(signature: bytes) -> bytes:
         lambda signature: signature[:64] + bytes([signature[64] - 27]),
         lambda signature: signature[:64],
         lambda signature: bytes(64) + signature[64:],
-        lambda signature: signature + bytes.fromhex("6492" * 16),
     ],
-    ids=["high s", "v 0 or 1", "64 bytes", "zero r and s", "ERC-6492"],
+    ids=["high s", "v 0 or 1", "64 bytes", "zero r and s"],
 )
-def test_a_second_form_of_the_payers_signature_is_refused(
+def test_a_second_form_of_the_payers_signature_is_a_question_to_his_contract(
     payment_v1: Payment, read: Read, forge: Callable[[bytes], bytes]
 ) -> None:
     payment = read(payment_v1())
-    forged = replace(payment, signature=forge(payment.signature))
+    forged = forge(payment.signature)
+    proof = prove_payer(replace(payment, signature=forged), BASE_SEPOLIA.usdc)
+    assert isinstance(proof, ContractQuestion)
+    assert proof.signature == forged
+    assert proof.problem is not None
+    assert proof.problem in proof.refusal
+
+
+def test_a_signature_that_is_wrapped_as_in_erc_6492_is_refused(
+    payment_v1: Payment, read: Read
+) -> None:
+    payment = read(payment_v1())
+    wrapped = payment.signature + bytes.fromhex("6492" * 16)
     with pytest.raises(PaymentRejected) as caught:
-        prove_payer(forged, BASE_SEPOLIA.usdc)
+        prove_payer(replace(payment, signature=wrapped), BASE_SEPOLIA.usdc)
     assert caught.value.reason == reasons.SIGNATURE
     assert payment.signature.hex()[:16] not in caught.value.detail
 

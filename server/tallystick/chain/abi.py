@@ -1,7 +1,7 @@
 """The few functions and events of the token that we use, by their hashes.
 
-Sources: EIP-20, EIP-712, EIP-1271, EIP-3009, and FiatToken v2.2 for the forms that
-take the signature as ``bytes``.
+Sources: EIP-20, EIP-712, EIP-1271, EIP-3009, FiatToken v2.2 for the forms that take the
+signature as ``bytes``, and Multicall3.
 """
 
 from eth_utils.crypto import keccak
@@ -44,6 +44,7 @@ TRANSFER_WITH_BYTES = selector(
     f"transferWithAuthorization({','.join(TRANSFER_WITH_BYTES_TYPES)})"
 )
 IS_VALID_SIGNATURE = selector("isValidSignature(bytes32,bytes)")
+AGGREGATE3 = selector("aggregate3((address,bool,bytes)[])")
 ERROR_STRING = selector("Error(string)")
 
 TRANSFER = topic("Transfer(address,address,uint256)")

@@ -70,10 +70,20 @@ _WORDS = {
 
 
 def sign_transaction(
-    chain: Chain, key: bytes, nonce: int, calldata: bytes, *, gas: int, fees: Fees
+    chain: Chain,
+    key: bytes,
+    nonce: int,
+    calldata: bytes,
+    *,
+    gas: int,
+    fees: Fees,
+    to: bytes | None = None,
 ) -> SignedTransaction:
-    """A transaction that calls the token and carries no ether; asks no node."""
-    call = {"to": chain.token, "data": calldata, "gas": gas}
+    """A transaction that calls the token and carries no ether; asks no node.
+
+    ``to`` is called in the token's place.
+    """
+    call = {"to": to or chain.token, "data": calldata, "gas": gas}
     return _sign(chain, key, nonce, fees, call)
 
 

@@ -1,6 +1,6 @@
 """The bytes that we send, in the order in which a relayer needs them.
 
-    settlement_call → simulate → estimate_gas → fees → sign_transaction → broadcast
+    capture → simulate → estimate_gas → fees → sign_transaction → broadcast
 
 Nothing here decides or remembers: the claim, the one commit that stores the signed
 bytes, and the repeated sending are the caller's.
@@ -15,12 +15,15 @@ from tallystick.chain.broadcast import (
     sign_filler,
     sign_transaction,
 )
+from tallystick.chain.deployment import DEPLOYMENT_GAS_CAP
 from tallystick.chain.fees import Fees, fees
 from tallystick.chain.settlement import (
     CONTRACT_GAS_CAP,
     KEY_GAS_CAP,
+    Capture,
     Refusal,
     Simulation,
+    capture,
     estimate_gas,
     gas_cap,
     settlement_call,
@@ -29,15 +32,18 @@ from tallystick.chain.settlement import (
 
 __all__ = [
     "CONTRACT_GAS_CAP",
+    "DEPLOYMENT_GAS_CAP",
     "KEY_GAS_CAP",
     "AuthorizationFields",
     "Broadcast",
+    "Capture",
     "Fees",
     "Outcome",
     "Refusal",
     "SignedTransaction",
     "Simulation",
     "broadcast",
+    "capture",
     "estimate_gas",
     "fees",
     "gas_cap",

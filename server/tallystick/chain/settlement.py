@@ -9,6 +9,13 @@ from eth_abi.exceptions import DecodingError
 
 from tallystick.chain import abi
 from tallystick.chain.authorization import AuthorizationFields
+from tallystick.chain.deployment import (
+    DEPLOYMENT_GAS_CAP,
+    MULTICALL3,
+    DeploymentFields,
+    deploying_call,
+    second_result,
+)
 from tallystick.chain.errors import GasAboveCap, RpcErrorAnswer
 from tallystick.chain.fees import Fees
 from tallystick.chain.hexadecimal import octets, quantity, to_hex
@@ -79,12 +86,39 @@ def settlement_call(authorization: AuthorizationFields, signature: bytes) -> byt
     return abi.TRANSFER_WITH_VRS + encode(abi.TRANSFER_WITH_VRS_TYPES, (*signed, *vrs))
 
 
-def gas_cap(payer_code: bytes) -> int:
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """A call that captures an authorization, and whose it is to answer."""
+
+    to: bytes
+    calldata: bytes
+
+
+def capture(
+    chain: Chain,
+    authorization: AuthorizationFields,
+    signature: bytes,
+    deployment: DeploymentFields | None = None,
+    *,
+    must_succeed: bool = True,
+) -> Capture:
+    """The call to send: to the token, after its payer's deployment if it needs one."""
+    call = settlement_call(authorization, signature)
+    if deployment is None:
+        return Capture(chain.token, call)
+    both = deploying_call(deployment, chain.token, call, must_succeed=must_succeed)
+    return Capture(MULTICALL3, both)
+
+
+def gas_cap(payer_code: bytes, *, deploys: bool = False) -> int:
     """The most gas that we pay for a settlement of a payer with this code.
 
     The token asks whoever has code whether he signed, a delegated key (EIP-7702) too,
-    and however long the signature is: 65 bytes may be a contract wallet's.
+    and however long the signature is: 65 bytes may be a contract wallet's. ``deploys``
+    is for one whose contract is deployed with it.
     """
+    if deploys:
+        return DEPLOYMENT_GAS_CAP
     return CONTRACT_GAS_CAP if payer_code else KEY_GAS_CAP
 
 
@@ -94,25 +128,37 @@ async def simulate(
     signature: bytes,
     sender: bytes,
     *,
+    deployment: DeploymentFields | None = None,
     fees: Fees | None = None,
 ) -> Simulation:
     """Rehearse the settlement on the newest block; nothing is sent.
 
     ``sender`` is the relayer. With ``fees`` the rehearsal names a gas price, so that a
     wallet which accepts only free calls gives itself away; the sender must then have
-    the gas money. Raises ``RpcUnavailable`` without an answer, ``RpcErrorAnswer`` when
-    the node refused: neither says anything about the payment.
+    the gas money. With a ``deployment`` both are rehearsed as one. Raises
+    ``RpcUnavailable`` without an answer, ``RpcErrorAnswer`` when the node refused:
+    neither says anything about the payment.
     """
-    request = _request(chain, authorization, signature, sender)
+    # It may fail here, so that it can say why.
+    call = capture(
+        chain, authorization, signature, deployment, must_succeed=deployment is None
+    )
+    request = _request(call, sender) | {"gas": hex(_most_gas(deployment))}
     if fees is not None:
         request |= fees.as_hex()
     try:
-        await chain.ask("eth_call", [request, "latest"], octets)
+        answer = await chain.ask("eth_call", [request, "latest"], octets)
     except RpcErrorAnswer as error:
         if not error.is_revert:
             raise
-        return await _diagnose(chain, authorization, _words(error))
-    return Simulation()
+        words = _words(error.revert_data, error.text)
+        return await _diagnose(chain, authorization, words)
+    if deployment is None:
+        return Simulation()
+    succeeded, returned = second_result(answer) or (False, b"")
+    if succeeded:
+        return Simulation()
+    return await _diagnose(chain, authorization, _words(returned, "not captured"))
 
 
 async def estimate_gas(
@@ -121,6 +167,7 @@ async def estimate_gas(
     signature: bytes,
     sender: bytes,
     *,
+    deployment: DeploymentFields | None = None,
     cap: int | None = None,
 ) -> int:
     """The gas limit to sign: the node's estimate and a fifth, at most the cap.
@@ -129,26 +176,27 @@ async def estimate_gas(
     alone exceeds it, ``RpcErrorAnswer`` when the settlement would revert (``simulate``
     says why), ``RpcUnavailable``.
     """
-    request = _request(chain, authorization, signature, sender)
-    del request["gas"]
+    call = capture(chain, authorization, signature, deployment)
+    request = _request(call, sender)
     code, estimate = await asyncio.gather(
         chain.code_at(authorization.payer),
         chain.ask("eth_estimateGas", [request], quantity),
     )
-    limit = cap or gas_cap(code)
+    limit = cap or gas_cap(code, deploys=deployment is not None)
     if estimate > limit:
         raise GasAboveCap(f"settling takes {estimate} gas, and {limit} is the most")
     return min(estimate * 6 // 5, limit)
 
 
-def _request(
-    chain: Chain, authorization: AuthorizationFields, signature: bytes, sender: bytes
-) -> dict[str, str]:
+def _most_gas(deployment: DeploymentFields | None) -> int:
+    return CONTRACT_GAS_CAP if deployment is None else DEPLOYMENT_GAS_CAP
+
+
+def _request(call: Capture, sender: bytes) -> dict[str, str]:
     return {
         "from": to_hex(sender),
-        "to": to_hex(chain.token),
-        "data": to_hex(settlement_call(authorization, signature)),
-        "gas": hex(CONTRACT_GAS_CAP),
+        "to": to_hex(call.to),
+        "data": to_hex(call.calldata),
     }
 
 
@@ -169,12 +217,12 @@ async def _diagnose(
     return Simulation(next(meant, Refusal.OTHER), words)
 
 
-def _words(error: RpcErrorAnswer) -> str:
-    """The contract's own reason if it gave one as Error(string), else the node's."""
-    if error.revert_data[: abi.SELECTOR_BYTES] == abi.ERROR_STRING:
+def _words(revert_data: bytes, text: str) -> str:
+    """The contract's own reason if it gave one as Error(string), else this text."""
+    if revert_data[: abi.SELECTOR_BYTES] == abi.ERROR_STRING:
         try:
-            (found,) = decode(("string",), error.revert_data[abi.SELECTOR_BYTES :])
+            (found,) = decode(("string",), revert_data[abi.SELECTOR_BYTES :])
         except (DecodingError, UnicodeDecodeError, OverflowError):
-            return error.text[:_TEXT_LIMIT]
+            return text[:_TEXT_LIMIT]
         return str(found)[:_TEXT_LIMIT]
-    return error.text[:_TEXT_LIMIT]
+    return text[:_TEXT_LIMIT]

@@ -15,7 +15,7 @@ from tallystick.kernel.money import UsdcAtomic
 
 EIP1271_GAS = 200_000
 EIP1271_SECONDS = 2.0
-_EIP1271_MAGIC = abi.IS_VALID_SIGNATURE.ljust(abi.WORD_BYTES, b"\0")
+EIP1271_MAGIC = abi.IS_VALID_SIGNATURE.ljust(abi.WORD_BYTES, b"\0")
 _TEXT_LIMIT_BYTES = 1_000
 
 
@@ -78,17 +78,21 @@ async def is_valid_signature(
     False. The call may burn 200k gas and take 2 s, since the wallet is the payer's.
     Raises ``RpcUnavailable`` without an answer: then nothing is known.
     """
-    arguments = encode(("bytes32", "bytes"), (digest, signature))
+    question = signature_question(digest, signature)
     try:
         async with asyncio.timeout(EIP1271_SECONDS):
-            answer = await chain.call(
-                wallet, abi.IS_VALID_SIGNATURE + arguments, gas=EIP1271_GAS
-            )
+            answer = await chain.call(wallet, question, gas=EIP1271_GAS)
     except RpcErrorAnswer:
         return False
     except TimeoutError as error:
         raise RpcUnavailable("the wallet's signature check took too long") from error
-    return answer == _EIP1271_MAGIC
+    return answer == EIP1271_MAGIC
+
+
+def signature_question(digest: bytes, signature: bytes) -> bytes:
+    """Calldata of EIP-1271's ``isValidSignature``."""
+    arguments = encode(("bytes32", "bytes"), (digest, signature))
+    return abi.IS_VALID_SIGNATURE + arguments
 
 
 async def _read(chain: Chain, calldata: bytes, block: int | Tag = "latest") -> bytes:

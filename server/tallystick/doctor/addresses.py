@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 
-from tallystick.boot import check_token
+from tallystick.boot import check_multicall, check_token
 from tallystick.chain import abi
 from tallystick.chain.errors import RpcErrorAnswer, RpcUnavailable, TokenUnreadable
 from tallystick.chain.relay import fees
 from tallystick.chain.rpc import Chain
+from tallystick.chain.token import balance_of
 from tallystick.doctor.findings import Examination
+from tallystick.kernel.money import to_decimal
 from tallystick.payments.gas import ether, gas_reserve
 from tallystick.safe_settings import UnsafeSettings
 from tallystick.x402.keccak import checksum_address
@@ -101,17 +103,44 @@ async def examine_relayers(
         exam.problem("relayer", error.detail, "Mend the nodes first.")
 
 
+async def examine_deployer(exam: Examination, chain: Chain, address: bytes) -> None:
+    """Whether the key that calls factories can pay for it, and has nothing else."""
+    exam.looking("the deployer")
+    shown = checksum_address(address)
+    try:
+        await check_multicall(chain)
+        needed = gas_reserve(await fees(chain), deploys=True)
+        wei = await chain.native_balance(address)
+        dollars = await balance_of(chain, address)
+    except UnsafeSettings as error:
+        exam.refused("deployer", error.problems)
+        return
+    except (RpcUnavailable, RpcErrorAnswer, TokenUnreadable) as error:
+        exam.problem("deployer", error.detail, "Mend the nodes first.")
+        return
+    _tell_gas(exam, address, wei, needed, is_last=True, name="deployer")
+    if dollars:
+        said = f"{shown} has {to_decimal(dollars)} dollars, and should have only ether"
+        exam.warn("deployer", said, "Move them to another address.")
+
+
 def _tell_gas(
-    exam: Examination, address: bytes, wei: int, needed: int, *, is_last: bool
+    exam: Examination,
+    address: bytes,
+    wei: int,
+    needed: int,
+    *,
+    is_last: bool,
+    name: str = "relayer",
 ) -> None:
     """``is_last``: no relayer has enough, so that nothing can be settled."""
     shown = checksum_address(address)
     if wei >= needed:
-        exam.ok("relayer", f"{shown} has {ether(wei)} ether for gas")
+        exam.ok(name, f"{shown} has {ether(wei)} ether for gas")
         return
     said = f"{shown} has {ether(wei)} ether for gas and needs {ether(needed)}"
     tell = exam.problem if is_last else exam.warn
-    tell("relayer", said, f"Send at least {ether(needed - wei)} ether to it.")
+    tell(name, said, f"Send at least {ether(needed - wei)} ether to it.")
 
 
 async def _examine_waiting(exam: Examination, chain: Chain, address: bytes) -> None:

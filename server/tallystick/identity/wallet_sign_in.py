@@ -84,4 +84,4 @@ class WalletSignIn:
             self.chain, asked.wallet, asked.digest, asked.signature
         )
         if not signed:
-            raise SignInRejected(reasons.SIWX_SIGNATURE, "the wallet did not sign this")
+            raise SignInRejected(reasons.SIWX_SIGNATURE, asked.refusal)

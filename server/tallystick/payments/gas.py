@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from sqlmodel import col, select
 
-from tallystick.chain.relay import CONTRACT_GAS_CAP, Fees, fees
+from tallystick.chain.relay import CONTRACT_GAS_CAP, DEPLOYMENT_GAS_CAP, Fees, fees
 from tallystick.kernel.db import Database, now_ms
 from tallystick.kernel.log import get_logger
 from tallystick.payments.gas_models import GasDay
@@ -21,18 +21,24 @@ _RESERVE = 3
 """Settlements that a relayer must be able to pay, at the dearest."""
 
 
-def gas_reserve(price: Fees) -> int:
+def gas_reserve(price: Fees, *, deploys: bool = False) -> int:
     """Wei that a relayer must have before it signs anything at these fees."""
-    return _RESERVE * CONTRACT_GAS_CAP * price.max_fee_per_gas
+    return _RESERVE * _dearest(price, deploys=deploys)
+
+
+def _dearest(price: Fees, *, deploys: bool) -> int:
+    """Wei that one settlement of the dearest kind costs the key."""
+    gas = DEPLOYMENT_GAS_CAP if deploys else CONTRACT_GAS_CAP
+    return gas * price.max_fee_per_gas
 
 
 async def check_gas(rail: Rail) -> None:
     """Know which relayers can pay for settlements now. Raises ``RpcUnavailable``."""
     if not rail.relayers:
         return
-    rail.outlook.price = await fees(rail.chain)
-    needed = gas_reserve(rail.outlook.price)
+    price = rail.outlook.price = await fees(rail.chain)
     for relayer in rail.relayers:
+        needed = gas_reserve(price, deploys=relayer.deploys)
         wei = await rail.chain.native_balance(relayer.address)
         rail.outlook.relayer_wei[relayer.address] = wei
         if wei < needed:
@@ -72,7 +78,6 @@ async def check_budgets(db: Database, rail: Rail) -> None:
     signed meanwhile does not decide who may.
     """
     price = rail.outlook.price
-    dearest = CONTRACT_GAS_CAP * price.max_fee_per_gas if price else 0
     query = select(GasDay.relayer, GasDay.reserved, GasDay.spent)
     async with db.read() as session:
         day = day_at(now_ms(session))
@@ -83,6 +88,7 @@ async def check_budgets(db: Database, rail: Rail) -> None:
     counted = {relayer: reserved + spent for relayer, reserved, spent in rows}
     for relayer in rail.relayers:
         wei = counted.get(relayer.address, 0)
+        dearest = _dearest(price, deploys=relayer.deploys) if price else 0
         if wei + dearest > rail.gas.per_day:
             pause_for_today(rail, relayer.address, day, counts_ether=ether(wei))
         elif relayer.address in rail.outlook.over_budget:

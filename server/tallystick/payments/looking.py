@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tallystick.chain.errors import RpcErrorAnswer
 from tallystick.chain.evidence import Settled, find_cancellations, find_settlements
-from tallystick.chain.relay import Refusal, Simulation, simulate
+from tallystick.chain.relay import Refusal, Simulation
 from tallystick.chain.rpc import Block
 from tallystick.chain.token import nonce_used
 from tallystick.kernel.db import Database
@@ -13,8 +13,8 @@ from tallystick.payments.facilitated import is_over
 from tallystick.payments.machine import Look, Rehearsal
 from tallystick.payments.models import TopUp, TopUpState
 from tallystick.payments.rail import Rail
-from tallystick.payments.relayer import authorization_of, relayer_for
-from tallystick.payments.sending import is_dead, may_be_mined
+from tallystick.payments.relayer import relayer_for
+from tallystick.payments.sending import is_dead, may_be_mined, rehearse
 from tallystick.x402 import reasons
 
 _REASONS = {
@@ -122,9 +122,7 @@ async def _rehearse(rail: Rail, topup: TopUp) -> tuple[Rehearsal | None, str | N
         relayer = rail.relayers[0]
     sender = relayer.address if relayer else rail.pay_to
     try:
-        verdict = await simulate(
-            rail.chain, authorization_of(topup), topup.signature, sender
-        )
+        verdict = await rehearse(rail, topup, sender)
     except RpcErrorAnswer:
         return Rehearsal.UNCLEAR, None
     return _read_verdict(verdict)

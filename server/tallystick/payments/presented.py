@@ -3,13 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tallystick.chain.token import is_valid_signature
+from tallystick.chain.deployment import will_vouch
+from tallystick.chain.token import is_valid_signature, nonce_used
 from tallystick.claims.claim import ClaimedMoney, identifier_of
 from tallystick.claims.errors import PaymentBoundElsewhere
 from tallystick.kernel.seal import Seal
+from tallystick.payments.errors import TopUpsUnavailable
 from tallystick.payments.quotes import Quote, open_quote
 from tallystick.payments.rail import Rail
 from tallystick.x402 import reasons
+from tallystick.x402.eip712 import authorization_digest
+from tallystick.x402.erc6492 import Wrapped, is_wrapped
 from tallystick.x402.errors import PaymentRejected
 from tallystick.x402.exact_evm import (
     MIN_REMAINING_SECONDS,
@@ -24,7 +28,9 @@ from tallystick.x402.wire import Authorization, PaymentPayload, PaymentTerms
 class Presented:
     """A proven payment for a quote. Its signature is never stored unless it settles.
 
-    ``identifier`` stands for the payer's own name of the payment, if it has one.
+    ``identifier`` stands for the payer's own name of the payment, if it has one;
+    ``by_contract`` tells that his contract has just said it signed, and ``is_wrapped``
+    that the signature came with the deployment of that contract (ERC-6492).
     """
 
     authorization: Authorization
@@ -32,6 +38,8 @@ class Presented:
     quote: Quote
     money: ClaimedMoney
     identifier: bytes | None = None
+    by_contract: bool = False
+    is_wrapped: bool = False
 
 
 _HONOURED_MS = 300_000
@@ -70,9 +78,10 @@ async def check_payment(
     """
     now = rail.now_seconds() if used_at is None else used_at
     token = _quote_token(payload)
+    proven = None
     if token is None:
         # What would be offered now tells the payer's credits, so he is proven first.
-        await require_signer(rail, payload)
+        proven = await require_signer(rail, payload, may_deploy=True)
     quote, terms = _quoted(
         rail, seal, token, payload.authorization, current, now_seconds=now
     )
@@ -81,11 +90,17 @@ async def check_payment(
     check_authorization(payload, terms, now_seconds=now)
     if quote.binding != current[0].binding:
         raise PaymentBoundElsewhere
-    if token is not None:
-        await require_signer(rail, payload)
-    money = money_of(rail, payload.authorization, current[0].binding)
-    name = identifier_of(payload.identifier)
-    return Presented(payload.authorization, payload.signature, quote, money, name)
+    if proven is None:
+        proven = await require_signer(rail, payload, may_deploy=True)
+    return Presented(
+        payload.authorization,
+        proven.signature,
+        quote,
+        money_of(rail, payload.authorization, current[0].binding),
+        identifier_of(payload.identifier),
+        proven.by_contract,
+        is_wrapped(payload.signature),
+    )
 
 
 def _quote_token(payload: PaymentPayload) -> str | None:
@@ -135,14 +150,48 @@ def money_of(rail: Rail, signed: Authorization, binding: str) -> ClaimedMoney:
     )
 
 
-async def require_signer(rail: Rail, payload: PaymentPayload) -> None:
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """The signature to settle with, and whether a contract said that it is good.
+
+    That of a wallet which has been deployed meanwhile is unwrapped.
+    """
+
+    signature: bytes = field(repr=False)
+    by_contract: bool = False
+
+
+async def require_signer(
+    rail: Rail, payload: PaymentPayload, *, may_deploy: bool = False
+) -> Proven:
     """Raise ``PaymentRejected`` unless the payer signed the payment.
 
-    A contract wallet is asked, so also ``RpcUnavailable``.
+    A contract wallet is asked, so also ``RpcUnavailable``. ``may_deploy`` is for
+    payments that will be settled: one that is not deployed yet proves nothing else.
     """
-    proof = prove_payer(payload, rail.domain)
-    if isinstance(proof, ContractQuestion):
+    factories = rail.factories if may_deploy else frozenset()
+    proof = prove_payer(payload, rail.domain, factories)
+    if not isinstance(proof, ContractQuestion):
+        return Proven(payload.signature)
+    if proof.deployment is None or await rail.chain.code_at(proof.wallet):
         await ask_wallet(rail, proof)
+        return Proven(proof.signature, by_contract=True)
+    await _ask_undeployed(rail, proof, proof.deployment)
+    return Proven(payload.signature, by_contract=True)
+
+
+async def _ask_undeployed(
+    rail: Rail, question: ContractQuestion, deployment: Wrapped
+) -> None:
+    if rail.elsewhere is None and not rail.solvent_deployers:
+        raise TopUpsUnavailable("the deployer has no money for gas")
+    signed = await will_vouch(
+        rail.chain, question.wallet, question.digest, question.signature, deployment
+    )
+    if not signed:
+        raise PaymentRejected(
+            reasons.SIGNATURE, "the payer's wallet, once deployed, did not sign this"
+        )
 
 
 async def ask_wallet(rail: Rail, question: ContractQuestion) -> None:
@@ -155,4 +204,28 @@ async def ask_wallet(rail: Rail, question: ContractQuestion) -> None:
         rail.chain, question.wallet, question.digest, question.signature
     )
     if not signed:
-        raise PaymentRejected(reasons.SIGNATURE, "the payer did not sign this")
+        raise PaymentRejected(reasons.SIGNATURE, question.refusal)
+
+
+async def require_code_agrees(rail: Rail, presented: Presented) -> None:
+    """Let the contract that the payer's account has delegated to say so as well.
+
+    The token asks whoever has code and no key any more (EIP-7702), so what the key
+    alone signed would cost us a revert. Raises ``PaymentRejected`` or
+    ``RpcUnavailable``.
+    """
+    signed = presented.authorization
+    if presented.by_contract or not await rail.chain.code_at(signed.payer):
+        return
+    question = ContractQuestion(
+        signed.payer,
+        authorization_digest(rail.domain, signed),
+        presented.signature,
+        "is the key's, and the payer's account has delegated to a contract",
+    )
+    try:
+        await ask_wallet(rail, question)
+    except PaymentRejected:
+        # Taken by the token before the account was delegated: then the money is ours.
+        if not await nonce_used(rail.chain, signed.payer, signed.nonce):
+            raise

@@ -27,7 +27,7 @@ from tallystick.payments.models import (
     TopUp,
     TopUpState,
 )
-from tallystick.payments.presented import Presented
+from tallystick.payments.presented import Presented, require_code_agrees
 from tallystick.payments.rail import Rail
 from tallystick.payments.topups import open_topup, read_topup, topup_of_claim
 from tallystick.payments.unclaimed import find_unclaimed
@@ -45,16 +45,20 @@ async def probe(rail: Rail) -> Block:
     return await rail.head()
 
 
-async def probe_for(db: Database, rail: Rail, money: ClaimedMoney) -> Block:
+async def probe_for(db: Database, rail: Rail, presented: Presented) -> Block:
     """The same for a payment, which its payer must be able to make.
 
-    Claims are kept for long, so wallets that hold nothing must not make any. Raises
-    ``PaymentRejected`` as well.
+    Claims are kept for long, so wallets that hold nothing, or whose contract disowns
+    what their key signed, must not make any. Raises ``PaymentRejected`` as well.
     """
     _require_open(rail)
-    await _require_budget(db, rail, money.payer)
-    questions = [rail.head(), _has_funds(rail, money)]
-    head, has_funds = await together(questions, len(questions))
+    await _require_budget(db, rail, presented.money.payer)
+    questions = [
+        rail.head(),
+        _has_funds(rail, presented.money),
+        require_code_agrees(rail, presented),
+    ]
+    head, has_funds, _ = await together(questions, len(questions))
     if not has_funds:
         raise PaymentRejected(
             reasons.INSUFFICIENT_FUNDS, "the payer's wallet holds less than it signed"

@@ -54,7 +54,7 @@ async def catch_up(db: Database, rail: Rail, relayer: Relayer) -> bool:
 
 async def make_room(rail: Rail) -> None:
     """Ask how far the keys have come that are full. Raises ``RpcUnavailable``."""
-    for relayer in rail.solvent_relayers:
+    for relayer in (*rail.solvent_relayers, *rail.solvent_deployers):
         sequence = rail.sequence(relayer)
         if sequence.is_ours and not sequence.has_room:
             sequence.note_mined(await rail.chain.nonce(relayer.address, "latest"))

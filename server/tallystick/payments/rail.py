@@ -18,6 +18,7 @@ from tallystick.payments.errors import TopUpsUnavailable
 from tallystick.payments.exposure import CAPS, Caps
 from tallystick.payments.gas_rules import GAS_RULES, GasRules
 from tallystick.payments.sequences import Sequence
+from tallystick.x402.erc6492 import Factory
 from tallystick.x402.wire import TokenDomain
 
 SILENCE_SECONDS = 15.0
@@ -155,10 +156,14 @@ class Payees:
 
 @dataclass(frozen=True, slots=True)
 class Relayer:
-    """A key that pays the gas of settlements. It is never shown."""
+    """A key that pays the gas of settlements. It is never shown.
+
+    One that ``deploys`` settles for wallets that are deployed with it, and nothing else.
+    """
 
     address: bytes
     key: bytes = field(repr=False)
+    deploys: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +180,7 @@ class Rail:
     is this process's (``owner``) without being renewed. Without ``takes_payments``
     nothing is offered and nothing new is settled; what is under way is brought to its
     end. With a ``facilitator`` the relayers settle only what it may leave to them.
+    ``factories`` may deploy wallets with their first payment (ERC-6492).
     ``elsewhere`` is set where the workers are in other processes. ``dust_below``, in
     atomic units, is how much a plain Transfer must bring for a row of
     its own.
@@ -197,6 +203,7 @@ class Rail:
     gas: GasRules = GAS_RULES
     witness: Witness | None = None
     facilitator: Desk | None = None
+    factories: frozenset[Factory] = frozenset()
     elsewhere: Elsewhere | None = None
     dust_below: int = 0
     changes: Changes = field(default_factory=Changes)
@@ -232,6 +239,15 @@ class Rail:
     @property
     def solvent_relayers(self) -> tuple[Relayer, ...]:
         """The keys that have gas money and may spend it, as far as we know."""
+        return tuple(one for one in self._solvent if not one.deploys)
+
+    @property
+    def solvent_deployers(self) -> tuple[Relayer, ...]:
+        """The same of those that settle for wallets which are not deployed yet."""
+        return tuple(one for one in self._solvent if one.deploys)
+
+    @property
+    def _solvent(self) -> tuple[Relayer, ...]:
         poor = self.outlook.without_gas | self.outlook.over_budget
         return tuple(one for one in self.relayers if one.address not in poor)
 

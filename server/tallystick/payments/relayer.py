@@ -14,10 +14,11 @@ from sqlalchemy.orm import aliased
 from sqlmodel import col, select
 
 from tallystick.chain.relay import (
+    Capture,
     SignedTransaction,
+    capture,
     estimate_gas,
     fees,
-    settlement_call,
     sign_transaction,
 )
 from tallystick.kernel.crash_points import CrashPoint, reached
@@ -40,6 +41,7 @@ from tallystick.payments.models import (
     TopUpState,
 )
 from tallystick.payments.rail import Rail, Relayer
+from tallystick.x402.erc6492 import Wrapped, unwrap
 from tallystick.x402.wire import Authorization
 
 MOST_TRANSACTIONS = 3
@@ -125,9 +127,35 @@ def authorization_of(topup: TopUp) -> Authorization:
     )
 
 
+def deployment_of(topup: TopUp) -> Wrapped | None:
+    """What deploys its payer's wallet, if the wallet was not there when it signed."""
+    return unwrap(topup.signature) if topup.signature is not None else None
+
+
+def signed_by(topup: TopUp) -> bytes:
+    """What its payer, once deployed, takes for his signature."""
+    assert topup.signature is not None
+    deployment = deployment_of(topup)
+    return topup.signature if deployment is None else deployment.inner
+
+
+def _capture_of(rail: Rail, topup: TopUp) -> Capture:
+    signed, deployment = signed_by(topup), deployment_of(topup)
+    return capture(rail.chain, authorization_of(topup), signed, deployment)
+
+
+def _keys_for(rail: Rail, topup: TopUp) -> tuple[Relayer, ...]:
+    """A foreign call is no business of a key that does anything else (A29)."""
+    deployment = deployment_of(topup)
+    if deployment is None:
+        return rail.solvent_relayers
+    is_known = (deployment.factory, deployment.selector) in rail.factories
+    return rail.solvent_deployers if is_known else ()
+
+
 def relayer_for(rail: Rail, topup: TopUp) -> Relayer | None:
     """The key of ours with the fewest in flight; None when none may sign now."""
-    able = [one for one in rail.solvent_relayers if rail.sequence(one).has_room]
+    able = [one for one in _keys_for(rail, topup) if rail.sequence(one).has_room]
     if not able:
         return None
     fewest = min(rail.sequence(one).in_flight for one in able)
@@ -193,15 +221,16 @@ async def sign(
 
 async def _bound(rail: Rail, relayer: Relayer, topup: TopUp) -> Bound:
     """What it may cost at today's fees; the estimate is also the last rehearsal."""
-    assert topup.signature is not None
-    terms = authorization_of(topup)
-    call = settlement_call(terms, topup.signature)
+    estimate = estimate_gas(
+        rail.chain,
+        authorization_of(topup),
+        signed_by(topup),
+        relayer.address,
+        deployment=deployment_of(topup),
+    )
+    calldata = _capture_of(rail, topup).calldata
     return Bound(
-        *await asyncio.gather(
-            estimate_gas(rail.chain, terms, topup.signature, relayer.address),
-            fees(rail.chain),
-            data_fee(rail, len(call)),
-        )
+        *await asyncio.gather(estimate, fees(rail.chain), data_fee(rail, len(calldata)))
     )
 
 
@@ -209,16 +238,16 @@ async def sign_settlement(
     rail: Rail, place: Place, topup: TopUp, bound: Bound
 ) -> SignedTransaction:
     """Sign in a thread: the loop goes on."""
-    assert topup.signature is not None
-    call = settlement_call(authorization_of(topup), topup.signature)
+    call = _capture_of(rail, topup)
     return await asyncio.to_thread(
         sign_transaction,
         rail.chain,
         place.relayer.key,
         place.nonce,
-        call,
+        call.calldata,
         gas=bound.gas,
         fees=bound.price,
+        to=call.to,
     )
 
 
@@ -247,6 +276,8 @@ async def _mark_signed(session: WriteSession, topup: TopUp) -> bool:
         update(TopUp)
         .where(
             col(TopUp.id) == topup.id,
+            # As it was looked at: a rehearsal before a revert says nothing after it.
+            col(TopUp.state) == topup.state,
             col(TopUp.state).in_((TopUpState.CLAIMED, TopUpState.WATCH)),
             or_(col(TopUp.in_flight), ~lane_is_taken),
             nonces_before < MOST_TRANSACTIONS,

@@ -13,14 +13,19 @@ from sqlmodel import col, select
 
 from tallystick.chain.errors import RpcErrorAnswer
 from tallystick.chain.logs import receipt
-from tallystick.chain.relay import Outcome, broadcast, simulate
+from tallystick.chain.relay import Outcome, Simulation, broadcast, simulate
 from tallystick.kernel.db import Database, ReadSession, WriteSession, now_ms
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.log import get_logger
 from tallystick.payments.gas import pause
 from tallystick.payments.models import RelayedTransaction, SentKind, TopUp
 from tallystick.payments.rail import Rail
-from tallystick.payments.relayer import authorization_of, learn_nonces
+from tallystick.payments.relayer import (
+    authorization_of,
+    deployment_of,
+    learn_nonces,
+    signed_by,
+)
 from tallystick.x402.keccak import checksum_address
 
 _log = get_logger(__name__)
@@ -80,6 +85,20 @@ def is_settlement(stored: RelayedTransaction) -> bool:
     return stored.kind == SentKind.SETTLEMENT
 
 
+async def rehearse(rail: Rail, topup: TopUp, sender: bytes) -> Simulation:
+    """Whether its settlement would succeed now, its payer's deployment included.
+
+    Raises ``RpcUnavailable`` or ``RpcErrorAnswer``.
+    """
+    return await simulate(
+        rail.chain,
+        authorization_of(topup),
+        signed_by(topup),
+        sender,
+        deployment=deployment_of(topup),
+    )
+
+
 async def would_revert(rail: Rail, stored: RelayedTransaction, topup: TopUp) -> bool:
     """Whether the settlement would cost gas for nothing; not known is no.
 
@@ -87,12 +106,26 @@ async def would_revert(rail: Rail, stored: RelayedTransaction, topup: TopUp) -> 
     """
     if topup.signature is None:
         return False
-    terms = authorization_of(topup)
     try:
-        seen = await simulate(rail.chain, terms, topup.signature, stored.relayer)
+        seen = await rehearse(rail, topup, stored.relayer)
     except RpcErrorAnswer:
         return False
     return not seen.ok
+
+
+async def was_let_down(db: Database, rail: Rail, topup: TopUp) -> bool:
+    """Whether a contract took the signature in a rehearsal and then let it revert.
+
+    Its rehearsals are no witness any more: it may tell them apart (A27). A payer
+    without code cannot. Raises ``RpcUnavailable``.
+    """
+    async with db.read() as session:
+        stored = await sent_for(session, topup.id)
+    if not stored:
+        return False
+    if deployment_of(topup) is None and not await rail.chain.code_at(topup.payer):
+        return False
+    return _Prospect.REVERTED in [seen for _, seen in await _prospects(rail, stored)]
 
 
 async def may_be_mined(db: Database, rail: Rail, topup: TopUp) -> bool:

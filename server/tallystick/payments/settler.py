@@ -27,7 +27,7 @@ from tallystick.payments.pushing import catch_up, make_room
 from tallystick.payments.rail import Rail, Relayer
 from tallystick.payments.relayer import relayer_for, sign
 from tallystick.payments.replacing import OpenNonce, raise_fees
-from tallystick.payments.sending import deliver, send_again
+from tallystick.payments.sending import deliver, send_again, was_let_down
 from tallystick.payments.topups import read_topup
 from tallystick.payments.witness import hear
 
@@ -90,6 +90,8 @@ async def _sign_and_send(db: Database, rail: Rail, topup: TopUp) -> None:
     reached(CrashPoint.REHEARSED)
     if await facilitator_settles(db, rail, topup):
         await ask(db, rail, topup)
+        return
+    if await was_let_down(db, rail, topup):
         return
     relayer = relayer_for(rail, topup)
     if relayer is None:

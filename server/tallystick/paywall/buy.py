@@ -81,7 +81,7 @@ async def buy(gate: Gate, order: Order, payload: PaymentPayload) -> Bought:
         return Bought(require_paid(known), replayed=True, is_proven=False)
     if known is not None:
         # Its window may have closed since it was presented, and it may still arrive.
-        await require_signer(gate.rail, payload)
+        await require_signer(gate.rail, payload, may_deploy=True)
         return await _wait(gate, order, known.id, replayed=False)
     used_at = await used_at_seconds(gate.db, gate.rail, money)
     offered = order.offers.v1 + order.offers.past
@@ -104,7 +104,7 @@ async def settle(gate: Gate, order: Order, presented: Presented) -> Bought:
     earlier = await _purchased(gate, order, presented)
     if earlier is not None:
         return await _wait(gate, order, earlier, replayed=True)
-    head = await probe_for(gate.db, gate.rail, presented.money)
+    head = await probe_for(gate.db, gate.rail, presented)
 
     async def work(session: WriteSession) -> int:
         made, topup_id = await open_purchase(session, gate.rail, presented, head)

@@ -38,7 +38,13 @@ class PaidCall:
 
     @property
     def may_waive(self) -> bool:
-        """Whether credits may pay instead: the payer signed for at least as much."""
+        """Whether credits may pay instead: the payer signed for at least as much.
+
+        Never for a wallet that comes with its deployment (ruling 3): it is no proof
+        of what stands on the chain.
+        """
+        if self.presented.is_wrapped:
+            return False
         quote = self.presented.quote
         left = self.presented.money.valid_before - self.gate.rail.now_seconds()
         return quote.charge <= quote.credits and left <= _WAIVABLE_SECONDS

@@ -165,7 +165,7 @@ async def _waive_at_once(call: PaidCall) -> Serve | Replay | None:
 
 
 async def _claim(call: PaidCall) -> Replay | _Undecided:
-    head = await probe_for(call.gate.db, call.gate.rail, call.presented.money)
+    head = await probe_for(call.gate.db, call.gate.rail, call.presented)
 
     async def work(session: WriteSession) -> Replay | _Undecided:
         payer = call.presented.money.payer
@@ -199,7 +199,7 @@ class _Answered(Exception):
 
 async def _resume(call: PaidCall, known: Claim) -> Replay | _Undecided:
     """Go on with a claim whose own request died before anything was decided."""
-    head = await probe_for(call.gate.db, call.gate.rail, call.presented.money)
+    head = await probe_for(call.gate.db, call.gate.rail, call.presented)
 
     async def work(session: WriteSession) -> Replay | _Undecided:
         if not await take_over(session, known.id, wait_ms=call.claim_ms):

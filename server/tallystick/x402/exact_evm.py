@@ -9,6 +9,7 @@ from typing import Final
 
 from tallystick.x402 import reasons
 from tallystick.x402.eip712 import authorization_digest
+from tallystick.x402.erc6492 import Factory, Wrapped, is_wrapped, unwrap
 from tallystick.x402.errors import PaymentRejected
 from tallystick.x402.signature import (
     ContractQuestion,
@@ -73,28 +74,51 @@ def check_window(authorization: Authorization, *, now_seconds: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ProvenPayer:
-    """The payer's own key signed, so a payer without code is proven."""
+    """The payer's own key signed, so a payer without code is proven.
+
+    One with code is an account that has delegated to a contract (EIP-7702). Its key may
+    end that at any time, so it proves the account; but what the token takes is for
+    the contract to say.
+    """
 
     address: bytes
 
 
 def prove_payer(
-    payload: PaymentPayload, domain: TokenDomain
+    payload: PaymentPayload,
+    domain: TokenDomain,
+    factories: frozenset[Factory] = frozenset(),
 ) -> ProvenPayer | ContractQuestion:
     """Who signed, or the question that only the chain can answer.
 
-    The token routes by code: for a payer with code (a contract wallet, an EIP-7702
-    account) the chain has the last word even on ``ProvenPayer``.
-    Raises ``PaymentRejected`` for a signature that nobody may use.
+    The token routes by code: before anything of a payer with code (a contract wallet,
+    an EIP-7702 account) is settled, the chain has the last word even on
+    ``ProvenPayer``. ``factories`` are those that may deploy wallets (ERC-6492), each
+    with the selector of the one function that does. Raises ``PaymentRejected`` for a
+    signature that nobody may use.
     """
     payer = payload.authorization.payer
     digest = authorization_digest(domain, payload.authorization)
+    if factories and is_wrapped(payload.signature):
+        wrapped = _known(unwrap(payload.signature), factories)
+        return ContractQuestion(payer, digest, wrapped.inner, deployment=wrapped)
     recovery = recover(digest, payload.signature)
     if isinstance(recovery, MalformedSignature):
         raise PaymentRejected(reasons.SIGNATURE, f"signature {recovery.problem}")
     if isinstance(recovery, Recovered) and recovery.address == payer:
         return ProvenPayer(payer)
-    return ContractQuestion(payer, digest, payload.signature)
+    problem = None if isinstance(recovery, Recovered) else recovery.problem
+    return ContractQuestion(payer, digest, payload.signature, problem)
+
+
+def _known(wrapped: Wrapped | None, factories: frozenset[Factory]) -> Wrapped:
+    if wrapped is None:
+        problem = "signature is not wrapped in the canonical form of ERC-6492"
+    elif (wrapped.factory, wrapped.selector) not in factories:
+        problem = "signature names a factory, or a function of it, that is not accepted"
+    else:
+        return wrapped
+    raise PaymentRejected(reasons.SIGNATURE, problem)
 
 
 def _check_accepted(accepted: AcceptedTerms | None, terms: PaymentTerms) -> None:

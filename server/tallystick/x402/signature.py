@@ -1,8 +1,10 @@
 """Who signed a digest, by the token's own rules.
 
-Nothing may pass here that the chain would refuse: FiatToken's ECRecover takes 65
-bytes with v 27 or 28 and s in the lower half of the order (EIP-2), and so do we.
-Recovery is libsecp256k1's, 34 µs; pure Python takes 5 ms.
+No key's signature may pass here that the chain would refuse: FiatToken's ECRecover
+takes 65 bytes with v 27 or 28 and s in the lower half of the order (EIP-2), and so do
+we. What a contract wallet takes for a signature is its own affair (EIP-1271): any bytes
+that fit into a header are put to it. Recovery is libsecp256k1's, 34 µs; pure Python
+takes 5 ms.
 """
 
 from dataclasses import dataclass, field
@@ -10,19 +12,18 @@ from typing import Final
 
 from coincurve import PublicKey
 
+from tallystick.x402.erc6492 import Wrapped, is_wrapped
 from tallystick.x402.keccak import keccak256
 
 ORDER: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 """How many points secp256k1's generator reaches."""
 
-_KEYS_MARKS: Final = frozenset({0, 1, 27, 28})
-"""What v says in signatures of keys; 0 and 1 are 27 and 28 to some libraries.
+_KEYS_MARKS: Final = frozenset({27, 28})
+"""What v says in signatures of keys.
 
 Contract wallets mean kinds of their own by others: a Safe 31 and 32 for what its owner
 signed as a message.
 """
-
-_ERC6492_SUFFIX: Final = bytes.fromhex("6492" * 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,12 @@ class MalformedSignature:
 
 @dataclass(frozen=True, slots=True)
 class NotAKeySignature:
-    """No signature of a key; a contract wallet may still take it (EIP-1271)."""
+    """No signature of a key; a contract wallet may still take it (EIP-1271).
+
+    ``problem`` says why the token takes it of no key.
+    """
+
+    problem: str
 
 
 Recovery = Recovered | MalformedSignature | NotAKeySignature
@@ -52,12 +58,23 @@ class ContractQuestion:
     """What only the chain can answer: does this wallet's contract take the signature?
 
     Ask ``isValidSignature(digest, signature)`` at ``wallet`` (EIP-1271), and only if
-    there is code. Without code the signature is void.
+    there is code. Without code the signature is void; ``problem`` then says why no key
+    can have made it, if that is so. With a ``deployment`` the wallet may not be there
+    yet: then it is asked as if it were.
     """
 
     wallet: bytes
     digest: bytes
     signature: bytes = field(repr=False)
+    problem: str | None = None
+    deployment: Wrapped | None = None
+
+    @property
+    def refusal(self) -> str:
+        """In words, that neither a key nor a contract of the wallet's signed."""
+        if self.problem is None:
+            return "the payer did not sign this"
+        return f"signature {self.problem}; no contract of the payer's takes it"
 
 
 def recover(digest: bytes, signature: bytes) -> Recovery:
@@ -66,28 +83,28 @@ def recover(digest: bytes, signature: bytes) -> Recovery:
     An address other than the expected one is no refusal yet: many contract wallets
     take the signature of their owner's key.
     """
-    if signature.endswith(_ERC6492_SUFFIX):
-        return MalformedSignature("is wrapped as in ERC-6492, which is never accepted")
-    if len(signature) == 64:
-        return MalformedSignature("is compact as in EIP-2098, which the token refuses")
-    if len(signature) != 65 or signature[64] not in _KEYS_MARKS:
-        return NotAKeySignature()
+    if is_wrapped(signature):
+        return MalformedSignature("is wrapped as in ERC-6492, which is not accepted")
     problem = _problem_of(signature)
     if problem is not None:
-        return MalformedSignature(problem)
+        return NotAKeySignature(problem)
     compact = signature[:64] + bytes((signature[64] - 27,))
     try:
         key = PublicKey.from_signature_and_message(compact, digest, hasher=None)
     except ValueError:
-        return MalformedSignature("belongs to no point of the curve")
+        return NotAKeySignature("belongs to no point of the curve")
     return Recovered(keccak256(key.format(compressed=False)[1:])[12:])
 
 
 def _problem_of(signature: bytes) -> str | None:
-    """What the token would refuse in r, s and v, or ``None``."""
+    """What the token would refuse in it as a key's, or ``None``."""
+    if len(signature) == 64:
+        return "is compact as in EIP-2098, which the token takes of no key"
+    if len(signature) != 65:
+        return "has not the 65 bytes of a key's"
     r = int.from_bytes(signature[:32], "big")
     s = int.from_bytes(signature[32:64], "big")
-    if signature[64] not in (27, 28):
+    if signature[64] not in _KEYS_MARKS:
         return "has a v other than 27 and 28"
     if not 0 < r < ORDER:
         return "has an r that is zero or not below the curve's order"

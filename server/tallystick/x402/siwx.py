@@ -207,7 +207,9 @@ def _prove(
         raise SignInRejected(reasons.SIWX_SIGNATURE, f"signature {recovery.problem}")
     if isinstance(recovery, Recovered) and recovery.address == claim.address:
         return claim
-    return UnprovenSignIn(ContractQuestion(claim.address, digest, signature), claim)
+    problem = None if isinstance(recovery, Recovered) else recovery.problem
+    question = ContractQuestion(claim.address, digest, signature, problem)
+    return UnprovenSignIn(question, claim)
 
 
 def _quoted(path: str) -> str:

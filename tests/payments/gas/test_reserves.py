@@ -202,8 +202,8 @@ async def test_what_the_chain_bills_for_data_counts(
         assert gas.cost == found.cost + billed
         asked = node.seen["eth_getCode"]
         await settle_and_count(shop, await claimed(shop_house, shop))
-        assert node.seen["eth_getCode"] == asked + 1, (
-            "the payer's code, not the chain's"
+        assert node.seen["eth_getCode"] == asked + 2, (
+            "the payer's code before the claim and before signing, not the chain's"
         )
 
 
