@@ -177,7 +177,7 @@ class Rail:
     end. With a ``facilitator`` the relayers settle only what it may leave to them.
     ``elsewhere`` is set where the workers are in other processes. ``dust_below``, in
     atomic units, is how much a plain Transfer must bring for a row of
-    its own.
+    its own. ``serves_merchants`` makes it a facilitator for other sellers.
     """
 
     chain: Chain
@@ -199,6 +199,7 @@ class Rail:
     facilitator: Desk | None = None
     elsewhere: Elsewhere | None = None
     dust_below: int = 0
+    serves_merchants: bool = False
     changes: Changes = field(default_factory=Changes)
     work: Changes = field(default_factory=Changes)
     opening: Opening = field(default_factory=Opening)
@@ -216,6 +217,11 @@ class Rail:
         """Whether a settlement could be begun here at this moment."""
         if self.facilitator is not None:
             return True
+        return self.may_relay
+
+    @property
+    def may_relay(self) -> bool:
+        """Whether a key of ours could sign at this moment."""
         return any(self.sequence(one).has_room for one in self.solvent_relayers)
 
     async def close(self) -> None:
@@ -240,10 +246,8 @@ class Rail:
         """Why no settlement could begin now, in words; None when one could."""
         if not self.takes_payments:
             return "this server takes no payments"
-        if not self.opening.is_open:
-            return "the chain has not answered since the start"
-        if self.outlook.is_another_chain:
-            return "the books belong to another chain"
+        if self._out_of_sight is not None:
+            return self._out_of_sight
         if self.elsewhere is not None:
             return self.elsewhere.obstacle
         desk = self.facilitator
@@ -252,6 +256,23 @@ class Rail:
         if desk.trouble is None or (desk.falls_back and not self._without_relayer):
             return None
         return desk.trouble
+
+    @property
+    def relaying_obstacle(self) -> str | None:
+        """Why no relayer could begin a settlement now, in words; None when one could."""
+        if self._out_of_sight is not None:
+            return self._out_of_sight
+        if self.elsewhere is not None:
+            return self.elsewhere.obstacle
+        return self._without_relayer
+
+    @property
+    def _out_of_sight(self) -> str | None:
+        if not self.opening.is_open:
+            return "the chain has not answered since the start"
+        if self.outlook.is_another_chain:
+            return "the books belong to another chain"
+        return None
 
     @property
     def _without_relayer(self) -> str | None:

@@ -31,7 +31,9 @@ from tallystick.payments.gas_budget import (
     reserve_first,
 )
 from tallystick.payments.leases import keep_leases, under_lease
+from tallystick.payments.merchant_models import MerchantSettlement, SettlementState
 from tallystick.payments.models import (
+    Payment,
     RelayedTransaction,
     RelayerRow,
     SentKind,
@@ -113,7 +115,7 @@ async def _after_stored(session: WriteSession, rail: Rail, relayer: Relayer) -> 
     return 0 if highest is None else highest + 1
 
 
-def authorization_of(topup: TopUp) -> Authorization:
+def authorization_of(topup: Payment) -> Authorization:
     """What the payer signed."""
     return Authorization(
         topup.payer,
@@ -125,7 +127,7 @@ def authorization_of(topup: TopUp) -> Authorization:
     )
 
 
-def relayer_for(rail: Rail, topup: TopUp) -> Relayer | None:
+def relayer_for(rail: Rail, topup: Payment) -> Relayer | None:
     """The key of ours with the fewest in flight; None when none may sign now."""
     able = [one for one in rail.solvent_relayers if rail.sequence(one).has_room]
     if not able:
@@ -147,7 +149,7 @@ class Place:
 
 
 async def sign(
-    db: Database, rail: Rail, relayer: Relayer, topup: TopUp
+    db: Database, rail: Rail, relayer: Relayer, topup: Payment
 ) -> RelayedTransaction | None:
     """Sign the settlement at the key's next nonce and store it; None if it may not be.
 
@@ -165,14 +167,14 @@ async def sign(
         raise GasTooDear(bound.wei)
     place = Place(relayer, sequence.fence, sequence.next_nonce)
     signed = await sign_settlement(rail, place, topup, bound)
-    row = row_for(rail, place, signed, topup.id, bound)
+    row = row_for(rail, place, signed, topup, bound)
 
     async def store(session: WriteSession) -> RelayedTransaction:
         await _take_nonce(session, rail, place)
         if not await _mark_signed(session, topup):
             raise NothingStored
         stored = await store_row(session, row)
-        what = Signed(signed.hash, relayer.address, place.nonce, topup.payer)
+        what = signed_for(signed, place, topup)
         await reserve_first(session, rail, what, bound)
         reached(CrashPoint.SIGNED_UNCOMMITTED)
         return stored
@@ -191,7 +193,7 @@ async def sign(
     return stored
 
 
-async def _bound(rail: Rail, relayer: Relayer, topup: TopUp) -> Bound:
+async def _bound(rail: Rail, relayer: Relayer, topup: Payment) -> Bound:
     """What it may cost at today's fees; the estimate is also the last rehearsal."""
     assert topup.signature is not None
     terms = authorization_of(topup)
@@ -206,7 +208,7 @@ async def _bound(rail: Rail, relayer: Relayer, topup: TopUp) -> Bound:
 
 
 async def sign_settlement(
-    rail: Rail, place: Place, topup: TopUp, bound: Bound
+    rail: Rail, place: Place, topup: Payment, bound: Bound
 ) -> SignedTransaction:
     """Sign in a thread: the loop goes on."""
     assert topup.signature is not None
@@ -222,7 +224,57 @@ async def sign_settlement(
     )
 
 
-async def _mark_signed(session: WriteSession, topup: TopUp) -> bool:
+def signed_for(
+    signed: SignedTransaction, place: Place, payment: Payment | None
+) -> Signed:
+    """Whose gas it is."""
+    payer = payment.payer if payment else None
+    merchant_id = None
+    if isinstance(payment, MerchantSettlement):
+        merchant_id = payment.merchant_id
+    address = place.relayer.address
+    return Signed(signed.hash, address, place.nonce, payer, merchant_id)
+
+
+def is_sent_for(payment: Payment) -> ColumnElement[bool]:
+    """Of transactions: that it was signed for this payment."""
+    if isinstance(payment, MerchantSettlement):
+        return col(RelayedTransaction.merchant_settlement_id) == payment.id
+    return col(RelayedTransaction.topup_id) == payment.id
+
+
+async def _mark_signed(session: WriteSession, payment: Payment) -> bool:
+    # Every nonce has one first attempt.
+    nonces_before = (
+        select(func.count())
+        .where(is_sent_for(payment), col(RelayedTransaction.attempt) == 1)
+        .scalar_subquery()
+    )
+    may_sign = nonces_before < MOST_TRANSACTIONS
+    if isinstance(payment, MerchantSettlement):
+        return await _mark_merchants(session, payment, may_sign)
+    return await _mark_topup(session, payment, may_sign)
+
+
+async def _mark_merchants(
+    session: WriteSession, one: MerchantSettlement, may_sign: ColumnElement[bool]
+) -> bool:
+    signable = (SettlementState.CLAIMED, SettlementState.WATCH)
+    statement = (
+        update(MerchantSettlement)
+        .where(
+            col(MerchantSettlement.id) == one.id,
+            col(MerchantSettlement.state).in_(signable),
+            may_sign,
+        )
+        .values(state=SettlementState.SIGNED, reason=None)
+    )
+    return (await session.exec(statement)).rowcount == 1
+
+
+async def _mark_topup(
+    session: WriteSession, topup: TopUp, may_sign: ColumnElement[bool]
+) -> bool:
     other = aliased(TopUp)
     lane_is_taken = (
         select(other.id)
@@ -234,22 +286,13 @@ async def _mark_signed(session: WriteSession, topup: TopUp) -> bool:
         )
         .exists()
     )
-    # Every nonce has one first attempt.
-    nonces_before = (
-        select(func.count())
-        .where(
-            col(RelayedTransaction.topup_id) == topup.id,
-            col(RelayedTransaction.attempt) == 1,
-        )
-        .scalar_subquery()
-    )
     statement = (
         update(TopUp)
         .where(
             col(TopUp.id) == topup.id,
             col(TopUp.state).in_((TopUpState.CLAIMED, TopUpState.WATCH)),
             or_(col(TopUp.in_flight), ~lane_is_taken),
-            nonces_before < MOST_TRANSACTIONS,
+            may_sign,
         )
         .values(state=TopUpState.SIGNED, reason=None, in_flight=True)
     )
@@ -289,15 +332,18 @@ def row_for(
     rail: Rail,
     place: Place,
     signed: SignedTransaction,
-    topup_id: int | None,
+    payment: Payment | None,
     bound: Bound,
     *,
     kind: SentKind = SentKind.SETTLEMENT,
 ) -> dict[str, Any]:
     """What is stored of a signed transaction, but for the time."""
+    is_merchants = isinstance(payment, MerchantSettlement)
+    payment_id = payment.id if payment else None
     return {
         "tx_hash": signed.hash,
-        "topup_id": topup_id,
+        "topup_id": None if is_merchants else payment_id,
+        "merchant_settlement_id": payment_id if is_merchants else None,
         "chain_id": rail.domain.chain_id,
         "relayer": place.relayer.address,
         "evm_nonce": place.nonce,
