@@ -374,6 +374,7 @@ async def test_what_does_not_fit_is_told_in_the_protocols_words(
                 f"/x402/{door}", json=asked, headers=merchant.headers()
             )
             assert answer.status_code == 200, answer.text
+            assert answer.headers["cache-control"] == "no-store, private"
             told = answer.json()
             assert (told[said], told[why]) == (False, reason), told
     assert await count(merchant.server, "merchant_settlement") == 0

@@ -1,6 +1,7 @@
 """Payments to other sellers: settled once, by the relayers, and never our own money."""
 
 import asyncio
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
@@ -12,12 +13,15 @@ from tallystick.chain.fault import DropAfter, DropBefore, FaultProxy
 from tallystick.chain.relay import settlement_call
 from tallystick.kernel.db import WriteSession
 from tallystick.kernel.errors import Unavailable
+from tallystick.migrations import downgrade
 from tallystick.payments.gas_costs import settle_gas
 from tallystick.payments.gas_rules import GasRules
 from tallystick.payments.merchant_claims import refusal_of
-from tallystick.payments.merchant_errors import PayeeNotAllowed
+from tallystick.payments.merchant_errors import PayeeNotAllowed, TooManyForMerchant
 from tallystick.payments.merchant_models import SettlementState
+from tallystick.payments.merchants import MOST_AT_ONCE, place_for
 from tallystick.payments.models import RelayedTransaction
+from tallystick.payments.relayer import MOST_TRANSACTIONS
 from tallystick.payments.relayer import sign as sign_at
 from tallystick.payments.sending import deliver
 from tallystick.x402 import reasons
@@ -34,6 +38,7 @@ from tests.payments.merchants import (
     settle_due,
     until_known,
 )
+from tests.payments.test_gas_budgets import hostile_wallet
 from tests.strangers import STRANGER, pool, pool_transfer, submit
 
 S = SettlementState
@@ -301,3 +306,60 @@ async def test_settlements_of_both_kinds_share_a_key_without_a_gap(
     assert for_us.evm_nonce == for_him.evm_nonce + 1
     await deliver(process.rail, for_him)
     assert await shop.income() == DOLLAR
+
+
+async def test_a_hostile_wallet_wastes_no_more_than_its_payers_budget(
+    house: House,
+) -> None:
+    """It has signed everything, as long as nobody pays for the gas."""
+    process = await house.start()
+    shop = await Shop.opened(house, process)
+    hostile = await hostile_wallet(house.local)
+    claimed = await shop.claim(process, await hostile.authorize(shop.pay_to))
+    await look(process, claimed.id)
+    for _ in range(5):
+        await look(process, claimed.id)
+        await settle_gas(process.db, process.rail)
+    wasted = (await gas_of(process, shop)).spent
+    assert 0 < len(await sent_for_merchants(process)) <= MOST_TRANSACTIONS
+    assert wasted > 0
+    thrifty = await house.restart(gas=GasRules(per_payer=wasted))
+    await thrifty.tend()
+    signed = await hostile.authorize(shop.pay_to)
+    assert await refusal(thrifty, shop, signed) == reasons.INVALID_TRANSACTION_STATE
+    assert await shop.income() == 0
+
+
+async def test_no_merchant_takes_all_places(house: House, wallet: Wallet) -> None:
+    process = await house.start()
+    shop = await Shop.opened(house, process)
+    other = await Shop.opened(house, process)
+    with ExitStack() as taken:
+        for _ in range(MOST_AT_ONCE):
+            taken.enter_context(place_for(process.rail, shop.merchant))
+        with (
+            pytest.raises(TooManyForMerchant),
+            place_for(process.rail, shop.merchant),
+        ):
+            pass
+        with place_for(process.rail, other.merchant):
+            pass
+    with place_for(process.rail, shop.merchant):
+        pass
+
+
+async def test_no_step_back_forgets_what_was_signed_for_a_merchant(
+    any_house: House, wallet: Wallet
+) -> None:
+    """And what is kept stays what it was when the tables are made anew."""
+    process = await any_house.start()
+    shop = await Shop.opened(any_house, process)
+    claimed = await shop.claim(process, await wallet.authorize(shop.pay_to))
+    topup_id = await process.claim(await wallet.authorize(any_house.pay_to))
+    await process.settle(topup_id)
+    before = [one.model_dump() for one in await process.sent(topup_id)]
+    await until_known(process, claimed.id)
+    with pytest.raises(IntegrityError):
+        await downgrade(process.db, "0019")
+    assert (await process.audit()).findings == []
+    assert [one.model_dump() for one in await process.sent(topup_id)] == before

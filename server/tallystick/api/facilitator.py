@@ -27,7 +27,7 @@ from tallystick.payments.merchant_claims import (
 )
 from tallystick.payments.merchant_errors import MerchantKeyRequired
 from tallystick.payments.merchant_models import PENDING_SETTLEMENTS, SETTLED_STATES
-from tallystick.payments.merchants import ProvenMerchant, verify_merchant
+from tallystick.payments.merchants import ProvenMerchant, place_for, verify_merchant
 from tallystick.paywall.answer import NO_STORE
 from tallystick.paywall.gate import Gate
 from tallystick.x402.errors import PaymentRejected
@@ -98,7 +98,8 @@ async def verify(request: Request, gate: GateDep, merchant: MerchantDep) -> Resp
     asked = None
     try:
         asked = read_asked(document)
-        await check_asked(gate.db, gate.rail, merchant, asked)
+        with place_for(gate.rail, merchant):
+            await check_asked(gate.db, gate.rail, merchant, asked)
     except PaymentRejected as refused:
         return _answer(not_verified(refused, asked.payer if asked else None))
     return _answer(verified(asked.payer))
@@ -115,7 +116,8 @@ async def settle(request: Request, gate: GateDep, merchant: MerchantDep) -> Resp
     try:
         asked = read_asked(document)
         wait_ms = running_of(request).settle_wait_ms
-        return _answer(await _outcome(gate, merchant, asked, wait_ms))
+        with place_for(gate.rail, merchant):
+            return _answer(await _outcome(gate, merchant, asked, wait_ms))
     except PaymentRejected as refused:
         network = asked.network if asked else gate.rail.network
         payer = asked.payer if asked else None

@@ -65,11 +65,12 @@ async def check_asked(
 async def _check_on_chain(
     db: Database, rail: Rail, merchant: ProvenMerchant, asked: Asked
 ) -> MerchantSettlement:
-    head = await rail.head()
-    signed = asked.payload.authorization
-    check_window(signed, now_seconds=rail.now_seconds(), least_seconds=LEAST_SECONDS)
+    # What costs no node comes first: buyers are strangers.
+    _check_window(rail, asked)
     await require_signer(rail, asked.payload)
-    await _require_budgets(db, rail, merchant, signed.payer)
+    await _require_budgets(db, rail, merchant, asked.payload.authorization.payer)
+    head = await rail.head()
+    _check_window(rail, asked)
     draft = _draft(rail, merchant, asked, head)
     rehearsal, reason = await rehearse(rail, draft)
     if rehearsal == Rehearsal.NONCE_USED:
@@ -84,6 +85,14 @@ async def _check_on_chain(
             reasons.INVALID_TRANSACTION_STATE, "the transfer would fail now"
         )
     return draft
+
+
+def _check_window(rail: Rail, asked: Asked) -> None:
+    check_window(
+        asked.payload.authorization,
+        now_seconds=rail.now_seconds(),
+        least_seconds=LEAST_SECONDS,
+    )
 
 
 async def _require_budgets(

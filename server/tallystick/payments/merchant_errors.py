@@ -56,3 +56,14 @@ class SettlementsUnavailable(Unavailable):
     title = "Payments cannot be settled right now"
     next_step = "Send the same request again later."
     retry_after_seconds = 5
+
+
+class TooManyForMerchant(Unavailable):
+    """So many requests of this merchant go on already; nothing was done for this one."""
+
+    title = "Too many of your requests are under way"
+    next_step = "Send the same request again once others are answered."
+    retry_after_seconds = 2
+
+    def __init__(self, at_most: int) -> None:
+        super().__init__(f"{at_most} requests of this merchant go on already")

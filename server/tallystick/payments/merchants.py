@@ -4,7 +4,8 @@ A merchant key (``mk_``) opens the facilitator's doors and no other: it has a ta
 its own, so that no mistake makes it a key to customers' credits (decision 28).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,11 +15,18 @@ from sqlmodel import col, select
 from tallystick.kernel.db import ReadSession, WriteSession, new_id, now_ms
 from tallystick.kernel.key_text import NoKey, compose, new_secret, take_apart
 from tallystick.kernel.seal import Seal
-from tallystick.payments.merchant_errors import InvalidMerchantKey, UnknownMerchant
+from tallystick.payments.merchant_errors import (
+    InvalidMerchantKey,
+    TooManyForMerchant,
+    UnknownMerchant,
+)
 from tallystick.payments.merchant_models import Merchant, MerchantPayee
+from tallystick.payments.rail import Rail
 
 _PREFIX: Final = "mk"
 _PURPOSE: Final = "merchant key"
+MOST_AT_ONCE: Final = 200
+"""Requests of one merchant that go on in one process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +35,21 @@ class ProvenMerchant:
 
     id: int
     payees: frozenset[bytes]
+
+
+@contextmanager
+def place_for(rail: Rail, merchant: ProvenMerchant) -> Iterator[None]:
+    """A place for one of its requests; raises ``TooManyForMerchant`` without one.
+
+    Each may wait for a block, and one merchant must not take all of them.
+    """
+    if rail.merchants_busy[merchant.id] >= MOST_AT_ONCE:
+        raise TooManyForMerchant(MOST_AT_ONCE)
+    rail.merchants_busy[merchant.id] += 1
+    try:
+        yield
+    finally:
+        rail.merchants_busy[merchant.id] -= 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,7 +177,8 @@ class Rail:
     end. With a ``facilitator`` the relayers settle only what it may leave to them.
     ``elsewhere`` is set where the workers are in other processes. ``dust_below``, in
     atomic units, is how much a plain Transfer must bring for a row of
-    its own. ``serves_merchants`` makes it a facilitator for other sellers.
+    its own. ``serves_merchants`` makes it a facilitator for other sellers, and
+    ``merchants_busy`` counts what goes on here for each of them.
     """
 
     chain: Chain
@@ -207,6 +208,7 @@ class Rail:
     payees: Payees = field(default_factory=Payees)
     owner: bytes = field(default_factory=lambda: secrets.token_bytes(_OWNER_BYTES))
     sequences: dict[bytes, Sequence] = field(default_factory=dict)
+    merchants_busy: Counter[int] = field(default_factory=Counter)
 
     def sequence(self, relayer: Relayer) -> Sequence:
         """What we know of the key's nonces."""
