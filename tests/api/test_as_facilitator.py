@@ -350,6 +350,7 @@ async def test_what_does_not_fit_is_told_in_the_protocols_words(
         (_with(good, f"{wanted}asset", other), terms),
         (_with(good, f"{wanted}extra.name", "My Dollar"), terms),
         (_with(good, f"{wanted}extra.assetTransferMethod", "permit2"), terms),
+        (_with(good, f"{wanted}extra.paymentFlow", "upfront"), terms),
         (_with(good, f"{wanted}amount", "20000"), terms),
         (_with(good, f"{wanted}amount", 10000), terms),
         (_with(good, "paymentPayload.accepted.payTo", other), terms),

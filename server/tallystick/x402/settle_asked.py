@@ -24,6 +24,8 @@ from tallystick.x402.wire import (
 )
 
 _EIP3009: Final = "eip3009"
+_VERIFIES_FIRST: Final = "authorization"
+"""Other flows settle without /verify, and ours says success again and again."""
 _VERSIONS: Final[dict[int, Version]] = {1: 1, 2: 2}
 
 
@@ -125,10 +127,11 @@ def _check_extra(extra: Mapping[str, Any], domain: TokenDomain) -> None:
         "name": domain.name,
         "version": domain.version,
         "assetTransferMethod": _EIP3009,
+        "paymentFlow": _VERIFIES_FIRST,
     }
     for name, value in ours.items():
         if extra.get(name, value) != value:
-            raise _unfit(f"extra.{name} is not the token's")
+            raise _unfit(f"extra.{name} is not {value!r}, which alone is settled here")
 
 
 def _check_accepted(accepted: AcceptedTerms, wanted: AcceptedTerms) -> None:
