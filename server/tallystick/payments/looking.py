@@ -48,7 +48,7 @@ async def look_at(
         )
     else:
         dead = not fate.ours and not await may_be_mined(db, rail, topup)
-        rehearsal, reason = await rehearse(rail, topup)
+        rehearsal, reason = await rehearsal_of(rail, topup)
     look = _look(topup, final, head, fate, rehearsal, reason, own_is_dead=dead)
     return look, fate.ours[0] if fate.ours else None
 
@@ -57,7 +57,7 @@ async def _look_before_signing(
     rail: Rail, topup: Payment
 ) -> tuple[Look, Settled | None]:
     (_, head), (rehearsal, reason) = await asyncio.gather(
-        _blocks(rail), rehearse(rail, topup)
+        _blocks(rail), rehearsal_of(rail, topup)
     )
     fate = _Fate()
     if rehearsal == Rehearsal.NONCE_USED:
@@ -116,7 +116,9 @@ async def _blocks(rail: Rail) -> tuple[Block | None, Block]:
     return await asyncio.gather(rail.chain.block("finalized"), rail.head())
 
 
-async def rehearse(rail: Rail, topup: Payment) -> tuple[Rehearsal | None, str | None]:
+async def rehearsal_of(
+    rail: Rail, topup: Payment
+) -> tuple[Rehearsal | None, str | None]:
     """Whether it would succeed now, and why not; None for what is not ours to send.
 
     Raises ``RpcUnavailable``.

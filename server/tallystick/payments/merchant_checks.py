@@ -6,7 +6,7 @@ from tallystick.chain.relay import KEY_GAS_CAP
 from tallystick.chain.rpc import Block
 from tallystick.kernel.db import Database
 from tallystick.payments.gas_budget import is_hopeless, is_merchant_over
-from tallystick.payments.looking import rehearse
+from tallystick.payments.looking import rehearsal_of
 from tallystick.payments.machine import Rehearsal
 from tallystick.payments.merchant_errors import (
     PayeeNotAllowed,
@@ -72,7 +72,7 @@ async def _check_on_chain(
     head = await rail.head()
     _check_window(rail, asked)
     draft = _draft(rail, merchant, asked, head)
-    rehearsal, reason = await rehearse(rail, draft)
+    rehearsal, reason = await rehearsal_of(rail, draft)
     if rehearsal == Rehearsal.NONCE_USED:
         raise PaymentRejected(
             reasons.NONCE_ALREADY_USED, "the authorization was used or cancelled"

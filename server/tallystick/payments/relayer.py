@@ -264,6 +264,8 @@ async def _mark_merchants(
         update(MerchantSettlement)
         .where(
             col(MerchantSettlement.id) == one.id,
+            # As it was looked at: a rehearsal before a revert says nothing after it.
+            col(MerchantSettlement.state) == one.state,
             col(MerchantSettlement.state).in_(signable),
             may_sign,
         )
