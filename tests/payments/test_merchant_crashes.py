@@ -26,12 +26,12 @@ from tests.workers.test_worker_process import without_keys, working
 
 P = CrashPoint
 POINTS = (
-    P.CLAIMED,
-    P.REHEARSED,
+    P.MERCHANT_CLAIMED,
+    P.MERCHANT_REHEARSED,
     P.SIGNED_UNCOMMITTED,
     P.SIGNED,
     P.SENT,
-    P.MOVE_UNCOMMITTED,
+    P.MERCHANT_MOVE_UNCOMMITTED,
 )
 _SECONDS = 60
 

@@ -45,7 +45,7 @@ async def claim_settlement(
     if found is None or found.state == SettlementState.REJECTED:
         draft = await check_asked(db, rail, merchant, asked)
         await db.write(partial(_store, draft))
-        reached(CrashPoint.CLAIMED)
+        reached(CrashPoint.MERCHANT_CLAIMED)
         rail.work.notify()
         found = await _find(db, rail, asked)
         assert found is not None, "it was stored, by us or by a copy"

@@ -106,7 +106,7 @@ async def _follow(db: Database, rail: Rail, one: MerchantSettlement) -> None:
 
 
 async def _sign(db: Database, rail: Rail, one: MerchantSettlement) -> None:
-    reached(CrashPoint.REHEARSED)
+    reached(CrashPoint.MERCHANT_REHEARSED)
     try:
         await sign_and_send(db, rail, one)
     except GasAboveCap:
@@ -171,7 +171,7 @@ async def _move(
             )
         )
         moved = (await session.exec(statement)).rowcount == 1
-        reached(CrashPoint.MOVE_UNCOMMITTED)
+        reached(CrashPoint.MERCHANT_MOVE_UNCOMMITTED)
         return moved
 
     moved = await db.write(work)
