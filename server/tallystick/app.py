@@ -17,6 +17,7 @@ from tallystick.api import (
     deduct,
     docs_page,
     error_page,
+    facilitator,
     features,
     health,
     keys,
@@ -78,7 +79,8 @@ def install(
         raise RuntimeError("tallystick is installed in this app already")
     app.state.tallystick_prefix = prefix
     _run_with(app, settings, prefix, clock)
-    for room in _ROOMS:
+    rooms = (*_ROOMS, facilitator) if settings.act_as_facilitator else _ROOMS
+    for room in rooms:
         app.include_router(room.router, prefix=prefix, responses=PROBLEM_RESPONSES)
     app.add_middleware(PaidResponses, state=app.state)
     install_error_answers(app, prefix)

@@ -29,6 +29,7 @@ from tallystick.kernel.interrupts import interrupt_normally
 from tallystick.kernel.log import configure_logging
 from tallystick.kernel.owner import AlreadyOwned
 from tallystick.ledger.links import Head
+from tallystick.merchant_commands import merchant
 from tallystick.operator_commands import acts, debt, review
 from tallystick.reconcile_command import reconcile
 from tallystick.running import own_file, preflight
@@ -100,6 +101,7 @@ app.command()(reconcile)
 app.command()(worker)
 app.command()(acts)
 app.add_typer(service_key, name="service-key")
+app.add_typer(merchant, name="merchant")
 app.add_typer(export, name="export")
 app.add_typer(review, name="review")
 app.add_typer(debt, name="debt")

@@ -91,6 +91,8 @@ class Settings(BaseSettings):
     """The id of an API key, if the facilitator is Coinbase's."""
     facilitator_cdp_key_secret: SecretStr | None = None
     """The secret of that key."""
+    act_as_facilitator: bool = False
+    """Whether other sellers, by `tallystick merchant add`, have payments settled here."""
     run_workers: bool = True
     """Whether this process settles and observes; else ``tallystick worker`` does."""
     take_payments: bool = True
@@ -127,6 +129,8 @@ class Settings(BaseSettings):
     """Ether that each relayer may spend on gas in a day (UTC)."""
     gas_per_payer: Decimal = Field(default=Decimal("0.002"), ge=0, le=4)
     """Ether that may be spent in a day on one payer's payments that came to nothing."""
+    gas_per_merchant: Decimal = Field(default=Decimal("0.005"), ge=0, le=4)
+    """Ether that may be spent in a day on the settlements of one merchant."""
     gas_percent: int = Field(default=5, ge=0, le=100)
     """What settling a payment may cost at most, in percent of its value."""
     gas_floor: Decimal = Field(default=Decimal("0.06"), ge=0, le=10)

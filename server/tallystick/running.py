@@ -45,6 +45,7 @@ from tallystick.paywall.gate import Gate
 from tallystick.paywall.offered import NOTE_SECONDS, note_offered
 from tallystick.safe_settings import UnsafeSettings, check_settings, check_worker
 from tallystick.wiring import build_gate, rate_of
+from tallystick.workers.merchants import settle_for_merchants
 from tallystick.workers.reconciling import compare
 from tallystick.workers.rounds import repeat, whole
 from tallystick.workers.settling import settle_for_ever
@@ -245,6 +246,7 @@ def _chain_rounds(gate: Gate) -> list[Coroutine[Any, Any, None]]:
     rate = rate_of(gate.catalog)
     rounds = [
         settle_for_ever(db, rail, hold_seconds=seconds),
+        settle_for_merchants(db, rail),
         repeat(
             "observer",
             lambda: observe(db, rail, rate, hold_seconds=seconds),

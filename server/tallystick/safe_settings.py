@@ -176,6 +176,12 @@ def _facilitator(settings: Settings) -> list[str]:
             "FACILITATOR_FALLBACK needs FACILITATOR_URL and RELAYER_KEYS: set both, or"
             " unset it."
         )
+    is_without_keys = settings.run_workers and not settings.relayer_keys
+    if settings.act_as_facilitator and is_without_keys:
+        problems.append(
+            "ACT_AS_FACILITATOR needs RELAYER_KEYS, which pay the gas of what other"
+            " sellers have settled: set them, or unset it."
+        )
     return problems + _cdp_key(settings)
 
 
@@ -321,6 +327,11 @@ def _on_a_real_chain(settings: Settings) -> list[str]:
 
 def _address(text: str) -> bytes | None:
     return _hex(text, 20)
+
+
+def is_address(text: str) -> bool:
+    """Whether it is an address that somebody can be paid at, its checksum included."""
+    return _address(text) not in {None, _ZERO} and _checksum_fits(text)
 
 
 def _key(text: str) -> bytes | None:

@@ -89,6 +89,7 @@ def _rail(settings: Settings, clock: Clock) -> Rail:
         witness=_witness(settings, known.chain_id, contract),
         facilitator=_desk(settings, clock),
         elsewhere=None if settings.run_workers else Elsewhere(),
+        serves_merchants=settings.act_as_facilitator,
     )
 
 
@@ -96,6 +97,7 @@ def _gas_rules(settings: Settings) -> GasRules:
     return GasRules(
         per_day=int(settings.gas_per_day * WEI),
         per_payer=int(settings.gas_per_payer * WEI),
+        per_merchant=int(settings.gas_per_merchant * WEI),
         ether_dollars=settings.ether_dollars,
         percent=settings.gas_percent,
         floor=int(settings.gas_floor.scaleb(USDC_SCALE)),

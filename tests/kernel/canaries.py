@@ -25,6 +25,7 @@ def _jwt(claims: str) -> str:
 _PLAIN = {
     "customer key": "tk_live_4fG9kQ2mZx81Lw7PbN3sVdYe",
     "short customer key": "tk_4fG9kQ2mZx81Lw7PbN3s",
+    "merchant key": "mk_7dRw4-TnVe2_XsT8yLm5PcQb6H",
     "service key": "sk_9aXw2-KpQe7_ZrT5uLm1NcVb3D",
     "stripe secret key": "sk_" + "test_" + "51Habcdefghijklmnopqrstu",
     "stripe restricted key": "rk_" + "live_" + "51Habcdefghijklmnopqrstu",

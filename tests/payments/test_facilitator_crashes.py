@@ -13,7 +13,8 @@ from tallystick.payments.models import TopUp, TopUpState
 from tallystick.payments.relayer import settled_by_us
 from tallystick.samples.facilitator import Lie, SampleFacilitator
 from tallystick.x402.facilitator import FacilitatorClient
-from tallystick.x402.settle_wire import SettleAnswer, SettleRequest, Version
+from tallystick.x402.settle_wire import SettleAnswer, SettleRequest
+from tallystick.x402.wire import Version
 from tests.house import DOLLAR, House, Process, Wallet
 from tests.payments.facilitators import desk_at, eventually, listening, sample
 

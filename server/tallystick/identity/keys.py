@@ -1,12 +1,9 @@
 """API keys: customer keys (``tk_``) and the seller's service keys (``sk_``).
 
-A key is ``<prefix>_<id>_<secret>_<checksum>``: the id finds its row, the secret has 256
-bits, the checksum tells a typing error from a wrong key without asking the database.
-Only a keyed hash of the secret is stored, so a stolen database holds no usable key.
+How a key is written is told in ``kernel.key_text``. Only a keyed hash of the secret is
+stored, so a stolen database holds no usable key.
 """
 
-import secrets
-import zlib
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -19,7 +16,7 @@ from tallystick.customers.models import Customer
 from tallystick.identity.errors import InvalidKey, ScopeMissing, TooManyKeys, UnknownKey
 from tallystick.identity.models import ApiKey, KeyKind
 from tallystick.kernel.db import ReadSession, WriteSession, new_id, now_ms
-from tallystick.kernel.ids import UnknownId, decode_id, encode_id
+from tallystick.kernel.key_text import NoKey, compose, new_secret, take_apart
 from tallystick.kernel.seal import Seal
 
 _PREFIX = {KeyKind.CUSTOMER: "tk", KeyKind.SERVICE: "sk"}
@@ -83,7 +80,7 @@ async def issue_key(
     """
     assert (kind == KeyKind.CUSTOMER) == (customer_id is not None)
     key_id = new_id(session)
-    secret = secrets.token_hex(32)
+    secret = new_secret()
     row: dict[str, object] = {
         "id": key_id,
         "kind": kind,
@@ -98,8 +95,7 @@ async def issue_key(
         await session.exec(insert(ApiKey).values(**row))
     else:
         await _insert_one_of_few(session, customer_id, row)
-    body = f"{encode_id(_PREFIX[kind], key_id)}_{secret}"
-    return NewKey(key_id, f"{body}_{_checksum(body)}")
+    return NewKey(key_id, compose(_PREFIX[kind], key_id, secret))
 
 
 async def _insert_one_of_few(
@@ -183,16 +179,7 @@ async def revoke_key(
 
 
 def _take_apart(text: str) -> tuple[str, int, str]:
-    parts = text.split("_")
-    well_formed = len(parts) == 4 and parts[0] in _KIND and text.isascii()
-    if not well_formed or _checksum("_".join(parts[:3])) != parts[3]:
-        raise InvalidKey
     try:
-        return parts[0], decode_id(parts[0], f"{parts[0]}_{parts[1]}"), parts[2]
-    except UnknownId as error:
-        # Its checksum is no secret, so what fits it may still be no key of ours.
+        return take_apart(text, _KIND)
+    except NoKey as error:
         raise InvalidKey from error
-
-
-def _checksum(body: str) -> str:
-    return f"{zlib.crc32(body.encode()):08x}"

@@ -59,6 +59,12 @@ class CrashPoint(StrEnum):
     """A plain transfer is credited in the transaction."""
     REDEEMED = "redeemed"
     """A plain transfer is credited; its sender was not told."""
+    MERCHANT_CLAIMED = "merchant_claimed"
+    """A settlement for another seller is stored; no worker was told."""
+    MERCHANT_REHEARSED = "merchant_rehearsed"
+    """Its simulation said yes."""
+    MERCHANT_MOVE_UNCOMMITTED = "merchant_move_uncommitted"
+    """It changes its state, perhaps to settled."""
 
 
 def reached(point: CrashPoint) -> None:

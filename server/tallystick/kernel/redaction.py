@@ -38,7 +38,7 @@ _TEXT = re.compile(
     r"""|(?P<url>://)(?:[^\s/?#"']{1,300}|[^\s/:@"']{0,300}:[^\s@"']{0,300})(?=@)"""
     r"|(?P<node>/v[0-9]+/)[A-Za-z0-9_-]{16,}"
     # Our own keys and Stripe's.
-    r"|\b(?:tk|sk|rk|whsec)_[A-Za-z0-9_+/=-]{12,}"
+    r"|\b(?:tk|sk|mk|rk|whsec)_[A-Za-z0-9_+/=-]{12,}"
     r"|_secret_[A-Za-z0-9]{8,}"
     # Base64 of JSON, which begins with {" or a brace and a blank: payments, JWTs.
     r"|(?<![A-Za-z0-9])(?:eyJ|eyA|ewo|ew0|ewk)[A-Za-z0-9_.+/=-]{17,}"

@@ -11,6 +11,7 @@ from tallystick.ledger import models as _ledger
 from tallystick.metering import models as _metering
 from tallystick.payments import chain_models as _chain
 from tallystick.payments import gas_models as _gas
+from tallystick.payments import merchant_models as _merchants
 from tallystick.payments import models as _payments
 from tallystick.paywall import models as _paywall
 
@@ -22,6 +23,7 @@ ROOMS = (
     _claims,
     _identity,
     _gas,
+    _merchants,
     _payments,
     _chain,
     _metering,

@@ -11,7 +11,7 @@ from typing import Any
 
 from tallystick.kernel.log import get_logger
 from tallystick.x402.facilitator import FacilitatorClient, FacilitatorSilent
-from tallystick.x402.settle_wire import Version
+from tallystick.x402.wire import Version
 
 _log = get_logger(__name__)
 _MOST_AT_ONCE = 32

@@ -11,7 +11,7 @@ from sqlalchemy import delete, update
 from sqlmodel import col, select
 
 from tallystick.kernel.db import Database, WriteSession, insert_once, now_ms
-from tallystick.payments.models import WorkerRow
+from tallystick.payments.models import RelayerRow, WorkerRow
 from tallystick.payments.rail import Rail
 
 SAID_EVERY_SECONDS = 3.0
@@ -63,3 +63,17 @@ async def listen(db: Database, rail: Rail) -> None:
         rail.elsewhere.obstacle = None
     else:
         rail.elsewhere.obstacle = told[0] if told else NOBODY
+
+
+async def signing_addresses(db: Database, rail: Rail) -> list[bytes]:
+    """The relayers that settle now, also those of other processes."""
+    ours = [one.address for one in rail.relayers]
+    if rail.elsewhere is None:
+        return ours
+    query = select(RelayerRow.address).where(
+        col(RelayerRow.chain_id) == rail.domain.chain_id,
+        col(RelayerRow.owner).is_not(None),
+    )
+    async with db.read() as session:
+        rows = await session.exec(query.order_by(col(RelayerRow.address)))
+        return [bytes(one) for one in rows.all()]

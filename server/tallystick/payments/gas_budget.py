@@ -1,7 +1,7 @@
 """Gas money is reserved in the write that stores what may spend it.
 
 Each UTC day has two budgets: that of the key, which pays, and that of the payer, for
-what comes to nothing. A conditional UPDATE reserves the most that a transaction may
+what comes to nothing; what is settled for another seller has his besides. A conditional UPDATE reserves the most that a transaction may
 cost, and its row count is the verdict, so that no two writes take the same money
 (docs/decisions/0026).
 """
@@ -21,6 +21,7 @@ from tallystick.payments.gas_models import (
     RelayedGas,
 )
 from tallystick.payments.gas_rules import MOST_ETHER, WEI, day_at
+from tallystick.payments.merchant_models import MerchantGas
 from tallystick.payments.rail import Rail
 
 _MOST_WEI = 2 * MOST_ETHER * WEI
@@ -42,6 +43,10 @@ class PayerSpent(NoBudget):
     """What may come to nothing of this payer's settlements today is used up."""
 
 
+class MerchantSpent(NoBudget):
+    """What may be spent today on the settlements of this merchant is used up."""
+
+
 class GasTooDear(NoBudget):
     """Settling would cost too much of what it moves."""
 
@@ -61,12 +66,16 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """What is about to be stored: which transaction, and who may have wasted it."""
+    """What is about to be stored: which transaction, who may waste it, and for whom.
+
+    ``merchant_id`` is None for what is our own.
+    """
 
     tx_hash: bytes
     relayer: bytes
     evm_nonce: int
     payer: bytes | None
+    merchant_id: int | None = None
 
 
 async def data_fee(rail: Rail, calldata_bytes: int) -> int:
@@ -86,13 +95,16 @@ async def reserve_first(
 ) -> None:
     """Reserve what the first attempt at a nonce may cost.
 
-    Raises ``DaySpent`` or ``PayerSpent``; then nothing of the write may stay.
+    Raises ``DaySpent``, ``PayerSpent`` or ``MerchantSpent``; then nothing of the write
+    may stay.
     """
     rules, wei, day = rail.gas, bound.wei, day_at(now_ms(session))
     if not await _take_of_day(session, rail, one, day, wei, rules.per_day):
         raise DaySpent(wei)
     if not await _take_of_payer(session, rail, one, day, wei, rules.per_payer):
         raise PayerSpent(wei)
+    if not await _take_of_merchant(session, rail, one, day, wei, rules.per_merchant):
+        raise MerchantSpent(wei)
     await _note(session, rail, one, day, wei)
 
 
@@ -102,8 +114,8 @@ async def reserve_more(
     """Reserve what another attempt at the nonce may cost beyond those before.
 
     Only one of them can be mined. The key's budget has a quarter more for this, and
-    the payer is never in the way: a nonce that stays open stops everybody. Raises
-    ``DaySpent``.
+    neither payer nor merchant are in the way: a nonce that stays open stops everybody.
+    Raises ``DaySpent``.
     """
     day = day_at(now_ms(session))
     wei = max(0, bound.wei - await _counted(session, rail, one))
@@ -112,6 +124,8 @@ async def reserve_more(
         raise DaySpent(wei)
     if wei and not await _take_of_payer(session, rail, one, day, wei, _MOST_WEI):
         raise PayerSpent(wei)
+    if wei and not await _take_of_merchant(session, rail, one, day, wei, _MOST_WEI):
+        raise MerchantSpent(wei)
     await _note(session, rail, one, day, wei)
 
 
@@ -156,6 +170,29 @@ async def _take_of_payer(
     return (await session.exec(statement)).rowcount == 1
 
 
+async def _take_of_merchant(
+    session: WriteSession, rail: Rail, one: Signed, day: int, wei: int, most: int
+) -> bool:
+    if one.merchant_id is None:
+        return True
+    if wei > most:
+        return False
+    place: dict[str, object] = {
+        "chain_id": rail.domain.chain_id,
+        "merchant_id": one.merchant_id,
+        "day": day,
+    }
+    await insert_once(session, MerchantGas, place | {"reserved": 0, "spent": 0})
+    counted = col(MerchantGas.reserved) + col(MerchantGas.spent)
+    statement = (
+        update(MerchantGas)
+        .where(*day_of_merchant(rail, one.merchant_id, day), counted + wei <= most)
+        .values(reserved=MerchantGas.reserved + wei)
+        .execution_options(synchronize_session=False)
+    )
+    return (await session.exec(statement)).rowcount == 1
+
+
 def day_of_key(rail: Rail, relayer: bytes, day: int) -> tuple[ColumnElement[bool], ...]:
     """The key's row of that day."""
     return (
@@ -171,6 +208,17 @@ def day_of_payer(rail: Rail, payer: bytes, day: int) -> tuple[ColumnElement[bool
         col(PayerGas.chain_id) == rail.domain.chain_id,
         col(PayerGas.payer) == payer,
         col(PayerGas.day) == day,
+    )
+
+
+def day_of_merchant(
+    rail: Rail, merchant_id: int, day: int
+) -> tuple[ColumnElement[bool], ...]:
+    """The merchant's row of that day."""
+    return (
+        col(MerchantGas.chain_id) == rail.domain.chain_id,
+        col(MerchantGas.merchant_id) == merchant_id,
+        col(MerchantGas.day) == day,
     )
 
 
@@ -198,6 +246,7 @@ async def _note(
             relayer=one.relayer,
             evm_nonce=one.evm_nonce,
             payer=one.payer,
+            merchant_id=one.merchant_id,
             day=day,
             reserved=wei,
             outcome=GasOutcome.OPEN,
@@ -219,3 +268,16 @@ async def is_hopeless(
     query = select(PayerGas.wasted).where(*day_of_payer(rail, payer, day))
     wasted = (await session.exec(query)).one_or_none() or 0
     return wasted > 0 and wasted + wei > rail.gas.per_payer
+
+
+async def is_merchant_over(
+    session: ReadSession | WriteSession, rail: Rail, merchant_id: int, wei: int
+) -> bool:
+    """Whether so much more is beyond the merchant's budget of today for good.
+
+    By what is spent alone: of what is reserved some may come back.
+    """
+    day = day_at(now_ms(session))
+    query = select(MerchantGas.spent).where(*day_of_merchant(rail, merchant_id, day))
+    spent = (await session.exec(query)).one_or_none() or 0
+    return spent + wei > rail.gas.per_merchant

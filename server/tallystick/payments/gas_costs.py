@@ -14,7 +14,11 @@ from sqlmodel import col, select
 from tallystick.chain.logs import Receipt, receipt
 from tallystick.chain.rpc import Chain
 from tallystick.kernel.db import Database, WriteSession
-from tallystick.payments.gas_budget import day_of_key, day_of_payer
+from tallystick.payments.gas_budget import (
+    day_of_key,
+    day_of_merchant,
+    day_of_payer,
+)
 from tallystick.payments.gas_models import (
     IS_OPEN_GAS,
     GasDay,
@@ -23,6 +27,7 @@ from tallystick.payments.gas_models import (
     RelayedGas,
 )
 from tallystick.payments.gas_rules import WEI
+from tallystick.payments.merchant_models import MerchantGas
 from tallystick.payments.models import RelayedTransaction, SentKind
 from tallystick.payments.rail import Rail
 
@@ -209,6 +214,16 @@ async def _end(
         )
         .execution_options(synchronize_session=False)
     )
+    if gas.merchant_id is not None:
+        await session.exec(
+            update(MerchantGas)
+            .where(*day_of_merchant(rail, gas.merchant_id, gas.day))
+            .values(
+                reserved=MerchantGas.reserved - gas.reserved,
+                spent=MerchantGas.spent + spent,
+            )
+            .execution_options(synchronize_session=False)
+        )
     if gas.payer is None:
         return
     await session.exec(

@@ -80,6 +80,7 @@ class RelayedGas(SQLModel, table=True):
     what it took when it was mined; ``spent`` is its part of what its nonce cost, which
     is divided by what each attempt had reserved, because each counts on its own day.
     ``wasted`` is all of ``spent`` if no money was moved, and the payer's if he is named.
+    All of ``spent`` is also the merchant's for whom it was, if it was for one.
     """
 
     __tablename__ = "relayed_gas"
@@ -115,3 +116,4 @@ class RelayedGas(SQLModel, table=True):
     cost: int = Field(sa_column=big_column())
     spent: int = Field(sa_column=big_column())
     wasted: int = Field(sa_column=big_column())
+    merchant_id: int | None = Field(default=None, sa_column=big_column(nullable=True))

@@ -18,12 +18,14 @@ class GasRules:
     """Bounds on what gas costs; wei, dollars for one ether, atomic USDC.
 
     ``per_day`` is what each key may spend in a UTC day, ``per_payer`` what may come to
-    nothing of one payer's settlements in it. A settlement may cost ``percent`` of what
+    nothing of one payer's settlements in it, ``per_merchant`` what may be spent on those
+    of another seller. A settlement may cost ``percent`` of what
     it moves, or ``floor`` if that is more, at ``ether_dollars`` (A31).
     """
 
     per_day: int = WEI // 20
     per_payer: int = WEI // 500
+    per_merchant: int = WEI // 200
     ether_dollars: int = 5_000
     percent: int = 5
     floor: int = 60_000

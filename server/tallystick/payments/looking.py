@@ -11,7 +11,7 @@ from tallystick.chain.token import nonce_used
 from tallystick.kernel.db import Database
 from tallystick.payments.facilitated import is_over
 from tallystick.payments.machine import Look, Rehearsal
-from tallystick.payments.models import TopUp, TopUpState
+from tallystick.payments.models import Payment, TopUp, TopUpState
 from tallystick.payments.rail import Rail
 from tallystick.payments.relayer import relayer_for
 from tallystick.payments.sending import is_dead, may_be_mined, rehearse
@@ -28,7 +28,7 @@ _REASONS = {
 
 
 async def look_at(
-    db: Database, rail: Rail, topup: TopUp
+    db: Database, rail: Rail, topup: Payment
 ) -> tuple[Look, Settled | None]:
     """What is known of an open top-up, with the capture that paid us if there is one.
 
@@ -43,19 +43,21 @@ async def look_at(
     if topup.state == TopUpState.SIGNED:
         dead = (
             not fate.ours
-            and await is_over(db, topup)
+            and (not isinstance(topup, TopUp) or await is_over(db, topup))
             and await is_dead(db, rail, topup)
         )
     else:
         dead = not fate.ours and not await may_be_mined(db, rail, topup)
-        rehearsal, reason = await _rehearse(rail, topup)
+        rehearsal, reason = await rehearsal_of(rail, topup)
     look = _look(topup, final, head, fate, rehearsal, reason, own_is_dead=dead)
     return look, fate.ours[0] if fate.ours else None
 
 
-async def _look_before_signing(rail: Rail, topup: TopUp) -> tuple[Look, Settled | None]:
+async def _look_before_signing(
+    rail: Rail, topup: Payment
+) -> tuple[Look, Settled | None]:
     (_, head), (rehearsal, reason) = await asyncio.gather(
-        _blocks(rail), _rehearse(rail, topup)
+        _blocks(rail), rehearsal_of(rail, topup)
     )
     fate = _Fate()
     if rehearsal == Rehearsal.NONCE_USED:
@@ -72,7 +74,7 @@ class _Fate:
     spent_at_blocks: tuple[int, ...] = ()
 
 
-async def _fate(rail: Rail, topup: TopUp, final: Block | None) -> _Fate:
+async def _fate(rail: Rail, topup: Payment, final: Block | None) -> _Fate:
     captures = await find_settlements(
         rail.chain, topup.payer, topup.nonce, topup.scan_from_block
     )
@@ -87,7 +89,7 @@ async def _fate(rail: Rail, topup: TopUp, final: Block | None) -> _Fate:
 
 
 def _look(
-    topup: TopUp,
+    topup: Payment,
     final: Block | None,
     head: Block,
     fate: _Fate,
@@ -114,7 +116,13 @@ async def _blocks(rail: Rail) -> tuple[Block | None, Block]:
     return await asyncio.gather(rail.chain.block("finalized"), rail.head())
 
 
-async def _rehearse(rail: Rail, topup: TopUp) -> tuple[Rehearsal | None, str | None]:
+async def rehearsal_of(
+    rail: Rail, topup: Payment
+) -> tuple[Rehearsal | None, str | None]:
+    """Whether it would succeed now, and why not; None for what is not ours to send.
+
+    Raises ``RpcUnavailable``.
+    """
     if topup.signature is None:
         return None, None  # it came by way of the chain, so it is not ours to send
     relayer = relayer_for(rail, topup)

@@ -19,6 +19,7 @@ from tallystick.kernel.tables import (
     one_of,
     reference_column,
 )
+from tallystick.payments.merchant_models import MerchantSettlement
 
 
 class TopUpState(StrEnum):
@@ -141,6 +142,10 @@ class TopUp(SQLModel, table=True):
     next_look_at_ms: int = Field(sa_column=big_column())
 
 
+Payment = TopUp | MerchantSettlement
+"""What our relayers settle: a purchase of credits, or another seller's payment."""
+
+
 class Exposure(SQLModel, table=True):
     """What a customer, 0 for all together, has of payments that are not safe yet (I10).
 
@@ -186,15 +191,23 @@ class RelayedTransaction(SQLModel, table=True):
     """A signed transaction, stored before it is sent, so that it can be sent again.
 
     Attempts at one nonce replace each other, each with higher fees: settlements of one
-    authorization, or a filler once that has died. A filler without a top-up takes a
-    nonce that was never ours. Fees in wei for each unit of gas.
+    authorization, or a filler once that has died. A filler without an authorization
+    takes a nonce that was never ours. Fees in wei for each unit of gas.
     """
 
     __tablename__ = "relayed_transaction"
     __table_args__ = (
         UniqueConstraint("chain_id", "relayer", "evm_nonce", "attempt"),
         one_of("kind", SentKind),
-        CheckConstraint("kind = 'filler' OR topup_id IS NOT NULL", name="topup"),
+        CheckConstraint(
+            "kind = 'filler' OR topup_id IS NOT NULL"
+            " OR merchant_settlement_id IS NOT NULL",
+            name="topup",
+        ),
+        # What is a merchant's is nobody's credits.
+        CheckConstraint(
+            "topup_id IS NULL OR merchant_settlement_id IS NULL", name="one_of_them"
+        ),
     )
 
     tx_hash: bytes = Field(sa_column=bytes_column(size=32, primary_key=True))
@@ -214,6 +227,11 @@ class RelayedTransaction(SQLModel, table=True):
     gas_limit: int = Field(sa_column=big_column())
     max_fee_per_gas: int = Field(sa_column=big_column())
     max_priority_fee_per_gas: int = Field(sa_column=big_column())
+    # Instead of a top-up: what it settles for another seller.
+    merchant_settlement_id: int | None = Field(
+        default=None,
+        sa_column=reference_column("merchant_settlement.id", nullable=True, index=True),
+    )
 
 
 class WorkerRow(SQLModel, table=True):

@@ -9,7 +9,13 @@ from tallystick.chain.relay import Outcome
 from tallystick.kernel.db import Database, now_ms
 from tallystick.kernel.log import get_logger
 from tallystick.payments.efforts import Effort, Standing, effort_for, may_replace
-from tallystick.payments.models import RelayedTransaction, TopUp, TopUpState
+from tallystick.payments.merchant_models import MerchantSettlement
+from tallystick.payments.models import (
+    Payment,
+    RelayedTransaction,
+    TopUp,
+    TopUpState,
+)
 from tallystick.payments.rail import Rail, Relayer
 from tallystick.payments.relayer import learn_nonces
 from tallystick.payments.replacing import OpenNonce, close_hole, fill, raise_fees
@@ -83,8 +89,13 @@ async def _open_nonces(
 ) -> tuple[dict[int, OpenNonce], int]:
     """What is stored from this nonce on, and the time."""
     query = (
-        select(RelayedTransaction, TopUp)
+        select(RelayedTransaction, TopUp, MerchantSettlement)
         .outerjoin(TopUp, col(TopUp.id) == col(RelayedTransaction.topup_id))
+        .outerjoin(
+            MerchantSettlement,
+            col(MerchantSettlement.id)
+            == col(RelayedTransaction.merchant_settlement_id),
+        )
         .where(
             col(RelayedTransaction.chain_id) == rail.domain.chain_id,
             col(RelayedTransaction.relayer) == relayer.address,
@@ -95,13 +106,13 @@ async def _open_nonces(
         )
     )
     async with db.read() as session:
-        rows: Sequence[tuple[RelayedTransaction, TopUp | None]]
-        rows = [(one, topup) for one, topup in await session.exec(query)]
+        rows: Sequence[tuple[RelayedTransaction, Payment | None]]
+        rows = [(one, ours or his) for one, ours, his in await session.exec(query)]
         now = now_ms(session)
     found = {}
     for nonce, some in groupby(rows, lambda row: row[0].evm_nonce):
-        attempts, topups = zip(*some, strict=True)
-        found[nonce] = OpenNonce(relayer, attempts, topups[0])
+        attempts, payments = zip(*some, strict=True)
+        found[nonce] = OpenNonce(relayer, attempts, payments[0])
     return found, now
 
 

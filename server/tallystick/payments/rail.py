@@ -183,7 +183,8 @@ class Rail:
     ``factories`` may deploy wallets with their first payment (ERC-6492).
     ``elsewhere`` is set where the workers are in other processes. ``dust_below``, in
     atomic units, is how much a plain Transfer must bring for a row of
-    its own.
+    its own. ``serves_merchants`` makes it a facilitator for other sellers, and
+    ``merchants_busy`` counts what goes on here for each of them.
     """
 
     chain: Chain
@@ -206,6 +207,7 @@ class Rail:
     factories: frozenset[Factory] = frozenset()
     elsewhere: Elsewhere | None = None
     dust_below: int = 0
+    serves_merchants: bool = False
     changes: Changes = field(default_factory=Changes)
     work: Changes = field(default_factory=Changes)
     opening: Opening = field(default_factory=Opening)
@@ -213,6 +215,7 @@ class Rail:
     payees: Payees = field(default_factory=Payees)
     owner: bytes = field(default_factory=lambda: secrets.token_bytes(_OWNER_BYTES))
     sequences: dict[bytes, Sequence] = field(default_factory=dict)
+    merchants_busy: Counter[int] = field(default_factory=Counter)
 
     def sequence(self, relayer: Relayer) -> Sequence:
         """What we know of the key's nonces."""
@@ -223,6 +226,11 @@ class Rail:
         """Whether a settlement could be begun here at this moment."""
         if self.facilitator is not None:
             return True
+        return self.may_relay
+
+    @property
+    def may_relay(self) -> bool:
+        """Whether a key of ours could sign at this moment."""
         return any(self.sequence(one).has_room for one in self.solvent_relayers)
 
     async def close(self) -> None:
@@ -256,10 +264,8 @@ class Rail:
         """Why no settlement could begin now, in words; None when one could."""
         if not self.takes_payments:
             return "this server takes no payments"
-        if not self.opening.is_open:
-            return "the chain has not answered since the start"
-        if self.outlook.is_another_chain:
-            return "the books belong to another chain"
+        if self._out_of_sight is not None:
+            return self._out_of_sight
         if self.elsewhere is not None:
             return self.elsewhere.obstacle
         desk = self.facilitator
@@ -268,6 +274,23 @@ class Rail:
         if desk.trouble is None or (desk.falls_back and not self._without_relayer):
             return None
         return desk.trouble
+
+    @property
+    def relaying_obstacle(self) -> str | None:
+        """Why no relayer could begin a settlement now, in words; None when one could."""
+        if self._out_of_sight is not None:
+            return self._out_of_sight
+        if self.elsewhere is not None:
+            return self.elsewhere.obstacle
+        return self._without_relayer
+
+    @property
+    def _out_of_sight(self) -> str | None:
+        if not self.opening.is_open:
+            return "the chain has not answered since the start"
+        if self.outlook.is_another_chain:
+            return "the books belong to another chain"
+        return None
 
     @property
     def _without_relayer(self) -> str | None:

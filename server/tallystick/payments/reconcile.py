@@ -81,6 +81,18 @@ _CHECKS = {
         HAVING payer_gas.reserved <> SUM(CASE WHEN relayed_gas.outcome = 'open'
                                               THEN relayed_gas.reserved ELSE 0 END)
             OR payer_gas.wasted <> COALESCE(SUM(relayed_gas.wasted), 0)""",
+    "I18 what a merchant's settlements cost is that of their transactions": """
+        SELECT merchant_gas.chain_id, merchant_gas.merchant_id, merchant_gas.day
+          FROM merchant_gas
+          LEFT JOIN relayed_gas
+            ON relayed_gas.chain_id = merchant_gas.chain_id
+           AND relayed_gas.merchant_id = merchant_gas.merchant_id
+           AND relayed_gas.day = merchant_gas.day
+         GROUP BY merchant_gas.chain_id, merchant_gas.merchant_id, merchant_gas.day,
+                  merchant_gas.reserved, merchant_gas.spent
+        HAVING merchant_gas.reserved <> SUM(CASE WHEN relayed_gas.outcome = 'open'
+                                                 THEN relayed_gas.reserved ELSE 0 END)
+            OR merchant_gas.spent <> COALESCE(SUM(relayed_gas.spent), 0)""",
     "I18 the gas of each transaction counts on a day": """
         SELECT relayed_gas.day, relayed_gas.reserved, relayed_gas.payer
           FROM relayed_gas
@@ -139,6 +151,13 @@ _CHECKS = {
           JOIN topup ON topup.claim_id = claim.id
           JOIN relayed_transaction ON relayed_transaction.topup_id = topup.id
          WHERE claim.state IN ('waived', 'overtaken')""",
+    "I7 what is settled for a merchant is no top-up of ours": """
+        SELECT merchant_settlement.id FROM merchant_settlement
+          JOIN topup ON topup.chain_id = merchant_settlement.chain_id
+           AND topup.token = merchant_settlement.token
+           AND topup.payer = merchant_settlement.payer
+           AND topup.nonce = merchant_settlement.nonce
+           AND topup.pay_to = merchant_settlement.pay_to""",
     "I7 a waived claim was never handed to a facilitator": """
         SELECT claim.id FROM claim
           JOIN topup ON topup.claim_id = claim.id

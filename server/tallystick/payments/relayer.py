@@ -32,7 +32,9 @@ from tallystick.payments.gas_budget import (
     reserve_first,
 )
 from tallystick.payments.leases import keep_leases, under_lease
+from tallystick.payments.merchant_models import MerchantSettlement, SettlementState
 from tallystick.payments.models import (
+    Payment,
     RelayedTransaction,
     RelayerRow,
     SentKind,
@@ -115,7 +117,7 @@ async def _after_stored(session: WriteSession, rail: Rail, relayer: Relayer) -> 
     return 0 if highest is None else highest + 1
 
 
-def authorization_of(topup: TopUp) -> Authorization:
+def authorization_of(topup: Payment) -> Authorization:
     """What the payer signed."""
     return Authorization(
         topup.payer,
@@ -127,24 +129,24 @@ def authorization_of(topup: TopUp) -> Authorization:
     )
 
 
-def deployment_of(topup: TopUp) -> Wrapped | None:
+def deployment_of(topup: Payment) -> Wrapped | None:
     """What deploys its payer's wallet, if the wallet was not there when it signed."""
     return unwrap(topup.signature) if topup.signature is not None else None
 
 
-def signed_by(topup: TopUp) -> bytes:
+def signed_by(topup: Payment) -> bytes:
     """What its payer, once deployed, takes for his signature."""
     assert topup.signature is not None
     deployment = deployment_of(topup)
     return topup.signature if deployment is None else deployment.inner
 
 
-def _capture_of(rail: Rail, topup: TopUp) -> Capture:
+def _capture_of(rail: Rail, topup: Payment) -> Capture:
     signed, deployment = signed_by(topup), deployment_of(topup)
     return capture(rail.chain, authorization_of(topup), signed, deployment)
 
 
-def _keys_for(rail: Rail, topup: TopUp) -> tuple[Relayer, ...]:
+def _keys_for(rail: Rail, topup: Payment) -> tuple[Relayer, ...]:
     """A foreign call is no business of a key that does anything else (A29)."""
     deployment = deployment_of(topup)
     if deployment is None:
@@ -153,7 +155,7 @@ def _keys_for(rail: Rail, topup: TopUp) -> tuple[Relayer, ...]:
     return rail.solvent_deployers if is_known else ()
 
 
-def relayer_for(rail: Rail, topup: TopUp) -> Relayer | None:
+def relayer_for(rail: Rail, topup: Payment) -> Relayer | None:
     """The key of ours with the fewest in flight; None when none may sign now."""
     able = [one for one in _keys_for(rail, topup) if rail.sequence(one).has_room]
     if not able:
@@ -175,7 +177,7 @@ class Place:
 
 
 async def sign(
-    db: Database, rail: Rail, relayer: Relayer, topup: TopUp
+    db: Database, rail: Rail, relayer: Relayer, topup: Payment
 ) -> RelayedTransaction | None:
     """Sign the settlement at the key's next nonce and store it; None if it may not be.
 
@@ -193,14 +195,14 @@ async def sign(
         raise GasTooDear(bound.wei)
     place = Place(relayer, sequence.fence, sequence.next_nonce)
     signed = await sign_settlement(rail, place, topup, bound)
-    row = row_for(rail, place, signed, topup.id, bound)
+    row = row_for(rail, place, signed, topup, bound)
 
     async def store(session: WriteSession) -> RelayedTransaction:
         await _take_nonce(session, rail, place)
         if not await _mark_signed(session, topup):
             raise NothingStored
         stored = await store_row(session, row)
-        what = Signed(signed.hash, relayer.address, place.nonce, topup.payer)
+        what = signed_for(signed, place, topup)
         await reserve_first(session, rail, what, bound)
         reached(CrashPoint.SIGNED_UNCOMMITTED)
         return stored
@@ -219,7 +221,7 @@ async def sign(
     return stored
 
 
-async def _bound(rail: Rail, relayer: Relayer, topup: TopUp) -> Bound:
+async def _bound(rail: Rail, relayer: Relayer, topup: Payment) -> Bound:
     """What it may cost at today's fees; the estimate is also the last rehearsal."""
     estimate = estimate_gas(
         rail.chain,
@@ -235,7 +237,7 @@ async def _bound(rail: Rail, relayer: Relayer, topup: TopUp) -> Bound:
 
 
 async def sign_settlement(
-    rail: Rail, place: Place, topup: TopUp, bound: Bound
+    rail: Rail, place: Place, topup: Payment, bound: Bound
 ) -> SignedTransaction:
     """Sign in a thread: the loop goes on."""
     call = _capture_of(rail, topup)
@@ -251,7 +253,59 @@ async def sign_settlement(
     )
 
 
-async def _mark_signed(session: WriteSession, topup: TopUp) -> bool:
+def signed_for(
+    signed: SignedTransaction, place: Place, payment: Payment | None
+) -> Signed:
+    """Whose gas it is."""
+    payer = payment.payer if payment else None
+    merchant_id = None
+    if isinstance(payment, MerchantSettlement):
+        merchant_id = payment.merchant_id
+    address = place.relayer.address
+    return Signed(signed.hash, address, place.nonce, payer, merchant_id)
+
+
+def is_sent_for(payment: Payment) -> ColumnElement[bool]:
+    """Of transactions: that it was signed for this payment."""
+    if isinstance(payment, MerchantSettlement):
+        return col(RelayedTransaction.merchant_settlement_id) == payment.id
+    return col(RelayedTransaction.topup_id) == payment.id
+
+
+async def _mark_signed(session: WriteSession, payment: Payment) -> bool:
+    # Every nonce has one first attempt.
+    nonces_before = (
+        select(func.count())
+        .where(is_sent_for(payment), col(RelayedTransaction.attempt) == 1)
+        .scalar_subquery()
+    )
+    may_sign = nonces_before < MOST_TRANSACTIONS
+    if isinstance(payment, MerchantSettlement):
+        return await _mark_merchants(session, payment, may_sign)
+    return await _mark_topup(session, payment, may_sign)
+
+
+async def _mark_merchants(
+    session: WriteSession, one: MerchantSettlement, may_sign: ColumnElement[bool]
+) -> bool:
+    signable = (SettlementState.CLAIMED, SettlementState.WATCH)
+    statement = (
+        update(MerchantSettlement)
+        .where(
+            col(MerchantSettlement.id) == one.id,
+            # As it was looked at: a rehearsal before a revert says nothing after it.
+            col(MerchantSettlement.state) == one.state,
+            col(MerchantSettlement.state).in_(signable),
+            may_sign,
+        )
+        .values(state=SettlementState.SIGNED, reason=None)
+    )
+    return (await session.exec(statement)).rowcount == 1
+
+
+async def _mark_topup(
+    session: WriteSession, topup: TopUp, may_sign: ColumnElement[bool]
+) -> bool:
     other = aliased(TopUp)
     lane_is_taken = (
         select(other.id)
@@ -263,15 +317,6 @@ async def _mark_signed(session: WriteSession, topup: TopUp) -> bool:
         )
         .exists()
     )
-    # Every nonce has one first attempt.
-    nonces_before = (
-        select(func.count())
-        .where(
-            col(RelayedTransaction.topup_id) == topup.id,
-            col(RelayedTransaction.attempt) == 1,
-        )
-        .scalar_subquery()
-    )
     statement = (
         update(TopUp)
         .where(
@@ -280,7 +325,7 @@ async def _mark_signed(session: WriteSession, topup: TopUp) -> bool:
             col(TopUp.state) == topup.state,
             col(TopUp.state).in_((TopUpState.CLAIMED, TopUpState.WATCH)),
             or_(col(TopUp.in_flight), ~lane_is_taken),
-            nonces_before < MOST_TRANSACTIONS,
+            may_sign,
         )
         .values(state=TopUpState.SIGNED, reason=None, in_flight=True)
     )
@@ -320,15 +365,18 @@ def row_for(
     rail: Rail,
     place: Place,
     signed: SignedTransaction,
-    topup_id: int | None,
+    payment: Payment | None,
     bound: Bound,
     *,
     kind: SentKind = SentKind.SETTLEMENT,
 ) -> dict[str, Any]:
     """What is stored of a signed transaction, but for the time."""
+    is_merchants = isinstance(payment, MerchantSettlement)
+    payment_id = payment.id if payment else None
     return {
         "tx_hash": signed.hash,
-        "topup_id": topup_id,
+        "topup_id": None if is_merchants else payment_id,
+        "merchant_settlement_id": payment_id if is_merchants else None,
         "chain_id": rail.domain.chain_id,
         "relayer": place.relayer.address,
         "evm_nonce": place.nonce,

@@ -16,11 +16,10 @@ from tallystick.payments.efforts import MOST_TIMES
 from tallystick.payments.gas_budget import (
     Bound,
     NoBudget,
-    Signed,
     data_fee,
     reserve_more,
 )
-from tallystick.payments.models import RelayedTransaction, SentKind, TopUp
+from tallystick.payments.models import Payment, RelayedTransaction, SentKind
 from tallystick.payments.rail import Rail, Relayer
 from tallystick.payments.relayer import (
     NothingStored,
@@ -28,6 +27,7 @@ from tallystick.payments.relayer import (
     require_lease,
     row_for,
     sign_settlement,
+    signed_for,
     store_row,
 )
 from tallystick.payments.sending import deliver, is_settlement, take_turn
@@ -42,7 +42,7 @@ class OpenNonce:
 
     relayer: Relayer
     attempts: Sequence[RelayedTransaction]
-    topup: TopUp | None
+    topup: Payment | None
 
     @property
     def newest(self) -> RelayedTransaction:
@@ -55,7 +55,7 @@ class _Draft:
 
     place: Place
     bound: Bound
-    topup: TopUp | None
+    topup: Payment | None
     kind: SentKind = SentKind.FILLER
 
 
@@ -154,10 +154,8 @@ def _next_place(rail: Rail, one: OpenNonce) -> Place:
 async def _sign_and_send(db: Database, rail: Rail, draft: _Draft) -> None:
     place, topup = draft.place, draft.topup
     signed = await _sign(rail, draft)
-    topup_id = topup.id if topup else None
-    row = row_for(rail, place, signed, topup_id, draft.bound, kind=draft.kind)
-    payer = topup.payer if topup else None
-    what = Signed(signed.hash, place.relayer.address, place.nonce, payer)
+    row = row_for(rail, place, signed, topup, draft.bound, kind=draft.kind)
+    what = signed_for(signed, place, topup)
 
     async def store(session: WriteSession) -> RelayedTransaction:
         await require_lease(session, rail, place)
@@ -182,7 +180,7 @@ async def _sign_and_send(db: Database, rail: Rail, draft: _Draft) -> None:
 async def _sign(rail: Rail, draft: _Draft) -> SignedTransaction:
     place, bound = draft.place, draft.bound
     if draft.kind == SentKind.SETTLEMENT:
-        assert draft.topup is not None, "a settlement is a top-up's"
+        assert draft.topup is not None, "a settlement is a payment's"
         return await sign_settlement(rail, place, draft.topup, bound)
     key, price = place.relayer.key, bound.price
     return await asyncio.to_thread(sign_filler, rail.chain, key, place.nonce, price)

@@ -18,11 +18,12 @@ from tallystick.kernel.db import Database, ReadSession, WriteSession, now_ms
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.log import get_logger
 from tallystick.payments.gas import pause
-from tallystick.payments.models import RelayedTransaction, SentKind, TopUp
+from tallystick.payments.models import Payment, RelayedTransaction, SentKind
 from tallystick.payments.rail import Rail
 from tallystick.payments.relayer import (
     authorization_of,
     deployment_of,
+    is_sent_for,
     learn_nonces,
     signed_by,
 )
@@ -46,12 +47,12 @@ class _Prospect(StrEnum):
 
 
 async def sent_for(
-    session: ReadSession | WriteSession, topup_id: int
+    session: ReadSession | WriteSession, payment: Payment
 ) -> Sequence[RelayedTransaction]:
-    """All that was signed for the top-up, the newest first."""
+    """All that was signed for the payment, the newest first."""
     query = (
         select(RelayedTransaction)
-        .where(col(RelayedTransaction.topup_id) == topup_id)
+        .where(is_sent_for(payment))
         # Nonces of two keys cannot be compared, so time comes first.
         .order_by(
             col(RelayedTransaction.signed_at_ms).desc(),
@@ -62,14 +63,14 @@ async def sent_for(
     return (await session.exec(query)).all()
 
 
-async def send_again(db: Database, rail: Rail, topup: TopUp) -> None:
+async def send_again(db: Database, rail: Rail, topup: Payment) -> None:
     """Hand the newest bytes to a node once more if the chain has long been silent.
 
     Its answer changes no state; a lost one raises ``RpcUnavailable``. What would revert
     by now is not sent any more.
     """
     async with db.read() as session:
-        stored = await sent_for(session, topup.id)
+        stored = await sent_for(session, topup)
         now = now_ms(session)
     if not stored or not await take_turn(db, rail, stored[0]):
         return
@@ -85,7 +86,7 @@ def is_settlement(stored: RelayedTransaction) -> bool:
     return stored.kind == SentKind.SETTLEMENT
 
 
-async def rehearse(rail: Rail, topup: TopUp, sender: bytes) -> Simulation:
+async def rehearse(rail: Rail, topup: Payment, sender: bytes) -> Simulation:
     """Whether its settlement would succeed now, its payer's deployment included.
 
     Raises ``RpcUnavailable`` or ``RpcErrorAnswer``.
@@ -99,7 +100,7 @@ async def rehearse(rail: Rail, topup: TopUp, sender: bytes) -> Simulation:
     )
 
 
-async def would_revert(rail: Rail, stored: RelayedTransaction, topup: TopUp) -> bool:
+async def would_revert(rail: Rail, stored: RelayedTransaction, topup: Payment) -> bool:
     """Whether the settlement would cost gas for nothing; not known is no.
 
     Raises ``RpcUnavailable``.
@@ -113,14 +114,14 @@ async def would_revert(rail: Rail, stored: RelayedTransaction, topup: TopUp) -> 
     return not seen.ok
 
 
-async def was_let_down(db: Database, rail: Rail, topup: TopUp) -> bool:
+async def was_let_down(db: Database, rail: Rail, topup: Payment) -> bool:
     """Whether a contract took the signature in a rehearsal and then let it revert.
 
     Its rehearsals are no witness any more: it may tell them apart (A27). A payer
     without code cannot. Raises ``RpcUnavailable``.
     """
     async with db.read() as session:
-        stored = await sent_for(session, topup.id)
+        stored = await sent_for(session, topup)
     if not stored:
         return False
     if deployment_of(topup) is None and not await rail.chain.code_at(topup.payer):
@@ -128,25 +129,25 @@ async def was_let_down(db: Database, rail: Rail, topup: TopUp) -> bool:
     return _Prospect.REVERTED in [seen for _, seen in await _prospects(rail, stored)]
 
 
-async def may_be_mined(db: Database, rail: Rail, topup: TopUp) -> bool:
-    """Whether something that we signed for the top-up is in a block, or may get there.
+async def may_be_mined(db: Database, rail: Rail, topup: Payment) -> bool:
+    """Whether something that we signed for the payment is in a block, or may get there.
 
     Raises ``RpcUnavailable``.
     """
     async with db.read() as session:
-        stored = await sent_for(session, topup.id)
+        stored = await sent_for(session, topup)
     return _Prospect.ALIVE in [seen for _, seen in await _prospects(rail, stored)]
 
 
-async def is_dead(db: Database, rail: Rail, topup: TopUp) -> bool:
-    """Whether nothing that we signed for the top-up can be mined any more.
+async def is_dead(db: Database, rail: Rail, topup: Payment) -> bool:
+    """Whether nothing that we signed for the payment can be mined any more.
 
     It was mined and reverted, or its nonce was used by a filler of ours, or by a
     transaction that is none of ours (a restored database, a key used elsewhere).
     Raises ``RpcUnavailable``.
     """
     async with db.read() as session:
-        stored = await sent_for(session, topup.id)
+        stored = await sent_for(session, topup)
     prospects = await _prospects(rail, stored)
     if _Prospect.ALIVE in [seen for _, seen in prospects]:
         return False

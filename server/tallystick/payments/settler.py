@@ -7,27 +7,22 @@ this at once and a crash between any two lines costs nothing but time.
 from sqlalchemy import update
 from sqlmodel import col
 
-from tallystick.chain.errors import GasAboveCap, RpcErrorAnswer
+from tallystick.chain.errors import GasAboveCap
 from tallystick.chain.evidence import Settled
-from tallystick.chain.relay import Outcome
 from tallystick.kernel.crash_points import CrashPoint, reached
 from tallystick.kernel.db import Database, WriteSession
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.log import get_logger
 from tallystick.payments.crediting import credit, place_of
 from tallystick.payments.facilitated import ask, facilitator_settles, may_credit
-from tallystick.payments.gas import pause_for_today
-from tallystick.payments.gas_budget import DaySpent, GasTooDear, NoBudget, is_hopeless
-from tallystick.payments.gas_rules import day_at
+from tallystick.payments.gas_budget import NoBudget, PayerSpent, is_hopeless
 from tallystick.payments.lanes import leave_lane, promote_queued
 from tallystick.payments.looking import look_at
 from tallystick.payments.machine import EDGES, Act, Decision, decide
 from tallystick.payments.models import PENDING_STATES, TopUp, TopUpState
-from tallystick.payments.pushing import catch_up, make_room
-from tallystick.payments.rail import Rail, Relayer
-from tallystick.payments.relayer import relayer_for, sign
-from tallystick.payments.replacing import OpenNonce, raise_fees
-from tallystick.payments.sending import deliver, send_again, was_let_down
+from tallystick.payments.rail import Rail
+from tallystick.payments.sending import send_again
+from tallystick.payments.signing import sign_and_send
 from tallystick.payments.topups import read_topup
 from tallystick.payments.witness import hear
 
@@ -91,42 +86,12 @@ async def _sign_and_send(db: Database, rail: Rail, topup: TopUp) -> None:
     if await facilitator_settles(db, rail, topup):
         await ask(db, rail, topup)
         return
-    if await was_let_down(db, rail, topup):
-        return
-    relayer = relayer_for(rail, topup)
-    if relayer is None:
-        await make_room(rail)
-        relayer = relayer_for(rail, topup)
-    if relayer is None:
-        return  # another process has the keys, they are full, or without gas money
-    sequence = rail.sequence(relayer)
-    with sequence.reserved():
-        async with sequence.lock:
-            if await catch_up(db, rail, relayer):
-                await _sign_next(db, rail, relayer, topup)
-
-
-async def _sign_next(db: Database, rail: Rail, relayer: Relayer, topup: TopUp) -> None:
     try:
-        stored = await sign(db, rail, relayer, topup)
-    except RpcErrorAnswer as error:
-        # It stopped being possible since the rehearsal; the next look tells.
-        _log.warning("not_signed", topup=encode_id("top", topup.id), code=error.code)
-        return
+        await sign_and_send(db, rail, topup)
     except GasAboveCap:
         await _refuse(db, rail, topup, "gas_above_cap")
-        return
     except NoBudget as refused:
-        await _without_budget(db, rail, relayer, topup, refused)
-        return
-    if stored is None:
-        return
-    rail.outlook.transitions[topup.state, TopUpState.SIGNED] += 1
-    reached(CrashPoint.SIGNED)
-    outcome = await deliver(rail, stored)
-    reached(CrashPoint.SENT)
-    if outcome == Outcome.UNDERPRICED:
-        await raise_fees(db, rail, OpenNonce(relayer, (stored,), topup))
+        await _without_budget(db, rail, topup, refused)
 
 
 async def _refuse(db: Database, rail: Rail, topup: TopUp, reason: str) -> None:
@@ -136,16 +101,13 @@ async def _refuse(db: Database, rail: Rail, topup: TopUp, reason: str) -> None:
 
 
 async def _without_budget(
-    db: Database, rail: Rail, relayer: Relayer, topup: TopUp, refused: NoBudget
+    db: Database, rail: Rail, topup: TopUp, refused: NoBudget
 ) -> None:
     """It waits, for tomorrow or for cheaper gas, until its window closes.
 
     Unless its payer has used up what may come to nothing of his.
     """
-    if isinstance(refused, DaySpent):
-        day = day_at(db.clock.now_ms())
-        pause_for_today(rail, relayer.address, day, needs_wei=str(refused.wei))
-    elif not isinstance(refused, GasTooDear):
+    if isinstance(refused, PayerSpent):
         async with db.read() as session:
             is_over = await is_hopeless(session, rail, topup.payer, refused.wei)
         if is_over:

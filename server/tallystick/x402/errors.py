@@ -24,6 +24,20 @@ class MalformedPayment(BadInput):
         self.field = field
 
 
+class MalformedSettleRequest(BadInput):
+    """The body of a request to a facilitator is not one that can be read."""
+
+    status: ClassVar[int] = 400
+    title = "The request to the facilitator cannot be read"
+    next_step = (
+        "Send `x402Version`, `paymentPayload` and `paymentRequirements` as the x402"
+        " specification has them (section 7)."
+    )
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field} {problem}", field=field)
+
+
 class PaymentIdentifierMissing(BadInput):
     """The server wants every payment named, and this one has no name."""
 

@@ -50,8 +50,15 @@ def check_authorization(
     check_window(payload.authorization, now_seconds=now_seconds)
 
 
-def check_window(authorization: Authorization, *, now_seconds: int) -> None:
+def check_window(
+    authorization: Authorization,
+    *,
+    now_seconds: int,
+    least_seconds: int = MIN_REMAINING_SECONDS,
+) -> None:
     """Whether the authorization is valid now and for 20 seconds to an hour more.
+
+    ``least_seconds`` instead of 20 for who settles at once.
 
     Raises ``PaymentRejected``.
     """
@@ -60,10 +67,10 @@ def check_window(authorization: Authorization, *, now_seconds: int) -> None:
             reasons.VALID_AFTER, "validAfter lies in the future; it may be 0"
         )
     remaining_seconds = authorization.valid_before - now_seconds
-    if remaining_seconds < MIN_REMAINING_SECONDS:
+    if remaining_seconds < least_seconds:
         raise PaymentRejected(
             reasons.VALID_BEFORE,
-            f"validBefore must be at least {MIN_REMAINING_SECONDS} seconds away",
+            f"validBefore must be at least {least_seconds} seconds away",
         )
     if remaining_seconds > MAX_REMAINING_SECONDS:
         raise PaymentRejected(

@@ -19,10 +19,10 @@ from tallystick.x402.settle_wire import (
     SettleAnswer,
     SettleRequest,
     Supported,
-    Version,
     read_settle_answer,
     read_supported,
 )
+from tallystick.x402.wire import Version
 
 MOST_BYTES: Final = 64 * 1024
 """Of an answer. The largest honest one lists what Coinbase supports, some 10 KiB."""

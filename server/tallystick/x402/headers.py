@@ -28,6 +28,7 @@ from tallystick.x402.wire import (
     AcceptedTerms,
     Authorization,
     PaymentPayload,
+    Version,
 )
 
 __all__ = [
@@ -38,6 +39,8 @@ __all__ = [
     "X_PAYMENT_RESPONSE",
     "decode_payment",
     "encode_header",
+    "read_payment",
+    "read_terms",
 ]
 
 PAYMENT_REQUIRED: Final = "PAYMENT-REQUIRED"
@@ -65,15 +68,23 @@ def decode_payment(
         )
     try:
         if v2_values:
-            return _payment_v2(decode_header(v2_values[0], PAYMENT_SIGNATURE))
-        return _payment_v1(decode_header(v1_values[0], X_PAYMENT))
+            return read_payment(decode_header(v2_values[0], PAYMENT_SIGNATURE), 2)
+        return read_payment(decode_header(v1_values[0], X_PAYMENT), 1)
     except FieldRefused as refusal:
         raise MalformedPayment(refusal.field, refusal.problem) from None
 
 
+def read_payment(document: Mapping[str, Any], version: Version) -> PaymentPayload:
+    """The payment in a decoded document of that version of the protocol.
+
+    Raises ``FieldRefused``, and ``PaymentRejected`` as ``decode_payment`` does.
+    """
+    return _payment_v2(document) if version == 2 else _payment_v1(document)
+
+
 def _payment_v2(document: Mapping[str, Any]) -> PaymentPayload:
     _require_version(document, 2)
-    accepted = _accepted(member(document, "accepted", dict))
+    accepted = read_terms(member(document, "accepted", dict), "accepted.")
     resource = optional_member(document, "resource", dict)
     authorization, signature = _exact_payload(document)
     return PaymentPayload(
@@ -107,7 +118,7 @@ def _payment_v1(document: Mapping[str, Any]) -> PaymentPayload:
 
 def _require_version(document: Mapping[str, Any], version: int) -> None:
     if member(document, "x402Version", int) != version:
-        raise FieldRefused("x402Version", f"must be {version} in this header")
+        raise FieldRefused("x402Version", f"must be {version} here")
 
 
 def _require_exact(scheme: str) -> None:
@@ -117,13 +128,16 @@ def _require_exact(scheme: str) -> None:
         )
 
 
-def _accepted(entry: Mapping[str, Any]) -> AcceptedTerms:
-    path = "accepted."
+def read_terms(entry: Mapping[str, Any], path: str) -> AcceptedTerms:
+    """An entry of ``accepts`` in version 2, wherever it stands.
+
+    Raises ``FieldRefused``, and ``PaymentRejected`` for another scheme or network.
+    """
     scheme = plain_text(entry, "scheme", path)
     _require_exact(scheme)
     network = plain_text(entry, "network", path)
     if not _CAIP2.fullmatch(network):
-        raise FieldRefused("accepted.network", "is not a CAIP-2 network")
+        raise FieldRefused(f"{path}network", "is not a CAIP-2 network")
     if not network.startswith("eip155:"):
         raise PaymentRejected(reasons.INVALID_NETWORK, "network is not supported here")
     return AcceptedTerms(

@@ -7,15 +7,14 @@ An answer only tells when to look at the chain, and which transaction it names.
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from tallystick.kernel.json import loads_strictly
 from tallystick.x402.fields import FieldRefused, address, bytes32
 from tallystick.x402.keccak import checksum_address
 from tallystick.x402.networks import NETWORKS
-from tallystick.x402.wire import EXACT, Authorization, PaymentTerms
+from tallystick.x402.wire import EXACT, Authorization, PaymentTerms, Version
 
-Version = Literal[1, 2]
 _DEEPEST: Final = 16
 _WORD: Final = re.compile(r"[A-Za-z0-9_.-]{1,80}")
 _PENDING: Final = frozenset({"settlement_pending", "transaction_pending", "pending"})

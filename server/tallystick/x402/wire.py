@@ -10,6 +10,8 @@ from typing import Any, Final, Literal
 from tallystick.kernel.money import AMOUNT_LIMIT, UsdcAtomic
 from tallystick.x402.keccak import keccak256
 
+Version = Literal[1, 2]
+"""Of the protocol."""
 EXACT: Final = "exact"
 """The only payment scheme that is accepted."""
 
@@ -86,7 +88,7 @@ class PaymentPayload:
     The URL is the client's word, ``identifier`` the payer's name for the payment.
     """
 
-    version: Literal[1, 2]
+    version: Version
     scheme: str
     network: str
     authorization: Authorization

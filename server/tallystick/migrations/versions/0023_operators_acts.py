@@ -6,7 +6,7 @@ from tallystick.migrations.columns import big, index, table, text
 from tallystick.migrations.guards import allow_changes, refuse_changes
 
 revision = "0023"
-down_revision = "0019"
+down_revision = "0021"
 branch_labels = None
 depends_on = None
 
