@@ -27,6 +27,7 @@ from tallystick.payments.sending import deliver
 from tallystick.x402 import reasons
 from tallystick.x402.errors import PaymentRejected
 from tests.house import DOLLAR, House, Wallet
+from tests.payments.gas.scene import hostile_wallet
 from tests.payments.merchants import (
     Shop,
     address,
@@ -38,7 +39,6 @@ from tests.payments.merchants import (
     settle_due,
     until_known,
 )
-from tests.payments.test_gas_budgets import hostile_wallet
 from tests.strangers import STRANGER, pool, pool_transfer, submit
 
 S = SettlementState

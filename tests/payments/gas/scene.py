@@ -4,17 +4,15 @@ from typing import Any
 
 from sqlmodel import col, select
 
+from tallystick.chain.local import LocalChain, artifact
 from tallystick.kernel.clock import OffsetClock
 from tallystick.payments.gas_models import GasDay, PayerGas, RelayedGas
 from tallystick.payments.models import RelayedTransaction, TopUp, TopUpState
 from tests.house import House, Process, Wallet, relayer
 
 S = TopUpState
-
-
 KEY = relayer(2)
-
-
+ONLY_IN_SIMULATION = 6
 DAY_SECONDS = 24 * 3600
 
 
@@ -25,6 +23,15 @@ def seconds_until_midnight(clock: OffsetClock) -> int:
 async def wait(house: House, seconds: int) -> None:
     house.clock.advance(seconds)
     await house.local.advance(seconds)
+
+
+async def hostile_wallet(local: LocalChain) -> Wallet:
+    """A contract that has signed everything, as long as nobody pays for the gas."""
+    wallet = Wallet(local)
+    await local.plant(wallet.address, artifact("HostileWallet"))
+    mood = ONLY_IN_SIMULATION.to_bytes(32, "big")
+    await local.write_storage(wallet.address, 0, mood)
+    return await wallet.fund()
 
 
 async def claimed(

@@ -8,7 +8,7 @@ from eth_utils.crypto import keccak
 from sqlmodel import select
 from structlog.testing import capture_logs
 
-from tallystick.chain.local import LocalChain, artifact
+from tallystick.chain.local import LocalChain
 from tallystick.chain.logs import receipt
 from tallystick.chain.relay import Fees
 from tallystick.kernel.db import Database, WriteSession, open_database
@@ -36,22 +36,12 @@ from tests.payments.gas.scene import (
     days_of,
     events,
     gas_of,
+    hostile_wallet,
     payers_gas,
     seconds_until_midnight,
     settle_and_count,
     wait,
 )
-
-ONLY_IN_SIMULATION = 6
-
-
-async def hostile_wallet(local: LocalChain) -> Wallet:
-    """A contract that has signed everything, as long as nobody pays for the gas."""
-    wallet = Wallet(local)
-    await local.plant(wallet.address, artifact("HostileWallet"))
-    mood = ONLY_IN_SIMULATION.to_bytes(32, "big")
-    await local.write_storage(wallet.address, 0, mood)
-    return await wallet.fund()
 
 
 async def test_fifty_hostile_payments_cost_no_more_than_their_payers_budget(
