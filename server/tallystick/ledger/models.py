@@ -155,6 +155,8 @@ class TransactionKind(StrEnum):
     """Credits went towards what their customer owes."""
     SWEEP = "sweep"
     """USDC left the address that is paid, for the treasury."""
+    PAYBACK = "payback"
+    """Unused credits go back to who paid for them, as USDC."""
 
 
 class LedgerTransaction(SQLModel, table=True):

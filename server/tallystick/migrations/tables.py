@@ -12,6 +12,7 @@ from tallystick.metering import models as _metering
 from tallystick.payments import chain_models as _chain
 from tallystick.payments import gas_models as _gas
 from tallystick.payments import models as _payments
+from tallystick.payments.paybacks import models as _paybacks
 from tallystick.paywall import models as _paywall
 
 ROOMS = (
@@ -24,6 +25,7 @@ ROOMS = (
     _gas,
     _payments,
     _chain,
+    _paybacks,
     _metering,
     _paywall,
 )

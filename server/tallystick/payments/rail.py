@@ -17,6 +17,7 @@ from tallystick.payments.desk import Desk
 from tallystick.payments.errors import TopUpsUnavailable
 from tallystick.payments.exposure import CAPS, Caps
 from tallystick.payments.gas_rules import GAS_RULES, GasRules
+from tallystick.payments.paybacks.rules import PAYBACK_RULES, PaybackRules
 from tallystick.payments.sequences import Sequence
 from tallystick.x402.wire import TokenDomain
 
@@ -89,6 +90,16 @@ class Compared:
     findings: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class FloatSent:
+    """What the float's key sent last: for which payback, at which nonce and price."""
+
+    payback_id: int
+    evm_nonce: int
+    price: Fees
+    at_ms: int
+
+
 @dataclass(slots=True)
 class Outlook:
     """What this process saw of the chain last. Nothing of it is a record.
@@ -126,6 +137,7 @@ class Outlook:
     witness_disagreed: int = 0
     witness_rests_until: float = 0.0
     testimonies: dict[tuple[object, ...], Testimony] = field(default_factory=dict)
+    float_sent: FloatSent | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +167,7 @@ class Payees:
 
 @dataclass(frozen=True, slots=True)
 class Relayer:
-    """A key that pays the gas of settlements. It is never shown."""
+    """A key that pays the gas of what it sends. It is never shown."""
 
     address: bytes
     key: bytes = field(repr=False)
@@ -177,7 +189,7 @@ class Rail:
     end. With a ``facilitator`` the relayers settle only what it may leave to them.
     ``elsewhere`` is set where the workers are in other processes. ``dust_below``, in
     atomic units, is how much a plain Transfer must bring for a row of
-    its own.
+    its own. ``float_key`` pays back what is unused, within the rules of ``paybacks``.
     """
 
     chain: Chain
@@ -195,6 +207,8 @@ class Rail:
     takes_payments: bool = True
     caps: Caps = CAPS
     gas: GasRules = GAS_RULES
+    paybacks: PaybackRules = PAYBACK_RULES
+    float_key: Relayer | None = None
     witness: Witness | None = None
     facilitator: Desk | None = None
     elsewhere: Elsewhere | None = None
