@@ -29,6 +29,7 @@ from tallystick.kernel.interrupts import interrupt_normally
 from tallystick.kernel.log import configure_logging
 from tallystick.kernel.owner import AlreadyOwned
 from tallystick.ledger.links import Head
+from tallystick.payback_commands import payback
 from tallystick.reconcile_command import reconcile
 from tallystick.running import own_file, preflight
 from tallystick.safe_settings import UnsafeSettings, check_database_url
@@ -99,6 +100,7 @@ app.command()(reconcile)
 app.command()(worker)
 app.add_typer(service_key, name="service-key")
 app.add_typer(export, name="export")
+app.add_typer(payback, name="payback")
 
 
 @app.command()

@@ -138,6 +138,7 @@ class Outlook:
     witness_rests_until: float = 0.0
     testimonies: dict[tuple[object, ...], Testimony] = field(default_factory=dict)
     float_sent: FloatSent | None = None
+    told_of_paybacks: set[tuple[int, str]] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)

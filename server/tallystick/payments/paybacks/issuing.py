@@ -62,11 +62,19 @@ async def hand_out(db: Database, rail: Rail, payback_id: int, operator: str) -> 
 
 
 async def export(
-    db: Database, rail: Rail, payback_ids: Sequence[int], operator: str
+    db: Database,
+    rail: Rail,
+    payback_ids: Sequence[int],
+    operator: str,
+    *,
+    again: bool = False,
 ) -> list[Payback]:
-    """Issue them for a batch of the Safe at ``pay_to``; all of them or none."""
-    way, sender = PaybackWay.SAFE, rail.pay_to
-    return await _issue(db, rail, sorted(set(payback_ids)), way, sender, operator)
+    """Issue them for a batch of the Safe at ``pay_to``; all of them or none.
+
+    Not those of an earlier batch, unless ``again``: both could be executed.
+    """
+    way, ids = PaybackWay.SAFE, sorted(set(payback_ids))
+    return await _issue(db, rail, ids, way, rail.pay_to, operator, again=again)
 
 
 async def _issue(
@@ -76,6 +84,8 @@ async def _issue(
     way: PaybackWay,
     sender: bytes,
     operator: str,
+    *,
+    again: bool = True,
 ) -> list[Payback]:
     """Raises ``UnknownPayback``, ``PaybackNotReady``, ``CustomerOwes``, an outage."""
     name = operator_named(operator)
@@ -95,7 +105,8 @@ async def _issue(
     async def work(session: WriteSession) -> list[Payback]:
         now = head.timestamp_seconds
         return [
-            await _issue_one(session, rail, one, values, now) for one in payback_ids
+            await _issue_one(session, rail, one, values, now if again else None)
+            for one in payback_ids
         ]
 
     issued = await db.write(work)
@@ -110,12 +121,16 @@ async def _issue_one(
     rail: Rail,
     payback_id: int,
     values: dict[str, object],
-    now_seconds: int,
+    now_seconds: int | None,
 ) -> Payback:
+    """Without ``now_seconds`` nothing is issued again."""
     found = await read_payback(session, payback_id)
     await require_no_debt(session, found.customer_id)
-    if _is_still_good(found, values, now_seconds):
-        return found
+    if found.state == PaybackState.ISSUED:
+        if now_seconds is None:
+            raise PaybackNotReady(payback_id, found.state)
+        if _is_still_good(found, values, now_seconds):
+            return found
     if found.state == PaybackState.APPROVED and values["way"] == PaybackWay.FLOAT:
         await _count_on_day(session, rail, found)
     again = and_(
@@ -138,18 +153,15 @@ async def _issue_one(
         .execution_options(synchronize_session=False)
     )
     if (await session.exec(statement)).rowcount != 1:
+        await session.refresh(found)
         raise PaybackNotReady(payback_id, found.state)
     await session.refresh(found)
     return found
 
 
 def _is_still_good(found: Payback, values: dict[str, object], now_seconds: int) -> bool:
-    """Issued on this way already, with a window that is not over: nothing is new."""
-    is_so = (
-        found.state == PaybackState.ISSUED
-        and found.way == values["way"]
-        and found.from_address == values["from_address"]
-    )
+    """On this way already, with a window that is not over: nothing is new."""
+    is_so = (found.way, found.from_address) == (values["way"], values["from_address"])
     return is_so and (found.valid_before is None or found.valid_before > now_seconds)
 
 

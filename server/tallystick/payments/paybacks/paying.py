@@ -18,6 +18,7 @@ from tallystick.chain.relay import (
     broadcast,
     estimate_gas,
     fees,
+    gas_cap,
     settlement_call,
     sign_transaction,
     simulate,
@@ -36,6 +37,7 @@ from tallystick.payments.paybacks.reading import issued_on
 from tallystick.payments.paybacks.terms import authorization_of
 from tallystick.payments.rail import FloatSent, Rail, Relayer
 from tallystick.x402.eip712 import authorization_digest
+from tallystick.x402.wire import Authorization
 
 _log = get_logger(__name__)
 _BATCH = 20
@@ -69,7 +71,7 @@ async def _signed(
         return payback
     is_small = payback.usdc <= rail.paybacks.most
     if not is_small or payback.from_address != key.address:
-        _log.error("payback_not_signed", payback=encode_id("pbk", payback.id))
+        _tell(rail, payback, "above_cap" if not is_small else "of_another_key")
         return None
     digest = authorization_digest(rail.domain, authorization_of(payback))
     made = await asyncio.to_thread(Account.unsafe_sign_hash, digest, key.key)
@@ -91,17 +93,16 @@ async def _send(db: Database, rail: Rail, key: Relayer, payback: Payback) -> boo
     """Send it if that is of use; whether the next must wait for it."""
     terms, signature = authorization_of(payback), payback.signature
     assert signature is not None, "it is signed"
-    named = encode_id("pbk", payback.id)
     if await nonce_used(rail.chain, terms.payer, terms.nonce):
         return False
     seen = await simulate(rail.chain, terms, signature, key.address)
-    if not seen.ok:
-        _log.warning("payback_refused", payback=named, reason=seen.refusal)
+    if seen.refusal is not None:
+        _tell(rail, payback, seen.refusal)
         return False
     try:
-        gas = await estimate_gas(rail.chain, terms, signature, key.address)
-    except (RpcErrorAnswer, GasAboveCap) as error:
-        _log.warning("payback_refused", payback=named, reason=error.code)
+        gas = await _gas(rail, terms, signature, key)
+    except GasAboveCap as error:
+        _tell(rail, payback, error.code)
         return False
     evm_nonce = await rail.chain.nonce(key.address, "latest")
     price = await _price(db, rail, payback, evm_nonce)
@@ -110,7 +111,7 @@ async def _send(db: Database, rail: Rail, key: Relayer, payback: Payback) -> boo
     call = settlement_call(terms, signature)
     bound = Bound(gas, price, await data_fee(rail, len(call)))
     if bound.wei > rail.gas.most_wei(payback.usdc):
-        _log.warning("payback_gas_too_dear", payback=named, wei=str(bound.wei))
+        _tell(rail, payback, "gas_too_dear")
         return False
     made = await asyncio.to_thread(
         sign_transaction, rail.chain, key.key, evm_nonce, call, gas=gas, fees=price
@@ -119,9 +120,32 @@ async def _send(db: Database, rail: Rail, key: Relayer, payback: Payback) -> boo
     reached(CrashPoint.PAYBACK_SENT)
     sent_at_ms = 0 if answer.outcome == Outcome.UNDERPRICED else db.clock.now_ms()
     rail.outlook.float_sent = FloatSent(payback.id, evm_nonce, price, sent_at_ms)
-    tx = f"0x{made.hash.hex()}"
-    _log.info("payback_sent", payback=named, tx=tx, outcome=answer.outcome)
+    _log.info(
+        "payback_sent",
+        payback=encode_id("pbk", payback.id),
+        tx=f"0x{made.hash.hex()}",
+        outcome=answer.outcome,
+    )
     return answer.outcome != Outcome.INSUFFICIENT_FUNDS
+
+
+async def _gas(rail: Rail, terms: Authorization, signature: bytes, key: Relayer) -> int:
+    """The gas limit. Raises ``GasAboveCap``."""
+    try:
+        return await estimate_gas(rail.chain, terms, signature, key.address)
+    except RpcErrorAnswer:
+        # The rehearsal on the newest block went well, so some node estimates on top of
+        # what we have in its pool.
+        return gas_cap(await rail.chain.code_at(terms.payer))
+
+
+def _tell(rail: Rail, payback: Payback, reason: str) -> None:
+    """Why it waits; once."""
+    told = (payback.id, reason)
+    if told not in rail.outlook.told_of_paybacks:
+        rail.outlook.told_of_paybacks.add(told)
+        named = encode_id("pbk", payback.id)
+        _log.warning("payback_waits", payback=named, reason=reason)
 
 
 async def _price(
