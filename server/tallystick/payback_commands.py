@@ -13,6 +13,7 @@ from tallystick.boot import check_database
 from tallystick.config import read_settings
 from tallystick.kernel import json
 from tallystick.kernel.ids import decode_id
+from tallystick.kernel.log import configure_logging
 from tallystick.kernel.money import parse_credits
 from tallystick.kernel.new_file import NewFile
 from tallystick.payments.paybacks.cancelling import Cancelling
@@ -238,9 +239,12 @@ def _run(
     asks_chain: bool = True,
 ) -> R:
     """Work on the books; ``starts`` takes an id slot, for what makes ids."""
+    settings = read_settings()
+    # What is done is answered, and stands in the row with who did it.
+    configure_logging("WARNING", as_json=settings.log_json)
 
     async def run() -> R:
-        gate = build_gate(read_settings())
+        gate = build_gate(settings)
         try:
             await check_database(gate.db)
             if asks_chain:
