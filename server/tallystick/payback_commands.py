@@ -18,10 +18,10 @@ from tallystick.kernel.money import parse_credits
 from tallystick.kernel.new_file import NewFile
 from tallystick.payments.paybacks.cancelling import Cancelling
 from tallystick.payments.paybacks.cancelling import cancel as cancel_payback
-from tallystick.payments.paybacks.issuing import export as export_paybacks
 from tallystick.payments.paybacks.issuing import (
     hand_out,
     pay_from_float,
+    put_in_batch,
     take_signature,
 )
 from tallystick.payments.paybacks.models import Payback, PaybackState
@@ -169,7 +169,7 @@ def sign(
 
 
 @payback.command()
-def export(
+def batch(
     names: Annotated[list[str], typer.Argument(metavar="PAYBACK…")],
     *,
     operator: Operator,
@@ -188,10 +188,10 @@ def export(
     async def write(gate: Gate) -> int:
         rail = gate.rail
         with NewFile(out) as file:
-            done = await export_paybacks(gate.db, rail, numbers, operator, again=again)
+            done = await put_in_batch(gate.db, rail, numbers, operator, again=again)
             now = gate.db.clock.now_ms()
-            batch = safe_batch(rail.domain, rail.pay_to, done, now_ms=now)
-            file.raw.write(json.dumps(batch) + b"\n")
+            made = safe_batch(rail.domain, rail.pay_to, done, now_ms=now)
+            file.raw.write(json.dumps(made) + b"\n")
         return len(done)
 
     typer.echo(f"{_run(write)} transfers are in {out}.")
@@ -260,7 +260,7 @@ def _run(
 
 _NEXT = {
     PaybackState.PROPOSED: "A second operator must approve it.",
-    PaybackState.APPROVED: "Next: `pay` from the float, `page` to sign, or `export`.",
+    PaybackState.APPROVED: "Next: `pay` from the float, `page` to sign, or `batch`.",
     PaybackState.ISSUED: "It is closed once a final block shows its transfer.",
 }
 

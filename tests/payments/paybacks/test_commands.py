@@ -99,12 +99,12 @@ async def test_a_batch_is_written_once_and_is_what_a_safe_takes(
     made = [await shop.propose(topup, 10 * DOLLAR) for _ in range(2)]
     names = [encode_id("pbk", one.id) for one in made]
     first, second = (tmp_path / name for name in ("one.json", "two.json"))
-    done = await payback("export", *names, *ANN, "--out", str(first))
+    done = await payback("batch", *names, *ANN, "--out", str(first))
     assert "2 transfers" in done.out
-    other = await payback("export", *names, *ANN, "--out", str(second))
+    other = await payback("batch", *names, *ANN, "--out", str(second))
     require_refusal(other, "is issued")
     assert not second.exists()
-    await payback("export", *names, *ANN, "--again", "--out", str(second))
+    await payback("batch", *names, *ANN, "--again", "--out", str(second))
     batch = json.loads(second.read_text())
     assert batch["transactions"] == json.loads(first.read_text())["transactions"]
     hashes = await shop.execute(batch)
@@ -121,7 +121,7 @@ async def test_the_commands_say_what_they_want(
     nobody = "pbk_0000000000007"
     require_refusal(await payback("show", nobody), "names no payback")
     batch = tmp_path / "batch.json"
-    refused = await payback("export", nobody, *ANN, "--out", str(batch))
+    refused = await payback("batch", nobody, *ANN, "--out", str(batch))
     require_refusal(refused, "names no payback")
     assert not batch.exists()
     assert "--operator" in (await payback("propose", "top_0000000000007")).err

@@ -13,9 +13,9 @@ from tallystick.payments.chain_models import ChainOutflow
 from tallystick.payments.models import TopUp
 from tallystick.payments.paybacks.errors import NothingToPayBack, PaybackNotReady
 from tallystick.payments.paybacks.issuing import (
-    export,
     hand_out,
     pay_from_float,
+    put_in_batch,
     take_signature,
 )
 from tallystick.payments.paybacks.models import PaybackState
@@ -113,7 +113,7 @@ async def test_of_two_ways_at_once_a_payback_gets_one(
     done, refused = await outcomes(
         pay_from_float(db, rail, payback.id, "ann"),
         hand_out(db, rail, payback.id, "bob"),
-        export(db, rail, [payback.id], "carol"),
+        put_in_batch(db, rail, [payback.id], "carol"),
     )
     assert len(done) == 1
     assert {type(one) for one in refused} == {PaybackNotReady}
@@ -164,7 +164,7 @@ async def test_observers_of_two_processes_close_a_batch_once(
     other = await another(any_shop, any_house, float_key)
     db, rail = any_shop.process.db, any_shop.process.rail
     paybacks = [await any_shop.propose(topup, 10 * CREDIT) for _ in range(4)]
-    done = await export(db, rail, [one.id for one in paybacks], "ann")
+    done = await put_in_batch(db, rail, [one.id for one in paybacks], "ann")
     await any_shop.execute(safe_batch(rail.domain, rail.pay_to, done, now_ms=0))
     await any_shop.local.mine(3)
     await asyncio.gather(any_shop.process.observe(), other.process.observe())

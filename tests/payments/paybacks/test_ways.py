@@ -16,9 +16,9 @@ from tallystick.payments.paybacks.errors import (
 )
 from tallystick.payments.paybacks.issuing import (
     WINDOW_SECONDS,
-    export,
     hand_out,
     pay_from_float,
+    put_in_batch,
     take_signature,
 )
 from tallystick.payments.paybacks.models import Payback, PaybackState, PaybackWay
@@ -56,7 +56,7 @@ async def batch_of(shop: Shop, *paybacks: Payback) -> list[bytes]:
     """Export them, and let the Safe's owners execute it."""
     ids = [one.id for one in paybacks]
     rail = shop.process.rail
-    done = await export(shop.process.db, rail, ids, "ann")
+    done = await put_in_batch(shop.process.db, rail, ids, "ann")
     return await shop.execute(safe_batch(rail.domain, rail.pay_to, done, now_ms=0))
 
 
@@ -234,7 +234,7 @@ async def test_an_operator_names_the_transaction_of_a_batch(
     """Of two that are alike the second was executed first."""
     db, rail = shop.process.db, shop.process.rail
     alike = [await shop.propose(topup, 10 * CREDIT) for _ in range(2)]
-    await export(db, rail, [one.id for one in alike], "ann")
+    await put_in_batch(db, rail, [one.id for one in alike], "ann")
     call = transfer_call(bytes(topup.payer), DOLLAR)
     done = await shop.local.send(shop.seller.address, shop.local.token, call)
     await name_transaction(db, alike[1].id, done.tx_hash)
@@ -250,7 +250,7 @@ async def test_a_way_stays_the_way(shop: Shop, topup: TopUp) -> None:
     with pytest.raises(PaybackNotReady):
         await hand_out(db, rail, payback.id, "ann")
     with pytest.raises(PaybackNotReady):
-        await export(db, rail, [payback.id], "ann")
+        await put_in_batch(db, rail, [payback.id], "ann")
 
 
 async def test_what_was_handed_out_is_cancelled_only_when_it_is_void(
@@ -299,11 +299,23 @@ async def test_a_batch_is_cancelled_on_the_operators_word_alone(
 ) -> None:
     rail = shop.process.rail
     payback = await shop.propose(topup)
-    (exported,) = await export(shop.process.db, rail, [payback.id], "ann")
-    with pytest.raises(PaybackMayMove, match="exported"):
-        await shop.cancel(exported)
-    done = await shop.cancel(exported, batch_is_void=True)
+    (issued,) = await put_in_batch(shop.process.db, rail, [payback.id], "ann")
+    with pytest.raises(PaybackMayMove, match="handed out"):
+        await shop.cancel(issued)
+    done = await shop.cancel(issued, batch_is_void=True)
     assert done.state == S.CANCELLED
+
+
+async def test_a_batch_that_was_executed_is_not_void_whatever_an_operator_says(
+    shop: Shop, topup: TopUp
+) -> None:
+    payback = await shop.propose(topup)
+    await batch_of(shop, payback)
+    await shop.process.observe()
+    with pytest.raises(PaybackMayMove, match="was seen"):
+        await shop.cancel(payback, batch_is_void=True)
+    await shop.finalized()
+    assert (await shop.payback(payback)).state == S.PAID
 
 
 async def test_an_authorization_of_the_seller_is_never_taken_for_a_batch(
@@ -312,7 +324,7 @@ async def test_an_authorization_of_the_seller_is_never_taken_for_a_batch(
     """Same payer, same amount: each way has its own kind of Transfer."""
     db, rail = shop.process.db, shop.process.rail
     batched = await shop.propose(topup, 10 * CREDIT)
-    await export(db, rail, [batched.id], "ann")
+    await put_in_batch(db, rail, [batched.id], "ann")
     signed = await by_browser(shop, await shop.propose(topup, 10 * CREDIT))
     await paid_out(shop)
     await shop.finalized()

@@ -11,6 +11,7 @@ from tallystick.kernel.db import Database, WriteSession, now_ms
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.log import get_logger
 from tallystick.payments.paybacks.booking import book_cancelled
+from tallystick.payments.paybacks.closing import may_have_paid
 from tallystick.payments.paybacks.errors import (
     PaybackMayMove,
     PaybackNotReady,
@@ -71,6 +72,11 @@ async def cancel(db: Database, rail: Rail, wanted: Cancelling) -> Payback:
         if (await session.exec(statement)).rowcount != 1:
             now = await read_payback(session, wanted.payback_id)
             raise PaybackNotReady(now.id, now.state)
+        if seen.way == PaybackWay.SAFE and await may_have_paid(session, seen):
+            raise PaybackMayMove(
+                "a transfer like that of its batch was seen",
+                "Nothing is to be done: it is closed once its block is final.",
+            )
         await _uncount(session, seen)
         await book_cancelled(session, seen)
         return await read_payback(session, wanted.payback_id)
@@ -111,7 +117,7 @@ async def _require_dead(rail: Rail, seen: Payback, wanted: Cancelling) -> None:
     if seen.way == PaybackWay.SAFE:
         if not wanted.batch_is_void:
             raise PaybackMayMove(
-                "its batch was exported, and may be executed at any time",
+                "its batch was handed out, and may be executed at any time",
                 "Reject the batch in the Safe, then cancel with --batch-is-void.",
             )
         return
@@ -124,9 +130,8 @@ async def _require_dead(rail: Rail, seen: Payback, wanted: Cancelling) -> None:
         if final is None or final.timestamp_seconds < terms.valid_before:
             raise window_open(terms.valid_before)
         return
-    found = await find_cancellations(
-        rail.chain, terms.payer, terms.nonce, seen.issued_block or 0
-    )
+    first = max((seen.issued_block or 0) - rail.lookback_blocks, 0)
+    found = await find_cancellations(rail.chain, terms.payer, terms.nonce, first)
     if not any(one.block_number <= height for one in found):
         raise PaybackMayMove(
             "its authorization was used",

@@ -108,7 +108,8 @@ async def _of_float(rail: Rail, payback: Payback, final: Block) -> _Moved | None
     terms = authorization_of(payback)
     if not await nonce_used(rail.chain, terms.payer, terms.nonce, final.number):
         return None
-    first = payback.issued_block or 0
+    # A chain that replaced its last blocks may have mined it lower than it was issued.
+    first = max((payback.issued_block or 0) - rail.lookback_blocks, 0)
     found = await find_settlements(rail.chain, terms.payer, terms.nonce, first)
     for one in found:
         is_ours = (one.pay_to, one.amount) == (terms.pay_to, terms.value)
@@ -134,13 +135,16 @@ async def _pairs(
         col(Payback.way) == PaybackWay.BROWSER,
         col(ChainOutflow.nonce) == col(Payback.nonce),
     )
+    height, issued = col(ChainOutflow.block_number), col(Payback.issued_block)
     by_batch = and_(
         col(Payback.way) == PaybackWay.SAFE,
         col(ChainOutflow.nonce).is_(None),
-        col(ChainOutflow.block_number) > col(Payback.issued_block),
         or_(
-            col(Payback.named_tx).is_(None),
-            col(Payback.named_tx) == col(ChainOutflow.tx_hash),
+            and_(col(Payback.named_tx).is_(None), height > issued),
+            and_(
+                col(Payback.named_tx) == col(ChainOutflow.tx_hash),
+                height > issued - rail.lookback_blocks,
+            ),
         ),
     )
     query = (
@@ -172,6 +176,26 @@ async def _pairs(
     )
     async with db.read() as session:
         return [(one, outflow) for one, outflow in await session.exec(query)]
+
+
+async def may_have_paid(session: WriteSession, payback: Payback) -> bool:
+    """Whether a Transfer like that of its batch was seen, which closes no other."""
+    query = (
+        select(ChainOutflow.id)
+        .where(
+            col(ChainOutflow.chain_id) == payback.chain_id,
+            col(ChainOutflow.token) == payback.token,
+            col(ChainOutflow.pay_to) == payback.from_address,
+            col(ChainOutflow.recipient) == payback.to_address,
+            col(ChainOutflow.value) == payback.usdc,
+            col(ChainOutflow.nonce).is_(None),
+            col(ChainOutflow.presence) != Presence.GONE,
+            col(ChainOutflow.block_number) > payback.issued_block,
+            ~_taken_by_another(),
+        )
+        .limit(1)
+    )
+    return (await session.exec(query)).one_or_none() is not None
 
 
 def _taken_by_another() -> ColumnElement[bool]:

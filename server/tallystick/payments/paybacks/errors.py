@@ -95,6 +95,9 @@ class PaybackMayMove(Conflict):
 
     is_for_operators = True
     title = "Its money could still move"
+    next_step = (
+        "Cancel it again once that is over; `tallystick payback show` tells when."
+    )
 
     def __init__(self, detail: str, next_step: str) -> None:
         super().__init__(detail)
@@ -116,7 +119,7 @@ class NoFloatKey(Conflict):
 
     is_for_operators = True
     title = "No payback key is configured"
-    next_step = "Set TALLYSTICK_PAYBACK_KEY, or pay by `page` or by `export`."
+    next_step = "Set TALLYSTICK_PAYBACK_KEY, or pay by `page` or by `batch`."
 
 
 class AboveFloatCap(Conflict):
@@ -125,7 +128,7 @@ class AboveFloatCap(Conflict):
     is_for_operators = True
     title = "The float may not pay so much"
     next_step = (
-        "Pay by `page` or by `export`, wait for midnight UTC, or raise"
+        "Pay by `page` or by `batch`, wait for midnight UTC, or raise"
         " TALLYSTICK_PAYBACK_MOST or TALLYSTICK_PAYBACK_PER_DAY."
     )
 

@@ -61,7 +61,7 @@ async def hand_out(db: Database, rail: Rail, payback_id: int, operator: str) -> 
     return handed
 
 
-async def export(
+async def put_in_batch(
     db: Database,
     rail: Rail,
     payback_ids: Sequence[int],

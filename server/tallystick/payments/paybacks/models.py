@@ -2,7 +2,14 @@
 
 from enum import StrEnum
 
-from sqlalchemy import CheckConstraint, Index, UniqueConstraint, text
+from sqlalchemy import (
+    CheckConstraint,
+    ColumnElement,
+    Index,
+    UniqueConstraint,
+    literal_column,
+    text,
+)
 from sqlmodel import Field, SQLModel
 
 from tallystick.kernel.tables import (
@@ -37,7 +44,12 @@ class PaybackWay(StrEnum):
     BROWSER = "browser"
     """The key of ``pay_to``, in the operator's browser."""
     SAFE = "safe"
-    """The owners of ``pay_to``, a Safe, which executes a batch of plain transfers."""
+    """The owners of ``pay_to``, if it is a Safe: a batch of plain transfers."""
+
+
+_ISSUED = "state = 'issued'"
+IS_ISSUED: ColumnElement[bool] = literal_column(f"payback.{_ISSUED}")
+"""As the index has it: values that are bound later would not match it."""
 
 
 class Payback(SQLModel, table=True):
@@ -78,8 +90,8 @@ class Payback(SQLModel, table=True):
         Index(
             "ix_payback_issued",
             "chain_id",
-            sqlite_where=text("state = 'issued'"),
-            postgresql_where=text("state = 'issued'"),
+            sqlite_where=text(_ISSUED),
+            postgresql_where=text(_ISSUED),
         ),
     )
 

@@ -10,7 +10,7 @@ from tallystick.kernel.db import ReadSession, WriteSession
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.money import USDC_SCALE, to_decimal
 from tallystick.payments.paybacks.errors import UnknownPayback
-from tallystick.payments.paybacks.models import Payback, PaybackState
+from tallystick.payments.paybacks.models import IS_ISSUED, Payback, PaybackState
 from tallystick.payments.rail import Rail
 from tallystick.x402.keccak import checksum_address
 
@@ -39,7 +39,7 @@ def issued_on(rail: Rail) -> tuple[ColumnElement[bool], ...]:
     return (
         col(Payback.chain_id) == rail.domain.chain_id,
         col(Payback.token) == rail.domain.contract,
-        col(Payback.state) == PaybackState.ISSUED,
+        IS_ISSUED,
     )
 
 
