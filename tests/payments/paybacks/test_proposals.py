@@ -10,6 +10,7 @@ from tallystick.kernel.errors import TallystickError
 from tallystick.kernel.money import MicroCredits
 from tallystick.ledger import chart
 from tallystick.ledger.accounts import ensure_accounts
+from tallystick.migrations import downgrade
 from tallystick.payments.models import TopUp, TopUpState
 from tallystick.payments.paybacks.errors import (
     CustomerOwes,
@@ -196,3 +197,10 @@ async def test_an_unknown_one_is_told(shop: Shop, topup: TopUp) -> None:
         await approve(shop.process.db, 7, "bob")
     with pytest.raises(TallystickError, match="names no top-up"):
         await shop.propose(topup.model_copy(update={"id": 7}))
+
+
+async def test_no_step_back_forgets_what_went_back(shop: Shop, topup: TopUp) -> None:
+    payback = await shop.propose(topup)
+    with pytest.raises(Exception, match="nothing_may_be_paid_back"):
+        await downgrade(shop.process.db, "0019")
+    assert (await shop.payback(payback)).state == S.APPROVED

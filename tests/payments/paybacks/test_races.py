@@ -1,7 +1,9 @@
 """Two at once, processes that die, blocks that are replaced: money goes back once."""
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable
+from pathlib import Path
 
 import pytest
 from sqlmodel import select
@@ -222,6 +224,34 @@ async def test_a_silent_chain_gets_the_same_payback_for_higher_fees(
     await shop.finalized()
     assert (await shop.payback(payback)).state == S.PAID
     assert await shop.dollars(wallet.address) == 100 * DOLLAR
+
+
+async def test_books_of_before_a_payback_learn_of_it_and_do_not_pay_again(
+    shop: Shop, house: House, topup: TopUp, wallet: Wallet, tmp_path: Path
+) -> None:
+    """They were restored: the row is gone, and its nonce is made anew as it was."""
+    db, rail = shop.process.db, shop.process.rail
+    books = Path(house.database_url.removeprefix("sqlite+aiosqlite:///"))
+    backup = tmp_path / "backup.sqlite3"
+    copy(books, backup)
+    first = await pay_from_float(db, rail, (await shop.propose(topup)).id, "ann")
+    await pay_out(db, rail)
+    await shop.finalized()
+    copy(backup, books)
+    again = await pay_from_float(db, rail, (await shop.propose(topup)).id, "bob")
+    assert (again.id, again.nonce) != (first.id, first.nonce)
+    assert again.nonce == first.nonce
+    await pay_out(db, rail)
+    await shop.finalized()
+    assert (await shop.payback(again)).state == S.PAID
+    assert await shop.dollars(wallet.address) == 100 * DOLLAR
+
+
+def copy(source: Path, target: Path) -> None:
+    with sqlite3.connect(source) as one, sqlite3.connect(target) as other:
+        one.backup(other)
+    one.close()
+    other.close()
 
 
 @pytest.mark.parametrize("way", ["float", "browser"])
