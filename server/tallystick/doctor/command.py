@@ -2,12 +2,13 @@
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Annotated
 
 import typer
 from eth_account import Account
+from pydantic import SecretStr
 from rich.console import Console
 from rich.status import Status
 from rich.text import Text
@@ -17,6 +18,7 @@ from tallystick.catalog.models import Catalog
 from tallystick.config import Settings, UnreadableSettings, read_settings
 from tallystick.doctor.addresses import (
     examine_asset,
+    examine_float,
     examine_pay_to,
     examine_relayers,
 )
@@ -147,7 +149,7 @@ def _examine_catalog(exam: Examination, settings: Settings) -> Catalog | None:
 async def _examine_chain(
     exam: Examination, settings: Settings, domain: TokenDomain
 ) -> None:
-    pay_to, relayers = _address(settings.pay_to), _relayers(settings)
+    pay_to, relayers = _address(settings.pay_to), _addresses(settings.relayer_keys)
     is_test = settings.network != BASE.caip2
     token = Token(domain.chain_id, domain.contract, pay_to, is_test)
     async with examine_nodes(exam, settings.rpc_urls, token) as chain:
@@ -160,6 +162,8 @@ async def _examine_chain(
             await examine_pay_to(exam, chain, pay_to, relayers)
         if relayers:
             await examine_relayers(exam, chain, relayers)
+        for one in _addresses([settings.payback_key]):
+            await examine_float(exam, chain, one)
 
 
 def _domain(settings: Settings) -> TokenDomain | None:
@@ -193,12 +197,15 @@ def _address(text: str | None) -> bytes | None:
         return None
 
 
-def _relayers(settings: Settings) -> list[bytes]:
-    """Addresses of the keys that are keys; the others are a problem of the settings."""
+def _addresses(keys: Iterable[SecretStr | None]) -> list[bytes]:
+    """Those of the keys that are keys; the others are a problem of the settings."""
     found = []
-    for one in settings.relayer_keys:
+    for one in keys:
         with suppress(ValueError):
-            found.append(read_address(Account.from_key(one.get_secret_value()).address))
+            if one is not None:
+                found.append(
+                    read_address(Account.from_key(one.get_secret_value()).address)
+                )
     return found
 
 
