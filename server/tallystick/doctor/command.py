@@ -200,12 +200,9 @@ def _address(text: str | None) -> bytes | None:
 def _addresses(keys: Iterable[SecretStr | None]) -> list[bytes]:
     """Those of the keys that are keys; the others are a problem of the settings."""
     found = []
-    for one in keys:
+    for one in filter(None, keys):
         with suppress(ValueError):
-            if one is not None:
-                found.append(
-                    read_address(Account.from_key(one.get_secret_value()).address)
-                )
+            found.append(read_address(Account.from_key(one.get_secret_value()).address))
     return found
 
 
