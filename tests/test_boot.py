@@ -36,6 +36,7 @@ from tests.postgres import PostgresServer
 
 PAY_TO = Account.create().address
 KEY = Account.create().key.to_0x_hex()
+FLOAT = Account.create().key.to_0x_hex()
 KEYS_ADDRESS = Account.from_key(KEY).address
 USDC = "0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913"
 """Of Base."""
@@ -224,6 +225,13 @@ def test_safe_settings_are_taken() -> None:
         ({"relayer_keys": ("0x" + "00" * 32,)}, "RELAYER_KEYS is no private key"),
         ({"relayer_keys": ("0x" + "ff" * 32,)}, "RELAYER_KEYS is no private key"),
         ({"relayer_keys": (KEY, KEY[2:])}, "RELAYER_KEYS names a key twice"),
+        ({"payback_key": "0x12"}, "PAYBACK_KEY is no private key"),
+        ({"payback_key": KEY[2:]}, "PAYBACK_KEY is DEPLOYER_KEY or one of"),
+        ({"payback_key": f"0x{KEYS[3].hex()}"}, "PAYBACK_KEY is a well-known test key"),
+        (
+            {"payback_key": FLOAT, "pay_to": Account.from_key(FLOAT).address},
+            "PAYBACK_KEY is the key of PAY_TO",
+        ),
         ({"public_url": "shop.example.com"}, "PUBLIC_URL is no address"),
         ({"database_url": "postgresql://u:p@h/n"}, "write sqlite+aiosqlite:///file"),
         ({"database_url": "sqlite+aiosqlite://"}, "DATABASE_URL is of no kind"),

@@ -31,6 +31,7 @@ from tallystick.kernel.owner import AlreadyOwned
 from tallystick.ledger.links import Head
 from tallystick.merchant_commands import merchant
 from tallystick.operator_commands import acts, debt, review
+from tallystick.payback_commands import payback
 from tallystick.reconcile_command import reconcile
 from tallystick.running import own_file, preflight
 from tallystick.safe_settings import UnsafeSettings, check_database_url
@@ -105,6 +106,7 @@ app.add_typer(merchant, name="merchant")
 app.add_typer(export, name="export")
 app.add_typer(review, name="review")
 app.add_typer(debt, name="debt")
+app.add_typer(payback, name="payback")
 
 
 @app.command()

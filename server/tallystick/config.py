@@ -137,6 +137,14 @@ class Settings(BaseSettings):
     """Dollars that it may cost whatever its value is."""
     ether_dollars: int = Field(default=5_000, ge=1, le=10**6)
     """Dollars that an ether may cost at most; gas is compared with values by it."""
+    payback_key: SecretStr | None = None
+    """Private key of the float: a little USDC to pay unused credits back from."""
+    payback_most: int = Field(default=50, ge=0, le=10**6)
+    """Dollars that the float pays back at a time, at most."""
+    payback_per_day: int = Field(default=200, ge=0, le=10**6)
+    """Dollars that the float pays back in a day (UTC), at most."""
+    payback_approval_above: int = Field(default=50, ge=0, le=10**9)
+    """Dollars above which a second operator must approve a payback."""
     hold_seconds: int = Field(default=60, ge=5, le=3600)
     """Seconds that a hold lives without a heartbeat."""
     dust_below: Decimal = Field(default=Decimal("0.01"), ge=0, le=Decimal("0.10"))

@@ -35,6 +35,7 @@ from tallystick.payments.gas import check_budgets, check_gas
 from tallystick.payments.gas_costs import settle_gas
 from tallystick.payments.leases import keep_leases, release_leases
 from tallystick.payments.observer import observe, open_books
+from tallystick.payments.paybacks.paying import pay_out
 from tallystick.payments.payees import know_payees
 from tallystick.payments.pushing import push_keys
 from tallystick.payments.rail import Rail
@@ -267,6 +268,9 @@ def _chain_rounds(gate: Gate) -> list[Coroutine[Any, Any, None]]:
     if rail.facilitator is not None:
         tend = repeat("facilitator", lambda: tend_facilitator(rail), every_seconds=10)
         rounds.append(tend)
+    if rail.float_key is not None:
+        paid = repeat("paybacks", lambda: pay_out(db, rail), every_seconds=2)
+        rounds.append(paid)
     if not db.is_sqlite:
         said = repeat(
             "presence", lambda: say(db, rail), every_seconds=SAID_EVERY_SECONDS

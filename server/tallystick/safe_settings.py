@@ -60,6 +60,7 @@ def check_settings(settings: Settings, *, is_serving: bool = False) -> None:
             is_serving=is_serving,
             is_test_network=settings.network in _TEST_NETWORKS,
         ),
+        *_payback_key(settings),
         *_without_workers(settings),
         *_misdirected(settings),
         *_on_a_real_chain(settings),
@@ -140,10 +141,11 @@ def _without_workers(settings: Settings) -> list[str]:
             "RUN_WORKERS is false, and a SQLite file has one process: unset it, or set"
             " DATABASE_URL to a PostgreSQL that `tallystick worker` uses, too."
         )
-    if settings.relayer_keys or settings.facilitator_url:
+    if settings.relayer_keys or settings.facilitator_url or settings.payback_key:
         problems.append(
-            "RUN_WORKERS is false, so nothing is settled here: take RELAYER_KEYS and"
-            " FACILITATOR_URL from this process and give them to `tallystick worker`."
+            "RUN_WORKERS is false, so nothing is settled here: take RELAYER_KEYS,"
+            " FACILITATOR_URL and PAYBACK_KEY from this process and give them to"
+            " `tallystick worker`."
         )
     return problems
 
@@ -160,6 +162,34 @@ def check_worker(settings: Settings) -> None:
         problems.append("RUN_WORKERS is false: unset it for `tallystick worker`.")
     if problems:
         raise UnsafeSettings(problems)
+
+
+def _payback_key(settings: Settings) -> list[str]:
+    """The float's key signs for itself alone: not for the income, nor beside another."""
+    if settings.payback_key is None:
+        return []
+    key = _key(settings.payback_key.get_secret_value())
+    if key is None:
+        return ["PAYBACK_KEY is no private key: write 0x and 64 hex digits."]
+    problems = []
+    if settings.pay_to and _address(settings.pay_to) == _address_of(key):
+        problems.append(
+            "PAYBACK_KEY is the key of PAY_TO, so whoever takes the server takes the"
+            " income: make another key, and send it a little USDC."
+        )
+    others = filter(None, (*settings.relayer_keys, settings.deployer_key))
+    if key in {_key(one.get_secret_value()) for one in others}:
+        problems.append(
+            "PAYBACK_KEY is DEPLOYER_KEY or one of RELAYER_KEYS, and each counts its"
+            " transactions by itself: make another key."
+        )
+    if settings.network not in _TEST_NETWORKS and key in WELL_KNOWN_KEYS:
+        problems.append("PAYBACK_KEY is a well-known test key: anybody can empty it.")
+    return problems
+
+
+def _address_of(key: bytes) -> bytes | None:
+    return _address(Account.from_key(key).address)
 
 
 def _facilitator(settings: Settings) -> list[str]:
@@ -312,7 +342,7 @@ def _on_a_real_chain(settings: Settings) -> list[str]:
             "SECRET_KEY is the local chain's, which everybody knows: make one with"
             " `tallystick secret`."
         )
-    relayers = [_address(Account.from_key(key).address) for key in keys - {None}]
+    relayers = [_address_of(key) for key in keys if key is not None]
     if settings.pay_to and _address(settings.pay_to) in relayers:
         problems.append(
             "PAY_TO is the address of one of RELAYER_KEYS, so whoever takes the server"

@@ -19,6 +19,7 @@ from tallystick.payments.desk import Desk
 from tallystick.payments.exposure import Caps
 from tallystick.payments.gas_rules import WEI, GasRules
 from tallystick.payments.matching import Rate
+from tallystick.payments.paybacks.rules import PaybackRules
 from tallystick.payments.rail import Elsewhere, Rail, Relayer, Witness
 from tallystick.paywall.gate import Gate
 from tallystick.safe_factories import factories_in
@@ -81,6 +82,12 @@ def _rail(settings: Settings, clock: Clock) -> Rail:
         takes_payments=settings.take_payments,
         dust_below=int(settings.dust_below.scaleb(USDC_SCALE)),
         gas=_gas_rules(settings),
+        paybacks=PaybackRules(
+            settings.payback_approval_above * 10**USDC_SCALE,
+            settings.payback_most * 10**USDC_SCALE,
+            settings.payback_per_day * 10**USDC_SCALE,
+        ),
+        float_key=_float_key(settings),
         caps=Caps(
             settings.exposure_per_customer * 10**USDC_SCALE,
             settings.exposure_floor * 10**USDC_SCALE,
@@ -91,6 +98,11 @@ def _rail(settings: Settings, clock: Clock) -> Rail:
         elsewhere=None if settings.run_workers else Elsewhere(),
         serves_merchants=settings.act_as_facilitator,
     )
+
+
+def _float_key(settings: Settings) -> Relayer | None:
+    key = settings.payback_key
+    return None if key is None else _relayer(key.get_secret_value(), deploys=False)
 
 
 def _gas_rules(settings: Settings) -> GasRules:

@@ -475,3 +475,22 @@ async def test_another_program_and_another_catalog_are_noticed(
     ended = await run("doctor", "--json", cwd=tmp_path, **other)
     told = [one["said"] for one in json.loads(ended.out)["findings"]]
     assert "it runs with another catalog than these settings name" in told
+
+
+async def test_a_float_that_cannot_pay_is_told(
+    fresh: LocalChain, tmp_path: Path
+) -> None:
+    key = Account.create()
+    settings = settings_for(fresh, tmp_path, PAYBACK_KEY=key.key.to_0x_hex())
+
+    async def told() -> dict[str, Any]:
+        found = await doctor(tmp_path, settings, "--no-server", code=0)
+        (line,) = [one for one in found if one["check"] == "float"]
+        return line
+
+    address = bytes.fromhex(key.address[2:])
+    assert "ether to it" in (await told())["next_step"]
+    await fresh.give_gas(address)
+    assert "$0.00 to pay back" in (await told())["said"]
+    await fresh.mint(address, UsdcAtomic(2_000_000))
+    assert (await told())["verdict"] == "ok"

@@ -26,13 +26,23 @@ import tallystick
 from tallystick.audit import audit
 from tallystick.chain.evidence import transfers_to
 from tallystick.chain.local import ADDRESSES, KEYS, LocalChain
+from tallystick.chain.token import balance_of
 from tallystick.config import Settings
 from tallystick.customers.wallets import customer_of_wallet
 from tallystick.kernel.crash_points import CrashPoint
 from tallystick.ledger.balances import customer_balance
 from tallystick.payments.chain_models import ChainCursor, ChainTransfer, Presence
-from tallystick.payments.models import PAID_STATES, RelayedTransaction, TopUp
+from tallystick.payments.models import (
+    PAID_STATES,
+    RelayedTransaction,
+    TopUp,
+    TopUpState,
+)
 from tallystick.payments.observer import observe
+from tallystick.payments.paybacks.issuing import pay_from_float
+from tallystick.payments.paybacks.models import PaybackState
+from tallystick.payments.paybacks.proposing import Proposal, propose
+from tallystick.payments.paybacks.reading import read_payback
 from tallystick.paywall.gate import Gate
 from tallystick.wiring import build_gate, rate_of
 from tests.api.payments import (
@@ -71,6 +81,7 @@ class Scene:
     expected: int = 10 * DOLLAR
     transfers: int = 1
     replaced_block: int | None = None
+    payback_id: int | None = None
 
     @property
     def pay_to(self) -> bytes:
@@ -86,6 +97,7 @@ class Scene:
             "pay_to": self.settings["PAY_TO"],
             "secret_key": self.settings["SECRET_KEY"],
             "relayer_keys": (self.settings["RELAYER_KEYS"],),
+            "payback_key": self.settings["PAYBACK_KEY"],
         }
         return build_gate(Settings(**values))
 
@@ -156,9 +168,68 @@ async def replaced(scene: Scene, http: httpx.AsyncClient) -> Presenting:
 async def made_final(scene: Scene, http: httpx.AsyncClient) -> Presenting:
     """A purchase that was credited, and whose block then becomes final."""
     present = await purchase(scene, http)
+    # A busy machine may answer 202 at first.
     assert (await outcome(present, http)).status_code == 200
     await scene.chain.mine(70)
     return present
+
+
+async def paid_back(scene: Scene, http: httpx.AsyncClient) -> Presenting:
+    """A purchase that is final, and goes back from the float before it was used."""
+    present = await made_final(scene, http)
+    gate = scene.gate()
+    try:
+        await gate.db.start()
+        topup_id = await final_topup(gate)
+        assert gate.rail.float_key is not None
+        await scene.chain.mint(gate.rail.float_key.address, DOLLAR)
+        await scene.chain.give_gas(gate.rail.float_key.address)
+        wanted = Proposal(topup_id, "ann", "asked for by mail")
+        scene.payback_id = (await propose(gate.db, gate.rail, wanted)).id
+        await pay_from_float(gate.db, gate.rail, scene.payback_id, "ann")
+    finally:
+        await gate.db.close()
+        await gate.rail.chain.close()
+    scene.expected = 0
+
+    async def go_on(http: httpx.AsyncClient) -> httpx.Response:
+        await scene.chain.mine(20)
+        return await present(http)
+
+    return go_on
+
+
+async def final_topup(gate: Gate) -> int:
+    """Once the server has seen that it is."""
+    final = select(TopUp.id).where(col(TopUp.state) == TopUpState.FINAL)
+    for _ in range(400):
+        async with gate.db.read() as session:
+            found = (await session.exec(final)).one_or_none()
+        if found is not None:
+            return found
+        await asyncio.sleep(0.05)
+    raise AssertionError("the payment never becomes final")
+
+
+async def require_paid_back(scene: Scene) -> None:
+    """Until it is closed; the payer has his dollar, and no more."""
+    assert scene.payback_id is not None
+    gate = scene.gate()
+    try:
+        for _ in range(400):
+            await scene.chain.mine(20)
+            async with gate.db.read() as session:
+                found = await read_payback(session, scene.payback_id)
+            if found.state == PaybackState.PAID:
+                break
+            await asyncio.sleep(0.05)
+        assert found.state == PaybackState.PAID
+        assert gate.rail.float_key is not None
+        left = await balance_of(scene.chain.chain, gate.rail.float_key.address)
+        assert left == 0
+    finally:
+        await gate.db.close()
+        await gate.rail.chain.close()
 
 
 async def observed(scene: Scene, block: int) -> None:
@@ -198,6 +269,10 @@ SCENES: dict[CrashPoint, Prepare] = {
     P.MADE_SAFE_UNCOMMITTED: made_final,
     P.REDEMPTION_UNCOMMITTED: redemption,
     P.REDEEMED: redemption,
+    P.PAYBACK_SIGNED_UNCOMMITTED: paid_back,
+    P.PAYBACK_SIGNED: paid_back,
+    P.PAYBACK_SENT: paid_back,
+    P.PAYBACK_CLOSED_UNCOMMITTED: paid_back,
 }
 BEFORE_IT_SERVES = {redemption}
 """What happens on the chain alone can have happened before the server starts."""
@@ -217,6 +292,7 @@ async def staged(
             "RPC_URLS": chain.url,
             "PAY_TO": Account.create().address,
             "RELAYER_KEYS": f"0x{KEYS[RELAYER].hex()}",
+            "PAYBACK_KEY": f"0x{Account.create().key.hex()}",
             "SECRET_KEY": secrets.token_urlsafe(48),
             "PORT": port,
             "POLL_SECONDS": "0.1",
@@ -333,6 +409,8 @@ async def die_and_go_on(scene: Scene, point: CrashPoint) -> None:
             assert later.status_code == 200, later.text
             scene.expected += 10 * DOLLAR
             scene.transfers += 1
+        if scene.payback_id is not None:
+            await require_paid_back(scene)
     finally:
         await server.end(signal.SIGKILL)
     await require_sound(scene, answer)

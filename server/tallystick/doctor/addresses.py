@@ -9,7 +9,7 @@ from tallystick.chain.relay import fees
 from tallystick.chain.rpc import Chain
 from tallystick.chain.token import balance_of
 from tallystick.doctor.findings import Examination
-from tallystick.kernel.money import to_decimal
+from tallystick.kernel.money import format_usdc, to_decimal
 from tallystick.payments.gas import ether, gas_reserve
 from tallystick.safe_settings import UnsafeSettings
 from tallystick.x402.keccak import checksum_address
@@ -122,6 +122,27 @@ async def examine_deployer(exam: Examination, chain: Chain, address: bytes) -> N
     if dollars:
         said = f"{shown} has {to_decimal(dollars)} dollars, and should have only ether"
         exam.warn("deployer", said, "Move them to another address.")
+
+
+async def examine_float(exam: Examination, chain: Chain, address: bytes) -> None:
+    """Whether the float can pay unused credits back: with USDC, and ether for gas."""
+    exam.looking("the float")
+    shown = checksum_address(address)
+    try:
+        needed = gas_reserve(await fees(chain))
+        wei = await chain.native_balance(address)
+        usdc = await balance_of(chain, address)
+    except (RpcUnavailable, RpcErrorAnswer, TokenUnreadable) as error:
+        exam.problem("float", error.detail, "Mend the nodes first.")
+        return
+    said = f"{shown} has {format_usdc(usdc)} to pay back and {ether(wei)} ether for gas"
+    if usdc and wei >= needed:
+        exam.ok("float", said)
+    elif wei >= needed:
+        exam.warn("float", said, "Send it the USDC that it may pay back.")
+    else:
+        step = f"Send at least {ether(needed - wei)} ether to it."
+        exam.warn("float", f"{said}, and needs {ether(needed)}", step)
 
 
 def _tell_gas(

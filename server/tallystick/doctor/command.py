@@ -19,6 +19,7 @@ from tallystick.config import Settings, UnreadableSettings, read_settings
 from tallystick.doctor.addresses import (
     examine_asset,
     examine_deployer,
+    examine_float,
     examine_pay_to,
     examine_relayers,
 )
@@ -149,8 +150,7 @@ def _examine_catalog(exam: Examination, settings: Settings) -> Catalog | None:
 async def _examine_chain(
     exam: Examination, settings: Settings, domain: TokenDomain
 ) -> None:
-    pay_to = _address(settings.pay_to)
-    relayers = _addresses(settings.relayer_keys)
+    pay_to, relayers = _address(settings.pay_to), _addresses(settings.relayer_keys)
     is_test = settings.network != BASE.caip2
     token = Token(domain.chain_id, domain.contract, pay_to, is_test)
     async with examine_nodes(exam, settings.rpc_urls, token) as chain:
@@ -165,6 +165,8 @@ async def _examine_chain(
             await examine_relayers(exam, chain, relayers)
         for deployer in _addresses([settings.deployer_key]):
             await examine_deployer(exam, chain, deployer)
+        for one in _addresses([settings.payback_key]):
+            await examine_float(exam, chain, one)
 
 
 def _domain(settings: Settings) -> TokenDomain | None:
@@ -199,7 +201,7 @@ def _address(text: str | None) -> bytes | None:
 
 
 def _addresses(keys: Iterable[SecretStr | None]) -> list[bytes]:
-    """Addresses of the keys that are keys; the others are a problem of the settings."""
+    """Those of the keys that are keys; the others are a problem of the settings."""
     found = []
     for one in filter(None, keys):
         with suppress(ValueError):

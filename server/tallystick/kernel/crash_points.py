@@ -65,6 +65,14 @@ class CrashPoint(StrEnum):
     """Its simulation said yes."""
     MERCHANT_MOVE_UNCOMMITTED = "merchant_move_uncommitted"
     """It changes its state, perhaps to settled."""
+    PAYBACK_SIGNED_UNCOMMITTED = "payback_signed_uncommitted"
+    """The float's key has signed a payback; nobody else can see that yet."""
+    PAYBACK_SIGNED = "payback_signed"
+    """Its signature is durable and was sent to nobody."""
+    PAYBACK_SENT = "payback_sent"
+    """A node has what moves its money."""
+    PAYBACK_CLOSED_UNCOMMITTED = "payback_closed_uncommitted"
+    """Its Transfer is final, and it is booked out in the transaction."""
 
 
 def reached(point: CrashPoint) -> None:

@@ -217,15 +217,16 @@ _CHECKS = {
                         WHERE reverses_id IS NOT NULL)) AS both_sides
           JOIN ledger_transaction AS original ON original.id = original_id
          GROUP BY original.id, original.kind, both_sides.lot_id
-        HAVING (original.kind = 'charge' AND SUM(both_sides.amount) > 0)
-            OR (original.kind <> 'charge' AND SUM(both_sides.amount) < 0)""",
+        HAVING (original.kind IN ('charge', 'payback') AND SUM(both_sides.amount) > 0)
+            OR (original.kind NOT IN ('charge', 'payback')
+                AND SUM(both_sides.amount) < 0)""",
     "I12 a reversal names what it reverses": """
         SELECT id, kind, reverses_id FROM ledger_transaction
          WHERE (kind = 'reversal') <> (reverses_id IS NOT NULL)""",
     "I2 every kind of transaction is known": """
         SELECT id, kind FROM ledger_transaction
          WHERE kind NOT IN ('topup', 'charge', 'grant', 'suspense', 'reversal',
-                            'expiry', 'collection', 'write_off', 'sweep')""",
+                            'expiry', 'collection', 'write_off', 'sweep', 'payback')""",
     "I13 amounts are whole numbers below the limit": """
         SELECT ledger_transaction_id, position, amount FROM transfer
          WHERE amount <= 0 OR amount >= 4611686018427387904

@@ -6,6 +6,7 @@
 | ``assets:treasury:<network>:<token>`` | USDC | what has left ``pay_to`` |
 | ``liabilities:customer:<id>:credits`` | CREDIT | what we owe a customer in calls |
 | ``liabilities:suspense:<network>:<token>`` | USDC | arrived and has no owner yet |
+| ``liabilities:paybacks`` | CREDIT | unused credits on their way back as USDC |
 | ``revenue:feature:<slug>`` | CREDIT | earned by calls of a feature |
 | ``revenue:breakage`` | CREDIT | expired before anybody spent it |
 | ``expense:promotions`` | CREDIT | given away |
@@ -49,6 +50,11 @@ def treasury(network: str, token: bytes) -> AccountName:
 def suspense(network: str, token: bytes) -> AccountName:
     """Money that arrived and has no owner yet, in atomic units."""
     return AccountName(f"liabilities:suspense:{network}:0x{token.hex()}", USDC)
+
+
+def paybacks() -> AccountName:
+    """Unused credits that go back to their payers as USDC, until the money has moved."""
+    return AccountName("liabilities:paybacks", CREDIT)
 
 
 @lru_cache(maxsize=4096)  # every charge asks, some of them several times

@@ -157,6 +157,8 @@ class TransactionKind(StrEnum):
     """What a customer owes is not asked for any more."""
     SWEEP = "sweep"
     """USDC left the address that is paid, for the treasury."""
+    PAYBACK = "payback"
+    """Unused credits go back to who paid for them, as USDC."""
 
 
 class LedgerTransaction(SQLModel, table=True):

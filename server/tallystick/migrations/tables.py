@@ -13,6 +13,7 @@ from tallystick.payments import chain_models as _chain
 from tallystick.payments import gas_models as _gas
 from tallystick.payments import merchant_models as _merchants
 from tallystick.payments import models as _payments
+from tallystick.payments.paybacks import models as _paybacks
 from tallystick.paywall import models as _paywall
 
 ROOMS = (
@@ -26,6 +27,7 @@ ROOMS = (
     _merchants,
     _payments,
     _chain,
+    _paybacks,
     _metering,
     _paywall,
 )

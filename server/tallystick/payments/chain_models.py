@@ -147,6 +147,10 @@ class ChainOutflow(SQLModel, table=True):
     pay_to: bytes = Field(sa_column=bytes_column(size=20))
     recipient: bytes = Field(sa_column=bytes_column(size=20))
     value: int = Field(sa_column=big_column())
+    # Of the authorization that moved it (EIP-3009); None for any other transfer.
+    nonce: bytes | None = Field(
+        default=None, sa_column=bytes_column(size=32, nullable=True)
+    )
     seen_at_ms: int = Field(sa_column=big_column())
     presence: str
     generation: int

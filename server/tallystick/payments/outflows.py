@@ -133,6 +133,7 @@ async def _record(
         "pay_to": rail.pay_to,
         "recipient": seen.pay_to,
         "value": seen.amount,
+        "nonce": seen.nonce,
         "seen_at_ms": now_ms(session),
         "presence": Presence.BOOKED,
         "generation": 1,

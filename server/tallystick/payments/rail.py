@@ -17,6 +17,7 @@ from tallystick.payments.desk import Desk
 from tallystick.payments.errors import TopUpsUnavailable
 from tallystick.payments.exposure import CAPS, Caps
 from tallystick.payments.gas_rules import GAS_RULES, GasRules
+from tallystick.payments.paybacks.rules import PAYBACK_RULES, PaybackRules
 from tallystick.payments.sequences import Sequence
 from tallystick.x402.erc6492 import Factory
 from tallystick.x402.wire import TokenDomain
@@ -90,6 +91,16 @@ class Compared:
     findings: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class FloatSent:
+    """What the float's key sent last: for which payback, at which nonce and price."""
+
+    payback_id: int
+    evm_nonce: int
+    price: Fees
+    at_ms: int
+
+
 @dataclass(slots=True)
 class Outlook:
     """What this process saw of the chain last. Nothing of it is a record.
@@ -127,6 +138,8 @@ class Outlook:
     witness_disagreed: int = 0
     witness_rests_until: float = 0.0
     testimonies: dict[tuple[object, ...], Testimony] = field(default_factory=dict)
+    float_sent: FloatSent | None = None
+    told_of_paybacks: set[tuple[int, str]] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +169,7 @@ class Payees:
 
 @dataclass(frozen=True, slots=True)
 class Relayer:
-    """A key that pays the gas of settlements. It is never shown.
+    """A key that pays the gas of what it sends. It is never shown.
 
     One that ``deploys`` settles for wallets that are deployed with it, and nothing else.
     """
@@ -185,6 +198,7 @@ class Rail:
     atomic units, is how much a plain Transfer must bring for a row of
     its own. ``serves_merchants`` makes it a facilitator for other sellers, and
     ``merchants_busy`` counts what goes on here for each of them.
+    ``float_key`` pays back what is unused, within the rules of ``paybacks``.
     """
 
     chain: Chain
@@ -202,6 +216,8 @@ class Rail:
     takes_payments: bool = True
     caps: Caps = CAPS
     gas: GasRules = GAS_RULES
+    paybacks: PaybackRules = PAYBACK_RULES
+    float_key: Relayer | None = None
     witness: Witness | None = None
     facilitator: Desk | None = None
     factories: frozenset[Factory] = frozenset()

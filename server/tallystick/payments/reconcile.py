@@ -36,6 +36,7 @@ from tallystick.payments.checkpoints import I15, audit_checkpoints
 from tallystick.payments.differences import I6, compare_logs, misbooked, next_step
 from tallystick.payments.dust import Dust, all_dust, dust_between, dust_upto
 from tallystick.payments.errors import TopUpsUnavailable
+from tallystick.payments.paybacks.checks import PAYBACK_CHECKS
 from tallystick.payments.payees import rails_of
 from tallystick.payments.rail import Rail
 from tallystick.payments.same_chain import check_chain
@@ -225,7 +226,7 @@ class Reconciliation:
 
 async def audit_payments(session: ReadSession | WriteSession) -> list[Finding]:
     """Every broken invariant of top-ups that the database alone can show."""
-    findings = await run_checks(session, _CHECKS)
+    findings = await run_checks(session, _CHECKS | PAYBACK_CHECKS)
 
     async def seals() -> list[Finding]:
         return await audit_checkpoints(session)
