@@ -10,7 +10,6 @@ import typer
 from tallystick.boot import open_books
 from tallystick.config import read_settings
 from tallystick.credits.forgiving import debts, forgive
-from tallystick.identity.operators import Signed, acts_on, note_act
 from tallystick.kernel import json
 from tallystick.kernel.clock import rfc3339
 from tallystick.kernel.db import Database, WriteSession
@@ -21,6 +20,7 @@ from tallystick.kernel.money import (
     parse_credits,
     to_decimal,
 )
+from tallystick.operators.acts import Signed, acts_on, note_act, reason_told
 from tallystick.payments.review import UnderReview, look_again, under_review
 from tallystick.x402.keccak import checksum_address
 
@@ -99,11 +99,12 @@ def forgive_debt(
 ) -> None:
     """Write off what a customer owes; what he buys then is his."""
     number, signed = decode_id("cus", customer), Signed(operator, reason)
+    memo = reason_told(reason)
     amount = None if part is None else parse_credits(part)
 
     async def work(session: WriteSession) -> MicroCredits:
         await note_act(session, signed, "forgive_debt", customer)
-        return await forgive(session, number, amount, memo=signed.reason)
+        return await forgive(session, number, amount, memo=memo)
 
     forgiven = to_decimal(asyncio.run(_with_books(lambda db: _written(db, work))))
     if as_json:
@@ -126,7 +127,7 @@ def acts(
         return
     for row in rows:
         told = f"{row['at']}  {row['operator']}  {row['act']}  {row['subject']}"
-        typer.echo(f"{told}  {row['reason']}")
+        typer.echo(f"{told}  {row['reason'] or ''}".rstrip())
 
 
 async def _with_books(work: Callable[[Database], Awaitable[R]]) -> R:

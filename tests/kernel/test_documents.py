@@ -22,7 +22,7 @@ from tallystick.ledger import chart
 
 ROOT = Path(tallystick.__file__).parents[2]
 DOCS = ROOT / "docs"
-ROOMS = ("kernel", "ledger", "credits", "claims", "customers")
+ROOMS = ("kernel", "ledger", "credits", "claims", "customers", "operators")
 # Alembic runs this one itself, in a context of its own.
 _NOT_IMPORTABLE = {"tallystick.migrations.env"}
 

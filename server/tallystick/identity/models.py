@@ -1,8 +1,7 @@
-"""Keys, sign-in nonces that were used, and what operators did."""
+"""Keys, and the sign-in nonces that were used."""
 
 from enum import StrEnum
 
-from sqlalchemy import CheckConstraint
 from sqlmodel import Field, SQLModel
 
 from tallystick.kernel.tables import (
@@ -50,20 +49,3 @@ class UsedNonce(SQLModel, table=True):
 
     nonce_digest: bytes = Field(sa_column=bytes_column(size=16, primary_key=True))
     expires_at_ms: int = Field(sa_column=big_column(index=True))
-
-
-class OperatorAct(SQLModel, table=True):
-    """What somebody of the seller's did by hand, to what, and why; append-only."""
-
-    __tablename__ = "operator_act"
-    __table_args__ = (
-        CheckConstraint("operator <> ''", name="operator"),
-        CheckConstraint("reason <> ''", name="reason"),
-    )
-
-    id: int = Field(sa_column=id_column())
-    operator: str
-    act: str
-    subject: str = Field(index=True)
-    reason: str
-    at_ms: int = Field(sa_column=big_column())

@@ -9,6 +9,7 @@ from tallystick.identity import models as _identity
 from tallystick.kernel import installation as _installation
 from tallystick.ledger import models as _ledger
 from tallystick.metering import models as _metering
+from tallystick.operators import models as _operators
 from tallystick.payments import chain_models as _chain
 from tallystick.payments import gas_models as _gas
 from tallystick.payments import merchant_models as _merchants
@@ -23,6 +24,7 @@ ROOMS = (
     _customers,
     _claims,
     _identity,
+    _operators,
     _gas,
     _merchants,
     _payments,

@@ -7,10 +7,13 @@ from sqlmodel import col
 from tallystick.credits import holds
 from tallystick.credits.models import Receivable
 from tallystick.kernel.errors import TallystickError
+from tallystick.kernel.ids import encode_id
 from tallystick.kernel.money import MicroCredits
 from tallystick.ledger import chart
 from tallystick.ledger.accounts import ensure_accounts
 from tallystick.migrations import downgrade
+from tallystick.operators.acts import acts_on
+from tallystick.operators.errors import UnusableWords
 from tallystick.payments.models import TopUp, TopUpState
 from tallystick.payments.paybacks.errors import (
     CustomerOwes,
@@ -20,7 +23,6 @@ from tallystick.payments.paybacks.errors import (
     SameOperator,
     TopUpNotFinal,
     UnknownPayback,
-    UnusableWords,
 )
 from tallystick.payments.paybacks.issuing import hand_out
 from tallystick.payments.paybacks.models import PaybackState
@@ -181,6 +183,13 @@ async def test_a_large_payback_needs_a_second_operator(
     with pytest.raises(PaybackNotReady):
         await approve(db, large.id, "carol")
     assert (await hand_out(db, rail, large.id, "ann")).state == S.ISSUED
+    async with db.read() as session:
+        noted = await acts_on(session, encode_id("pbk", large.id))
+    assert [(one.act, one.operator) for one in noted] == [
+        ("propose_payback", "ann"),
+        ("approve_payback", "bob"),
+        ("issue_payback", "ann"),
+    ], "and nothing of what was refused"
 
 
 @pytest.mark.parametrize(
@@ -201,6 +210,6 @@ async def test_an_unknown_one_is_told(shop: Shop, topup: TopUp) -> None:
 
 async def test_no_step_back_forgets_what_went_back(shop: Shop, topup: TopUp) -> None:
     payback = await shop.propose(topup)
-    with pytest.raises(Exception, match="nothing_may_be_paid_back"):
+    with pytest.raises(Exception, match="nothing_may_be"):
         await downgrade(shop.process.db, "0019")
     assert (await shop.payback(payback)).state == S.APPROVED

@@ -18,7 +18,7 @@ def upgrade() -> None:
         text("operator"),
         text("act"),
         text("subject"),
-        text("reason"),
+        text("reason", null=True),
         big("at_ms"),
         checks={"operator": "operator <> ''", "reason": "reason <> ''"},
     )

@@ -10,6 +10,7 @@ from tallystick.chain.token import nonce_used
 from tallystick.kernel.db import Database, WriteSession, now_ms
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.log import get_logger
+from tallystick.operators.acts import Signed, note_act, operator_named, reason_told
 from tallystick.payments.paybacks.booking import book_cancelled
 from tallystick.payments.paybacks.closing import may_have_paid
 from tallystick.payments.paybacks.errors import (
@@ -23,7 +24,6 @@ from tallystick.payments.paybacks.models import (
     PaybackState,
     PaybackWay,
 )
-from tallystick.payments.paybacks.proposing import operator_named, reason_told
 from tallystick.payments.paybacks.reading import read_payback
 from tallystick.payments.paybacks.terms import authorization_of
 from tallystick.payments.rail import Rail
@@ -57,6 +57,8 @@ async def cancel(db: Database, rail: Rail, wanted: Cancelling) -> Payback:
     if _may_be_signed(seen):
         await _require_dead(rail, seen, wanted)
 
+    named = encode_id("pbk", seen.id)
+
     async def work(session: WriteSession) -> Payback:
         statement = (
             update(Payback)
@@ -79,10 +81,11 @@ async def cancel(db: Database, rail: Rail, wanted: Cancelling) -> Payback:
             )
         await _uncount(session, seen)
         await book_cancelled(session, seen)
+        signed = Signed(wanted.operator, wanted.reason)
+        await note_act(session, signed, "cancel_payback", named)
         return await read_payback(session, wanted.payback_id)
 
     cancelled = await db.write(work)
-    named = encode_id("pbk", seen.id)
     _log.info("payback_cancelled", payback=named, operator=wanted.operator)
     return cancelled
 

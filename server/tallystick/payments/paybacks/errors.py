@@ -16,14 +16,6 @@ class UnknownPayback(NotFound):
         super().__init__(f"{encode_id('pbk', payback_id)} names no payback")
 
 
-class UnusableWords(BadInput):
-    """An operator's name or reason that is empty, too long or no single line."""
-
-    is_for_operators = True
-    title = "A name or a reason is missing"
-    next_step = "Write your name, and the reason in one line."
-
-
 class TopUpNotFinal(Conflict):
     """Money goes back only for a payment whose block nothing can replace any more."""
 

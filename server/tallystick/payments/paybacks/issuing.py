@@ -14,6 +14,7 @@ from tallystick.chain.token import is_valid_signature
 from tallystick.kernel.db import Database, WriteSession, insert_once, now_ms
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.log import get_logger
+from tallystick.operators.acts import Signed, note_act
 from tallystick.payments.gas_rules import day_at
 from tallystick.payments.paybacks.errors import (
     AboveFloatCap,
@@ -27,7 +28,7 @@ from tallystick.payments.paybacks.models import (
     PaybackState,
     PaybackWay,
 )
-from tallystick.payments.paybacks.proposing import operator_named, require_no_debt
+from tallystick.payments.paybacks.proposing import require_no_debt
 from tallystick.payments.paybacks.reading import read_payback
 from tallystick.payments.paybacks.terms import authorization_of
 from tallystick.payments.rail import Rail
@@ -88,7 +89,7 @@ async def _issue(
     again: bool = True,
 ) -> list[Payback]:
     """Raises ``UnknownPayback``, ``PaybackNotReady``, ``CustomerOwes``, an outage."""
-    name = operator_named(operator)
+    signed = Signed(operator)
     head = await rail.head()
     until = None
     if way in WINDOW_SECONDS:
@@ -97,22 +98,23 @@ async def _issue(
         "state": PaybackState.ISSUED,
         "way": way,
         "from_address": sender,
-        "issued_by": name,
+        "issued_by": signed.operator,
         "issued_block": head.number,
         "valid_before": until,
     }
 
     async def work(session: WriteSession) -> list[Payback]:
-        now = head.timestamp_seconds
+        now = head.timestamp_seconds if again else None
+        for one in payback_ids:
+            await note_act(session, signed, "issue_payback", encode_id("pbk", one))
         return [
-            await _issue_one(session, rail, one, values, now if again else None)
-            for one in payback_ids
+            await _issue_one(session, rail, one, values, now) for one in payback_ids
         ]
 
     issued = await db.write(work)
     for one in issued:
         named = encode_id("pbk", one.id)
-        _log.info("payback_issued", payback=named, way=way, operator=name)
+        _log.info("payback_issued", payback=named, way=way, operator=signed.operator)
     return issued
 
 

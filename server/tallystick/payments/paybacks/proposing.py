@@ -17,6 +17,7 @@ from tallystick.kernel.ids import encode_id
 from tallystick.kernel.log import get_logger
 from tallystick.kernel.money import USDC, MicroCredits
 from tallystick.ledger.models import LedgerTransaction
+from tallystick.operators.acts import Signed, note_act, operator_named, reason_told
 from tallystick.payments.crediting import grant_keys
 from tallystick.payments.errors import UnknownTopUp
 from tallystick.payments.models import TopUp, TopUpState
@@ -28,7 +29,6 @@ from tallystick.payments.paybacks.errors import (
     PaybackTooLarge,
     SameOperator,
     TopUpNotFinal,
-    UnusableWords,
 )
 from tallystick.payments.paybacks.models import PaidBack, Payback, PaybackState
 from tallystick.payments.paybacks.reading import read_payback
@@ -37,8 +37,6 @@ from tallystick.payments.rail import Rail
 from tallystick.payments.topups import read_topup
 
 _log = get_logger(__name__)
-_LONGEST_NAME = 64
-_LONGEST_REASON = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,23 +54,6 @@ class Proposal:
     def __post_init__(self) -> None:
         object.__setattr__(self, "operator", operator_named(self.operator))
         object.__setattr__(self, "reason", reason_told(self.reason))
-
-
-def operator_named(text: str) -> str:
-    """The operator's name, which is the same in capitals. Raises ``UnusableWords``."""
-    return _words(text, _LONGEST_NAME, "an operator's name").lower()
-
-
-def reason_told(text: str) -> str:
-    """The reason as it is kept. Raises ``UnusableWords``."""
-    return _words(text, _LONGEST_REASON, "a reason")
-
-
-def _words(text: str, longest: int, what: str) -> str:
-    found = text.strip()
-    if not found or len(found) > longest or not found.isprintable():
-        raise UnusableWords(f"{what} is one line of 1 to {longest} characters")
-    return found
 
 
 async def propose(db: Database, rail: Rail, wanted: Proposal) -> Payback:
@@ -112,6 +93,8 @@ async def _propose(session: WriteSession, rail: Rail, wanted: Proposal) -> Payba
     payback = _row(session, rail, wanted, topup, number, (amount, usdc))
     await session.exec(insert(Payback).values(**payback.model_dump()))
     await book_proposed(session, payback, grant.id)
+    signed = Signed(wanted.operator, wanted.reason)
+    await note_act(session, signed, "propose_payback", encode_id("pbk", payback.id))
     return payback
 
 
@@ -242,6 +225,8 @@ async def approve(db: Database, payback_id: int, operator: str) -> Payback:
             if found.state == PaybackState.PROPOSED and is_same:
                 raise SameOperator(f"{name} has proposed it")
             raise PaybackNotReady(payback_id, found.state)
+        named = encode_id("pbk", payback_id)
+        await note_act(session, Signed(name), "approve_payback", named)
         await session.refresh(found)
         return found
 
