@@ -31,8 +31,8 @@ from tests.live import LiveServer
 
 LINES = "/api/credits/transactions"
 
-_OF_OTHERS = re.compile(r"FROM (api_key|chain_\w+|topup|payee|relayer|recent_block)\b")
-"""Who asks is looked up first, and the workers read meanwhile."""
+_OF_OTHERS = re.compile(r"FROM (api_key|topup)\b")
+"""Who asks is looked up first, and a settler may look meanwhile."""
 
 
 async def lines_of(shop: httpx.AsyncClient, key: str) -> list[dict[str, Any]]:
@@ -271,18 +271,22 @@ async def test_an_explanation_is_a_handful_of_reads_each_by_an_index(
     await shop.get("/features/words?words=a", headers=bearer(key))
     (charge, _) = await lines_of(shop, key)
     await give_back(shop_server, charge["id"], 100_000)
-    reads: list[tuple[str, Any]] = []
+    runs: list[list[tuple[str, Any]]] = []
 
     def note(_c: object, _u: object, sql: str, values: Any, *_rest: object) -> None:
         if sql.lstrip().startswith("SELECT"):
-            reads.append((sql, values))
+            runs[-1].append((sql, values))
 
     engine = shop_server.gate.db.reader
     event.listen(engine.sync_engine, "before_cursor_execute", note)
     try:
-        await explained(shop, key, charge["id"])
+        for _ in range(3):
+            runs.append([])
+            await explained(shop, key, charge["id"])
     finally:
         event.remove(engine.sync_engine, "before_cursor_execute", note)
+    # Workers read now and then, and hardly three times in a row.
+    reads = min(runs, key=len)
     mine = [one for one in reads if not _OF_OTHERS.search(one[0])]
     assert 1 < len(mine) <= 4, mine
     async with engine.connect() as connection:
