@@ -31,8 +31,10 @@ from tests.live import LiveServer
 
 LINES = "/api/credits/transactions"
 
-_OF_OTHERS = re.compile(r"FROM (api_key|topup)\b")
-"""Who asks is looked up first, and a settler may look meanwhile."""
+_OF_OTHERS = re.compile(
+    r"FROM (api_key|chain_\w+|topup|payee|relayer\w*|recent_block|payback|merchant_\w+)\b"
+)
+"""Who asks is looked up first, and the workers read meanwhile."""
 
 
 async def lines_of(shop: httpx.AsyncClient, key: str) -> list[dict[str, Any]]:
@@ -285,9 +287,11 @@ async def test_an_explanation_is_a_handful_of_reads_each_by_an_index(
             await explained(shop, key, charge["id"])
     finally:
         event.remove(engine.sync_engine, "before_cursor_execute", note)
-    # Workers read now and then, and hardly three times in a row.
-    reads = min(runs, key=len)
-    mine = [one for one in reads if not _OF_OTHERS.search(one[0])]
+    # Workers read of other tables, too, but hardly three times in a row.
+    mine = min(
+        ([one for one in reads if not _OF_OTHERS.search(one[0])] for reads in runs),
+        key=len,
+    )
     assert 1 < len(mine) <= 4, mine
     async with engine.connect() as connection:
         for sql, values in mine:
