@@ -37,12 +37,12 @@ from tallystick.payments.models import (
     TopUp,
     TopUpState,
 )
+from tallystick.payments.nonces import register_relayers
 from tallystick.payments.observer import observe
 from tallystick.payments.presented import Presented, money_of, terms_of
 from tallystick.payments.pushing import push_keys
 from tallystick.payments.quotes import Quote, seal_quote
 from tallystick.payments.rail import Rail, Relayer
-from tallystick.payments.relayer import register_relayers
 from tallystick.payments.settler import step
 from tallystick.payments.topups import read_topup
 from tallystick.paywall.buy import Order, settle

@@ -16,13 +16,13 @@ from tallystick.audit import AuditReport
 from tallystick.audit import audit as run_audit
 from tallystick.backup_commands import AcceptBrokenSeals, backup, restore
 from tallystick.boot import check_address, check_database, reachable
+from tallystick.command_output import print_json
 from tallystick.config import UnreadableSettings, new_secret_key, read_settings
 from tallystick.demo.chain_command import chain
 from tallystick.demo.command import demo
 from tallystick.doctor.command import doctor
 from tallystick.export_commands import export
 from tallystick.http_limit import BoundedProtocol, connections_allowed
-from tallystick.kernel import json
 from tallystick.kernel.db import Database, open_database
 from tallystick.kernel.errors import TallystickError
 from tallystick.kernel.interrupts import interrupt_normally
@@ -173,7 +173,7 @@ def audit(
     report = asyncio.run(_audit(books_only=books_only, noted=seal or []))
     document = report.document()
     if as_json:
-        sys.stdout.buffer.write(json.dumps(document) + b"\n")
+        print_json(document)
     else:
         _print_report(document)
     raise typer.Exit(0 if report.ok else 1)

@@ -1,15 +1,13 @@
 """``tallystick merchant``: other sellers, who may have payments settled here."""
 
 import asyncio
-import sys
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
 from tallystick.boot import check_database, open_books
+from tallystick.command_output import print_json, to_the_second
 from tallystick.config import Settings, read_settings
-from tallystick.kernel import json
 from tallystick.kernel.db import Database
 from tallystick.kernel.ids import decode_id, encode_id
 from tallystick.payments.merchant_models import Merchant
@@ -47,7 +45,7 @@ def add(
     made = asyncio.run(_add(read_settings(), name, payees))
     shown = encode_id("mer", made.id)
     if as_json:
-        _print_json({"id": shown, "name": name, "secret": made.secret})
+        print_json({"id": shown, "name": name, "secret": made.secret})
         return
     # The secret alone is on stdout, so that a script can keep it.
     typer.echo(f"{shown} is the id of this merchant, for list and revoke:", err=True)
@@ -59,7 +57,7 @@ def list_(*, as_json: Json = False) -> None:
     """Show all merchants, newest first; never a key."""
     rows = [_row(*one) for one in asyncio.run(_list())]
     if as_json:
-        _print_json({"merchants": rows})
+        print_json({"merchants": rows})
         return
     for row in rows:
         ended = f"revoked {row['revoked_at']}" if row["revoked_at"] else "active"
@@ -78,7 +76,7 @@ def revoke(
     number = decode_id("mer", which)
     asyncio.run(_revoke(number))
     if as_json:
-        _print_json({"id": which, "revoked": True})
+        print_json({"id": which, "revoked": True})
     else:
         typer.echo(f"{which} is revoked.")
 
@@ -124,19 +122,6 @@ def _row(one: Merchant, payees: list[bytes]) -> dict[str, Any]:
         "id": encode_id("mer", one.id),
         "name": one.name,
         "pay_to": [checksum_address(pay_to) for pay_to in payees],
-        "created_at": _time(one.created_at_ms),
-        "revoked_at": _time(one.revoked_at_ms),
+        "created_at": to_the_second(one.created_at_ms),
+        "revoked_at": to_the_second(one.revoked_at_ms),
     }
-
-
-def _time(milliseconds: int | None) -> str | None:
-    """RFC 3339 in UTC, to the second."""
-    if milliseconds is None:
-        return None
-    return datetime.fromtimestamp(milliseconds // 1000, UTC).strftime(
-        "%Y-%m-%dT%H:%M:%SZ"
-    )
-
-
-def _print_json(document: dict[str, Any]) -> None:
-    sys.stdout.buffer.write(json.dumps(document) + b"\n")

@@ -1,16 +1,15 @@
 """What a person has to judge by hand, and the record of who did so."""
 
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar
 
 import typer
 
 from tallystick.boot import open_books
+from tallystick.command_output import print_json
 from tallystick.config import read_settings
 from tallystick.credits.forgiving import debts, forgive
-from tallystick.kernel import json
 from tallystick.kernel.clock import rfc3339
 from tallystick.kernel.db import Database, WriteSession
 from tallystick.kernel.ids import decode_id, encode_id
@@ -44,7 +43,7 @@ def list_reviews(*, as_json: Json = False) -> None:
     """Show every payment in quarantine, and what to do about it."""
     rows = asyncio.run(_with_books(_reviews))
     if as_json:
-        _print_json({"topups": rows})
+        print_json({"topups": rows})
         return
     if not rows:
         typer.echo("Nothing is in quarantine.")
@@ -68,7 +67,7 @@ def release(
 
     asyncio.run(_with_books(lambda db: _written(db, work)))
     if as_json:
-        _print_json({"id": topup, "released": True})
+        print_json({"id": topup, "released": True})
     else:
         typer.echo(f"{topup} is looked at again, within a second of a running server.")
 
@@ -78,7 +77,7 @@ def list_debts(*, as_json: Json = False) -> None:
     """Show who owes credits, the largest debt first."""
     rows = asyncio.run(_with_books(_debts))
     if as_json:
-        _print_json({"debts": rows})
+        print_json({"debts": rows})
         return
     if not rows:
         typer.echo("Nobody owes anything.")
@@ -108,7 +107,7 @@ def forgive_debt(
 
     forgiven = to_decimal(asyncio.run(_with_books(lambda db: _written(db, work))))
     if as_json:
-        _print_json({"customer": customer, "forgiven": forgiven})
+        print_json({"customer": customer, "forgiven": forgiven})
     else:
         typer.echo(f"{customer} owes {forgiven:f} credits less.")
 
@@ -123,7 +122,7 @@ def acts(
     """Show what operators did by hand, oldest first."""
     rows = asyncio.run(_with_books(lambda db: _acts(db, subject)))
     if as_json:
-        _print_json({"acts": rows})
+        print_json({"acts": rows})
         return
     for row in rows:
         told = f"{row['at']}  {row['operator']}  {row['act']}  {row['subject']}"
@@ -185,7 +184,3 @@ async def _acts(db: Database, subject: str | None) -> list[dict[str, Any]]:
         }
         for one in found
     ]
-
-
-def _print_json(document: dict[str, Any]) -> None:
-    sys.stdout.buffer.write(json.dumps(document) + b"\n")

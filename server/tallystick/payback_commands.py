@@ -2,14 +2,14 @@
 
 import asyncio
 import re
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 
 from tallystick.boot import check_database
+from tallystick.command_output import print_json
 from tallystick.config import read_settings
 from tallystick.kernel import json
 from tallystick.kernel.ids import decode_id
@@ -20,7 +20,7 @@ from tallystick.payments.paybacks.cancelling import Cancelling
 from tallystick.payments.paybacks.cancelling import cancel as cancel_payback
 from tallystick.payments.paybacks.issuing import (
     hand_out,
-    pay_from_float,
+    pay_from_float_key,
     put_in_batch,
     take_signature,
 )
@@ -114,7 +114,7 @@ def list_(
 
     rows = [facts_of(one) for one in _run(read, asks_chain=False)]
     if as_json:
-        _print_json({"paybacks": rows})
+        print_json({"paybacks": rows})
         return
     for row in rows:
         told = f"${row['usdc']:f}  to {row['to']}  by {row['proposed_by']}"
@@ -137,7 +137,7 @@ def show(name: Id, *, as_json: Json = False) -> None:
 def pay(name: Id, *, operator: Operator, as_json: Json = False) -> None:
     """Let the worker pay it from the float (PAYBACK_KEY)."""
     number = decode_id("pbk", name)
-    done = _run(lambda gate: pay_from_float(gate.db, gate.rail, number, operator))
+    done = _run(lambda gate: pay_from_float_key(gate.db, gate.rail, number, operator))
     _tell(done, as_json=as_json)
 
 
@@ -268,14 +268,10 @@ _NEXT = {
 def _tell(one: Payback, *, as_json: bool) -> None:
     facts = facts_of(one)
     if as_json:
-        _print_json(facts)
+        print_json(facts)
         return
     for key, value in facts.items():
         if value is not None:
             typer.echo(f"{key:13} {value}")
     if (following := _NEXT.get(PaybackState(one.state))) is not None:
         typer.echo(following)
-
-
-def _print_json(document: dict[str, Any]) -> None:
-    sys.stdout.buffer.write(json.dumps(document) + b"\n")

@@ -1,14 +1,13 @@
 """``tallystick reconcile``: the books of USDC against the chain."""
 
 import asyncio
-import sys
 from typing import Annotated, Any
 
 import typer
 
 from tallystick.boot import check_database
+from tallystick.command_output import print_json
 from tallystick.config import read_settings
-from tallystick.kernel import json
 from tallystick.payments.finalized import reconcile_finalized
 from tallystick.payments.payees import know_payees
 from tallystick.payments.reconcile import Reconciliation
@@ -27,7 +26,7 @@ def reconcile(
     """Compare the books with the chain; exit 1 and name each difference there is."""
     document = asyncio.run(_reconcile(full=full)).document()
     if as_json:
-        sys.stdout.buffer.write(json.dumps(document) + b"\n")
+        print_json(document)
     else:
         _print(document)
     raise typer.Exit(0 if document["ok"] else 1)
@@ -43,7 +42,7 @@ async def _reconcile(*, full: bool) -> Reconciliation:
         return await reconcile_finalized(gate.db, gate.rail, seals=False)
     finally:
         await gate.db.close()
-        await gate.rail.chain.close()
+        await gate.rail.close()
 
 
 def _print(document: dict[str, Any]) -> None:

@@ -34,12 +34,12 @@ from tallystick.payments.errors import BooksOfAnotherChain
 from tallystick.payments.gas import check_budgets, check_gas
 from tallystick.payments.gas_costs import settle_gas
 from tallystick.payments.leases import keep_leases, release_leases
+from tallystick.payments.nonces import register_relayers
 from tallystick.payments.observer import observe, open_books
 from tallystick.payments.paybacks.paying import pay_out
 from tallystick.payments.payees import know_payees
 from tallystick.payments.pushing import push_keys
 from tallystick.payments.rail import Rail
-from tallystick.payments.relayer import register_relayers
 from tallystick.payments.same_chain import check_chain
 from tallystick.paywall.forgetting import Rounds
 from tallystick.paywall.gate import Gate

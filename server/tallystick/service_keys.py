@@ -1,14 +1,13 @@
 """``tallystick service-key``: the keys of the seller's own servers."""
 
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
 import typer
 
 from tallystick.boot import check_database, open_books
+from tallystick.command_output import print_json, to_the_second
 from tallystick.config import Settings, read_settings
 from tallystick.identity.keys import (
     NewKey,
@@ -18,7 +17,6 @@ from tallystick.identity.keys import (
     revoke_key,
 )
 from tallystick.identity.models import ApiKey, KeyKind
-from tallystick.kernel import json
 from tallystick.kernel.db import Database
 from tallystick.kernel.ids import decode_id, encode_id
 from tallystick.wiring import build_gate
@@ -50,7 +48,7 @@ def create(*, name: Name = "server", as_json: Json = False) -> None:
     made = asyncio.run(_create(read_settings(), name))
     shown = encode_id("key", made.id)
     if as_json:
-        _print_json({"id": shown, "name": name, "secret": made.secret})
+        print_json({"id": shown, "name": name, "secret": made.secret})
         return
     # The secret alone is on stdout, so that a script can keep it.
     typer.echo(f"{shown} is the id of this key, for list and revoke:", err=True)
@@ -62,7 +60,7 @@ def list_(*, as_json: Json = False) -> None:
     """Show all keys, newest first; never a secret."""
     rows = [_row(one) for one in asyncio.run(_with_database(_list))]
     if as_json:
-        _print_json({"keys": rows})
+        print_json({"keys": rows})
         return
     for row in rows:
         ended = f"revoked {row['revoked_at']}" if row["revoked_at"] else "active"
@@ -79,7 +77,7 @@ def revoke(
     number = decode_id("key", key)
     asyncio.run(_with_database(lambda db: _revoke(db, number)))
     if as_json:
-        _print_json({"id": key, "revoked": True})
+        print_json({"id": key, "revoked": True})
     else:
         typer.echo(f"{key} is revoked.")
 
@@ -122,20 +120,7 @@ def _row(one: ApiKey) -> dict[str, Any]:
     return {
         "id": encode_id("key", one.id),
         "name": one.name,
-        "created_at": _time(one.created_at_ms),
-        "expires_at": _time(one.expires_at_ms),
-        "revoked_at": _time(one.revoked_at_ms),
+        "created_at": to_the_second(one.created_at_ms),
+        "expires_at": to_the_second(one.expires_at_ms),
+        "revoked_at": to_the_second(one.revoked_at_ms),
     }
-
-
-def _time(milliseconds: int | None) -> str | None:
-    """RFC 3339 in UTC, to the second."""
-    if milliseconds is None:
-        return None
-    return datetime.fromtimestamp(milliseconds // 1000, UTC).strftime(
-        "%Y-%m-%dT%H:%M:%SZ"
-    )
-
-
-def _print_json(document: dict[str, Any]) -> None:
-    sys.stdout.buffer.write(json.dumps(document) + b"\n")

@@ -39,7 +39,7 @@ from tallystick.payments.models import (
     TopUpState,
 )
 from tallystick.payments.observer import observe
-from tallystick.payments.paybacks.issuing import pay_from_float
+from tallystick.payments.paybacks.issuing import pay_from_float_key
 from tallystick.payments.paybacks.models import PaybackState
 from tallystick.payments.paybacks.proposing import Proposal, propose
 from tallystick.payments.paybacks.reading import read_payback
@@ -186,7 +186,7 @@ async def paid_back(scene: Scene, http: httpx.AsyncClient) -> Presenting:
         await scene.chain.give_gas(gate.rail.float_key.address)
         wanted = Proposal(topup_id, "ann", "asked for by mail")
         scene.payback_id = (await propose(gate.db, gate.rail, wanted)).id
-        await pay_from_float(gate.db, gate.rail, scene.payback_id, "ann")
+        await pay_from_float_key(gate.db, gate.rail, scene.payback_id, "ann")
     finally:
         await gate.db.close()
         await gate.rail.chain.close()

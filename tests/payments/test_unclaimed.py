@@ -17,8 +17,8 @@ from tallystick.payments.errors import (
 )
 from tallystick.payments.leases import release_leases
 from tallystick.payments.models import TopUp, TopUpState
+from tallystick.payments.nonces import register_relayers
 from tallystick.payments.redeeming import Redeemed, Redeemer, redeem
-from tallystick.payments.relayer import register_relayers
 from tallystick.x402.wire import Authorization
 from tests.house import DOLLAR, PAID, RATE, House, Process, Wallet
 from tests.payments.test_observer import suspense

@@ -10,6 +10,7 @@ import httpx
 import typer
 from rich.console import Console
 
+from tallystick.command_output import print_json
 from tallystick.demo.clients import find_clients
 from tallystick.demo.ending import tell_audit
 from tallystick.demo.errors import StoryBroke
@@ -17,7 +18,6 @@ from tallystick.demo.sabotage import Sabotage, sabotage
 from tallystick.demo.stage import set_stage
 from tallystick.demo.story import keep_open, tell, tell_briefly
 from tallystick.demo.telling import Record, Teller
-from tallystick.kernel import json
 from tallystick.kernel.errors import TallystickError
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -117,5 +117,5 @@ def _tell_failure(teller: Teller, error: Exception) -> None:
 
 def _print(record: Record, *, as_json: bool) -> None:
     if as_json:
-        sys.stdout.buffer.write(json.dumps(record.document()) + b"\n")
+        print_json(record.document())
         sys.stdout.flush()

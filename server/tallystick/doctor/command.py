@@ -1,7 +1,6 @@
 """``tallystick doctor``: what is wrong with this installation, and what to do."""
 
 import asyncio
-import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Annotated
@@ -15,6 +14,7 @@ from rich.text import Text
 
 from tallystick.catalog.load import load_catalog
 from tallystick.catalog.models import Catalog
+from tallystick.command_output import print_json
 from tallystick.config import Settings, UnreadableSettings, read_settings
 from tallystick.doctor.addresses import (
     examine_asset,
@@ -28,7 +28,6 @@ from tallystick.doctor.nodes import Token, examine_nodes
 from tallystick.doctor.offers import Expected
 from tallystick.doctor.server import Visit, examine_public_url, examine_server
 from tallystick.doctor.storage import examine_books, examine_database
-from tallystick.kernel import json
 from tallystick.kernel.errors import TallystickError
 from tallystick.safe_settings import UnsafeSettings, check_settings, is_web_address
 from tallystick.x402.keccak import checksum_address, read_address
@@ -65,7 +64,7 @@ def doctor(
         asyncio.run(_examine(exam, None if no_server else url or ""))
     _conclude(console, exam)
     if as_json:
-        sys.stdout.buffer.write(json.dumps(exam.document()) + b"\n")
+        print_json(exam.document())
     raise typer.Exit(1 if exam.count(Verdict.PROBLEM) else 0)
 
 

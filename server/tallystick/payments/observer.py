@@ -36,7 +36,7 @@ from tallystick.payments.following import (
 )
 from tallystick.payments.matching import Rate, book, match_suspense
 from tallystick.payments.outflows import book_outflow, take_back_outflows
-from tallystick.payments.paybacks.closing import close_by_float, close_by_outflows
+from tallystick.payments.paybacks.closing import close_by_float_key, close_by_outflows
 from tallystick.payments.payees import become_payee, rails_of
 from tallystick.payments.rail import Rail
 from tallystick.payments.reversing import take_back_missing
@@ -110,7 +110,7 @@ async def observe(db: Database, rail: Rail, rate: Rate, *, hold_seconds: int) ->
         count += await _observe(db, one, rate, hold_seconds=hold_seconds)
         await read_backlog(db, one)
         await close_by_outflows(db, one)
-    await close_by_float(db, rail)
+    await close_by_float_key(db, rail)
     return count
 
 

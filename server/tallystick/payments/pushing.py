@@ -16,8 +16,8 @@ from tallystick.payments.models import (
     TopUp,
     TopUpState,
 )
+from tallystick.payments.nonces import learn_nonces
 from tallystick.payments.rail import Rail, Relayer
-from tallystick.payments.relayer import learn_nonces
 from tallystick.payments.replacing import OpenNonce, close_hole, fill, raise_fees
 from tallystick.payments.sending import (
     FRESH_MS,

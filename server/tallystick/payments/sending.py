@@ -19,12 +19,12 @@ from tallystick.kernel.ids import encode_id
 from tallystick.kernel.log import get_logger
 from tallystick.payments.gas import pause
 from tallystick.payments.models import Payment, RelayedTransaction, SentKind
+from tallystick.payments.nonces import learn_nonces
 from tallystick.payments.rail import Rail
 from tallystick.payments.relayer import (
     authorization_of,
     deployment_of,
     is_sent_for,
-    learn_nonces,
     signed_by,
 )
 from tallystick.x402.keccak import checksum_address

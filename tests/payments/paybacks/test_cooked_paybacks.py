@@ -9,7 +9,7 @@ import pytest
 from tallystick.payments.paybacks.checks import PAYBACK_CHECKS
 from tallystick.payments.paybacks.issuing import (
     hand_out,
-    pay_from_float,
+    pay_from_float_key,
     take_signature,
 )
 from tallystick.payments.paybacks.paying import pay_out
@@ -66,7 +66,7 @@ async def books(shop: Shop, wallet: Wallet) -> Shop:
     topup = await shop.bought(wallet)
     db, rail = shop.process.db, shop.process.rail
     by_float = await shop.propose(topup, CREDIT)
-    await pay_from_float(db, rail, by_float.id, "ann")
+    await pay_from_float_key(db, rail, by_float.id, "ann")
     by_seller = await shop.propose(topup, 2 * CREDIT)
     handed = await hand_out(db, rail, by_seller.id, "ann")
     await take_signature(db, rail, handed.id, shop.signature(handed))

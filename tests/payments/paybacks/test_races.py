@@ -16,7 +16,7 @@ from tallystick.payments.models import TopUp
 from tallystick.payments.paybacks.errors import NothingToPayBack, PaybackNotReady
 from tallystick.payments.paybacks.issuing import (
     hand_out,
-    pay_from_float,
+    pay_from_float_key,
     put_in_batch,
     take_signature,
 )
@@ -89,7 +89,7 @@ async def test_of_cancelling_and_letting_the_float_pay_one_wins(
     db, rail = any_shop.process.db, any_shop.process.rail
     for _ in range(3):
         payback = await any_shop.propose(topup, 10 * CREDIT)
-        await pay_from_float(db, rail, payback.id, "ann")
+        await pay_from_float_key(db, rail, payback.id, "ann")
         await asyncio.gather(
             outcomes(any_shop.cancel(payback)),
             outcomes(any_shop.cancel(payback)),
@@ -113,7 +113,7 @@ async def test_of_two_ways_at_once_a_payback_gets_one(
     db, rail = any_shop.process.db, any_shop.process.rail
     payback = await any_shop.propose(topup)
     done, refused = await outcomes(
-        pay_from_float(db, rail, payback.id, "ann"),
+        pay_from_float_key(db, rail, payback.id, "ann"),
         hand_out(db, rail, payback.id, "bob"),
         put_in_batch(db, rail, [payback.id], "carol"),
     )
@@ -142,7 +142,7 @@ async def test_workers_of_two_processes_pay_once(
     db, rail = any_shop.process.db, any_shop.process.rail
     payback = await any_shop.propose(topup)
     done, _ = await outcomes(
-        *(pay_from_float(db, rail, payback.id, name) for name in ("ann", "bob"))
+        *(pay_from_float_key(db, rail, payback.id, name) for name in ("ann", "bob"))
     )
     assert done
     both = (any_shop.process, other.process)
@@ -186,7 +186,7 @@ async def test_a_worker_that_died_before_sending_is_succeeded(
 ) -> None:
     """Its signature is stored, and what it remembered is gone."""
     db, rail = shop.process.db, shop.process.rail
-    payback = await pay_from_float(db, rail, (await shop.propose(topup)).id, "ann")
+    payback = await pay_from_float_key(db, rail, (await shop.propose(topup)).id, "ann")
 
     async def die(*args: object) -> bool:
         raise RuntimeError("gone")
@@ -207,7 +207,7 @@ async def test_a_silent_chain_gets_the_same_payback_for_higher_fees(
     shop: Shop, topup: TopUp, wallet: Wallet, house: House
 ) -> None:
     db, rail = shop.process.db, shop.process.rail
-    payback = await pay_from_float(db, rail, (await shop.propose(topup)).id, "ann")
+    payback = await pay_from_float_key(db, rail, (await shop.propose(topup)).id, "ann")
     await shop.local.set_automine(on=False)
     await pay_out(db, rail)
     first = rail.outlook.float_sent
@@ -234,11 +234,11 @@ async def test_books_of_before_a_payback_learn_of_it_and_do_not_pay_again(
     books = Path(house.database_url.removeprefix("sqlite+aiosqlite:///"))
     backup = tmp_path / "backup.sqlite3"
     copy(books, backup)
-    first = await pay_from_float(db, rail, (await shop.propose(topup)).id, "ann")
+    first = await pay_from_float_key(db, rail, (await shop.propose(topup)).id, "ann")
     await pay_out(db, rail)
     await shop.finalized()
     copy(backup, books)
-    again = await pay_from_float(db, rail, (await shop.propose(topup)).id, "bob")
+    again = await pay_from_float_key(db, rail, (await shop.propose(topup)).id, "bob")
     assert (again.id, again.nonce) != (first.id, first.nonce)
     assert again.nonce == first.nonce
     await pay_out(db, rail)
@@ -263,7 +263,7 @@ async def test_a_payback_whose_block_is_replaced_is_sent_again(
     payback = await shop.propose(topup)
     await shop.local.mine()
     if way == "float":
-        await pay_from_float(db, rail, payback.id, "ann")
+        await pay_from_float_key(db, rail, payback.id, "ann")
     else:
         handed = await hand_out(db, rail, payback.id, "ann")
         await take_signature(db, rail, payback.id, shop.signature(handed))
@@ -296,7 +296,7 @@ async def test_one_that_cannot_be_sent_holds_up_nobody(
     await take_signature(db, rail, stuck.id, shop.signature(stuck))
     await shop.seller.send(b"\x0e" * 20, await shop.dollars(shop.seller.address))
     payback = await shop.propose(topup)
-    await pay_from_float(db, rail, payback.id, "ann")
+    await pay_from_float_key(db, rail, payback.id, "ann")
     await pay_out(db, rail)
     await shop.finalized()
     assert (await shop.payback(payback)).state == S.PAID

@@ -17,7 +17,7 @@ from tallystick.payments.paybacks.errors import (
 from tallystick.payments.paybacks.issuing import (
     WINDOW_SECONDS,
     hand_out,
-    pay_from_float,
+    pay_from_float_key,
     put_in_batch,
     take_signature,
 )
@@ -43,7 +43,9 @@ async def by_browser(shop: Shop, payback: Payback) -> Payback:
 
 
 async def by_float(shop: Shop, payback: Payback) -> Payback:
-    return await pay_from_float(shop.process.db, shop.process.rail, payback.id, "ann")
+    return await pay_from_float_key(
+        shop.process.db, shop.process.rail, payback.id, "ann"
+    )
 
 
 async def paid_out(shop: Shop) -> None:
@@ -224,7 +226,7 @@ async def test_without_a_key_nothing_is_paid_by_the_server(
     keyless = await house.start()
     payback = await shop.propose(topup)
     with pytest.raises(NoFloatKey):
-        await pay_from_float(keyless.db, keyless.rail, payback.id, "ann")
+        await pay_from_float_key(keyless.db, keyless.rail, payback.id, "ann")
     await pay_out(keyless.db, keyless.rail)
 
 

@@ -86,7 +86,7 @@ async def close_by_outflows(db: Database, rail: Rail) -> int:
     return count
 
 
-async def close_by_float(db: Database, rail: Rail) -> int:
+async def close_by_float_key(db: Database, rail: Rail) -> int:
     """Close what the float has paid; how many. Raises ``RpcUnavailable``."""
     by_float = col(Payback.way) == PaybackWay.FLOAT
     signed = col(Payback.signature).is_not(None)
@@ -98,13 +98,13 @@ async def close_by_float(db: Database, rail: Rail) -> int:
         return 0
     count = 0
     for payback in rows:
-        moved = await _of_float(rail, payback, final)
+        moved = await _of_float_key(rail, payback, final)
         if moved is not None:
             count += await db.write(partial(_close, rail, payback.id, moved))
     return count
 
 
-async def _of_float(rail: Rail, payback: Payback, final: Block) -> _Moved | None:
+async def _of_float_key(rail: Rail, payback: Payback, final: Block) -> _Moved | None:
     terms = authorization_of(payback)
     if not await nonce_used(rail.chain, terms.payer, terms.nonce, final.number):
         return None

@@ -41,7 +41,7 @@ WINDOW_SECONDS = {PaybackWay.FLOAT: 3_600, PaybackWay.BROWSER: 24 * 3_600}
 """How long what is handed out may be used; credits cannot be given back before."""
 
 
-async def pay_from_float(
+async def pay_from_float_key(
     db: Database, rail: Rail, payback_id: int, operator: str
 ) -> Payback:
     """Let the worker with the float's key sign and send it.
