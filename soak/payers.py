@@ -89,7 +89,8 @@ class Town:
     async def nap(self, seconds: float) -> None:
         """Sleep, or less if it is over."""
         try:
-            await asyncio.wait_for(self.is_over.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self.is_over.wait()
         except TimeoutError:
             return
 

@@ -82,7 +82,8 @@ async def _run(host: str, port: int, gifts: list[tuple[bytes, UsdcAtomic]]) -> N
 
 async def _wait(stopped: asyncio.Event) -> None:
     try:
-        await asyncio.wait_for(stopped.wait(), _LOOK_SECONDS)
+        async with asyncio.timeout(_LOOK_SECONDS):
+            await stopped.wait()
     except TimeoutError:
         return
 

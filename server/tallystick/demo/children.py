@@ -50,7 +50,8 @@ class Child:
         if self.exit_code is None:
             self._signal_group(signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._running.wait(), _STOP_SECONDS)
+                async with asyncio.timeout(_STOP_SECONDS):
+                    await self._running.wait()
         # What it has started may have ignored the request.
         self._signal_group(signal.SIGKILL)
         await self._running.wait()

@@ -36,7 +36,10 @@ class Change:
     async def within(self, seconds: float) -> None:
         """Return once it has come, or after so many seconds."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._event.wait(), seconds)
+            # Not wait_for: in Python 3.11 that one forgets that it was cancelled when
+            # the notification comes at the same moment, and its worker never ends.
+            async with asyncio.timeout(seconds):
+                await self._event.wait()
 
 
 class Changes:
@@ -77,7 +80,8 @@ class Opening:
     async def wait(self, timeout_seconds: float) -> None:
         """Return once it is open, or after so many seconds."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._event.wait(), timeout_seconds)
+            async with asyncio.timeout(timeout_seconds):
+                await self._event.wait()
 
 
 @dataclass(frozen=True, slots=True)
