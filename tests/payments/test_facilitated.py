@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 from sqlalchemy import update
+from structlog.testing import capture_logs
 
 from tallystick.chain.local import LocalChain
 from tallystick.claims.models import Claim
@@ -173,6 +174,31 @@ async def test_what_was_public_before_we_asked_buys_no_answer(
     assert topup.tx_hash == answer.tx_hash
     assert not await is_ours(shop, topup)
     assert await shop.credits_of(wallet) == 10 * DOLLAR
+
+
+@pytest.mark.parametrize(("ahead", "is_served"), [(1, True), (8, False)])
+async def test_a_machine_whose_clock_is_a_little_ahead_serves_who_pays_at_once(
+    house: House, wallet: Wallet, there: Listening, *, ahead: int, is_served: bool
+) -> None:
+    """A block of Base may say a time before the request that it answers."""
+    shop = await house.start(relayers=(), facilitator=desk_at(there.url))
+    await in_step(house)
+    house.clock.advance(ahead)
+    topup_id = await shop.claim(await wallet.authorize(house.pay_to))
+    with capture_logs() as lines:
+        topup = await credited(shop, topup_id)
+    assert await is_ours(shop, topup) is is_served
+    assert await shop.credits_of(wallet) == 10 * DOLLAR
+    told = [one for one in lines if one["event"] == "settled_before_we_asked"]
+    assert bool(told) is not is_served
+
+
+async def in_step(house: House) -> None:
+    """The house's clock as the chain's, which another test may have moved."""
+    await house.local.mine()
+    head = await house.local.chain.block("latest")
+    assert head is not None
+    house.clock.advance(head.timestamp_seconds - house.clock.now_ms() // 1000)
 
 
 async def lagging_ask(shop: Process, topup_id: int) -> None:

@@ -31,6 +31,10 @@ _AGAIN_MS = 1_000
 """Before it is asked again after it has said no or was not there; doubled each time."""
 PROVING_MS = 30_000
 """How long after a request only the settler credits, because it proves who settled."""
+CLOCKS_DIFFER_SECONDS = 2
+"""How much older than our request a block may be that was made after it: one of Base's
+blocks. Clocks differ, and without this a machine that is a second ahead would refuse
+the answer to payers whom it has just charged (decision 23)."""
 _NO = (AnswerKind.FAILED, AnswerKind.UNREACHABLE)
 
 
@@ -214,8 +218,10 @@ async def may_credit(
         if await settled_by_us(session, topup.id, settled.tx_hash):
             return True
     # One that was used before we asked was public then, whoever submitted it.
-    since = [one for one in asked if settled.timestamp_seconds >= one.asked_at]
+    latest = settled.timestamp_seconds + CLOCKS_DIFFER_SECONDS
+    since = [one for one in asked if one.asked_at <= latest]
     if not since:
+        _tell_older(topup, asked, settled)
         return True
     named = any(one.tx_hash == settled.tx_hash for one in asked)
     if named or await _is_by_signer(rail, settled):
@@ -224,6 +230,17 @@ async def may_credit(
     last = asked[-1]
     is_awaited = last.answered_at_ms is None
     return not (is_awaited and 0 <= now - last.sent_at_ms < PROVING_MS)
+
+
+def _tell_older(topup: TopUp, asked: list[SettleAttempt], settled: TransferLog) -> None:
+    """Once in a while somebody's trick; each time, a clock that is ahead."""
+    if asked:
+        _log.warning(
+            "settled_before_we_asked",
+            topup=encode_id("top", topup.id),
+            seconds=asked[0].asked_at - settled.timestamp_seconds,
+            next_step="If this repeats, set the machine's clock (NTP).",
+        )
 
 
 async def _is_by_signer(rail: Rail, settled: TransferLog) -> bool:
