@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -35,10 +36,15 @@ def _config(connection: Connection) -> Config:
     return config
 
 
+@cache
+def _script() -> ScriptDirectory:
+    """Every step, read once: each is a module of its own."""
+    return ScriptDirectory(str(Path(__file__).parent))
+
+
 def revisions() -> list[str]:
     """Every revision of the schema that this version knows, the newest first."""
-    folder = Path(__file__).parent
-    return [one.revision for one in ScriptDirectory(str(folder)).walk_revisions()]
+    return [one.revision for one in _script().walk_revisions()]
 
 
 async def upgrade(
@@ -57,6 +63,8 @@ async def upgrade(
     """
 
     def step(connection: Connection) -> None:
+        if revision == "head" and _heads(connection) == set(_script().get_heads()):
+            return
         config = _config(connection)
         config.attributes["accept_broken_seals"] = accept_broken_seals
         command.upgrade(config, revision)
@@ -124,10 +132,13 @@ async def _wait_for_turn(connection: AsyncConnection) -> None:
     await connection.execute(text("SET LOCAL lock_timeout = '2s'"))
 
 
-def _require_ours(connection: Connection) -> tuple[set[str], ScriptDirectory]:
-    script = ScriptDirectory.from_config(_config(connection))
-    heads = set(MigrationContext.configure(connection).get_current_heads())
-    if heads - {one.revision for one in script.walk_revisions()}:
+def _heads(connection: Connection) -> set[str]:
+    return set(MigrationContext.configure(connection).get_current_heads())
+
+
+def _require_ours(connection: Connection) -> None:
+    heads = _heads(connection)
+    if heads - set(revisions()):
         raise NotOurDatabase(
             "the database was made by a newer version of Tallystick or by another"
             " program: update Tallystick, or name another database in DATABASE_URL."
@@ -138,7 +149,6 @@ def _require_ours(connection: Connection) -> tuple[set[str], ScriptDirectory]:
             "the database has tables of another program: name an empty one, or one of"
             " Tallystick's, in DATABASE_URL."
         )
-    return heads, script
 
 
 async def is_current(db: Database) -> bool:
@@ -148,8 +158,8 @@ async def is_current(db: Database) -> bool:
     """
 
     def check(connection: Connection) -> bool:
-        heads, script = _require_ours(connection)
-        return heads == set(script.get_heads())
+        _require_ours(connection)
+        return _heads(connection) == set(_script().get_heads())
 
     async with db.reader.connect() as connection:
         return await connection.run_sync(check)
