@@ -5,8 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import asyncpg
-from sqlalchemy import URL, event
+from sqlalchemy import URL, event, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from tallystick.kernel.one_trip import connect
 
 # An exception's text would otherwise show signatures and key hashes.
 _HIDE: dict[str, Any] = {"hide_parameters": True}
@@ -57,19 +59,15 @@ def postgresql_engine(url: str, *, writes: bool) -> AsyncEngine:
 
 def sqlite_engine(url: str, *, writes: bool) -> AsyncEngine:
     """One connection that begins IMMEDIATE, or four that cannot write."""
-    size = 1 if writes else 4
+    opener = _opener(make_url(url), writes=writes)
     engine = create_async_engine(
-        url, pool_size=size, max_overflow=0, pool_timeout=30, **_HIDE
+        url,
+        async_creator=lambda: connect(opener),
+        pool_size=1 if writes else 4,
+        max_overflow=0,
+        pool_timeout=30,
+        **_HIDE,
     )
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def _on_connect(connection: Any, _record: Any) -> None:
-        # The driver must not open transactions of its own; BEGIN is sent below.
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        for one in _PRAGMAS + (_TO_WRITE if writes else _TO_READ):
-            cursor.execute(f"PRAGMA {one}")
-        cursor.close()
 
     @event.listens_for(engine.sync_engine, "begin")
     def _on_begin(connection: Any) -> None:
@@ -80,11 +78,15 @@ def sqlite_engine(url: str, *, writes: bool) -> AsyncEngine:
 
 def sqlite_lane(url: URL) -> Callable[[], sqlite3.Connection]:
     """Opens a connection that writes as the engine's does."""
+    return _opener(url, writes=True)
 
+
+def _opener(url: URL, *, writes: bool) -> Callable[[], sqlite3.Connection]:
     def open_() -> sqlite3.Connection:
         assert url.database is not None
+        # The driver must not open transactions of its own; BEGIN is sent above.
         connection = sqlite3.connect(url.database, isolation_level=None)
-        for one in _PRAGMAS + _TO_WRITE:
+        for one in _PRAGMAS + (_TO_WRITE if writes else _TO_READ):
             connection.execute(f"PRAGMA {one}")
         return connection
 
