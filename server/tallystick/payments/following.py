@@ -5,7 +5,7 @@ the cursor, names the block that he read before it: of several observers, and of
 that read a branch which the chain has left since, only one goes on.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from sqlalchemy import ColumnElement, delete, func, update
 from sqlmodel import col, select
@@ -38,7 +38,12 @@ class Overtaken(Exception):
 async def cursor_of(db: Database, rail: Rail) -> ChainCursor:
     """Raises ``TopUpsUnavailable`` before the first boot."""
     async with db.read() as session:
-        cursor = await find_cursor(session, rail)
+        return await read_cursor(session, rail)
+
+
+async def read_cursor(session: ReadSession, rail: Rail) -> ChainCursor:
+    """As ``cursor_of``, in a snapshot with what else is read."""
+    cursor = await find_cursor(session, rail)
     if cursor is None:
         raise TopUpsUnavailable("the books are not open yet")
     return cursor
@@ -152,22 +157,24 @@ async def advance(
     session: WriteSession,
     rail: Rail,
     cursor: ChainCursor,
-    block: Block,
+    blocks: Sequence[Block],
     final: Block | None,
 ) -> None:
-    """Move the cursor from where it was read to the block. Raises ``Overtaken``."""
-    await hold_cursor(session, rail, cursor, number=block.number, block_hash=block.hash)
-    row: dict[str, object] = {
-        "chain_id": rail.domain.chain_id,
-        "token": rail.domain.contract,
-        "pay_to": rail.pay_to,
-        "number": block.number,
-        "hash": block.hash,
-    }
-    await insert_once(session, RecentBlock, row)
+    """Move the cursor from where it was read over the blocks. Raises ``Overtaken``."""
+    last = blocks[-1]
+    await hold_cursor(session, rail, cursor, number=last.number, block_hash=last.hash)
+    for block in blocks:
+        row: dict[str, object] = {
+            "chain_id": rail.domain.chain_id,
+            "token": rail.domain.contract,
+            "pay_to": rail.pay_to,
+            "number": block.number,
+            "hash": block.hash,
+        }
+        await insert_once(session, RecentBlock, row)
     if final is not None:
         await drop_anchor(session, rail, final)
-        old = col(RecentBlock.number) < min(final.number, block.number)
+        old = col(RecentBlock.number) < min(final.number, last.number)
         await session.exec(delete(RecentBlock).where(*_recent(rail), old))
 
 

@@ -24,8 +24,8 @@ from tallystick.payments.crediting import WAITS, credit, place_of, put_in_suspen
 from tallystick.payments.facilitated import is_left_to_settler
 from tallystick.payments.following import (
     Overtaken,
-    cursor_of,
     hold_cursor,
+    read_cursor,
     transfers_of,
 )
 from tallystick.payments.lanes import promote_queued
@@ -120,8 +120,8 @@ async def match_suspense(
     suspense, and be waived although it is spent: the evidence wins all the same.
     Raises ``RpcUnavailable``.
     """
-    cursor = await cursor_of(db, rail)
     async with db.read() as session:
+        cursor = await read_cursor(session, rail)
         presented = await _presented(session, rail, is_witnessed=True)
         presented += await _presented(session, rail, is_witnessed=False)
     for row in presented:

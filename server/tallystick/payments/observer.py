@@ -8,7 +8,7 @@ final if it was an authorization's.
 from dataclasses import dataclass
 from functools import partial
 
-from tallystick.chain.errors import BlockNotSeen
+from tallystick.chain.errors import BlockNotSeen, RpcErrorAnswer, RpcUnavailable
 from tallystick.chain.evidence import (
     TransferLog,
     transfers_from,
@@ -44,6 +44,8 @@ from tallystick.payments.same_chain import find_cursor, require_anchor
 from tallystick.payments.unclaimed import credit_final_unclaimed
 
 _SPAN_BLOCKS = 2_000
+_STEP_BLOCKS = 16
+"""Blocks that may still be replaced, read one by one and written together."""
 _TRIES = 20
 
 
@@ -160,7 +162,6 @@ async def _read_on(
         if step is None:
             break  # replaced while we read: the next look goes back
         await _book(db, rail, rate, cursor, step, hold_seconds=hold_seconds)
-        reached(CrashPoint.BLOCK_BOOKED)
         await db.write(
             partial(_advance, rail=rail, cursor=cursor, step=step, final=final)
         )
@@ -172,12 +173,19 @@ async def _read_on(
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """The Transfers of the next blocks, in and out, and their first and last block."""
+    """The Transfers of the next blocks, in and out.
 
+    ``blocks`` are all of them, or the last of a range that is final.
+    """
+
+    first: int
     seen: list[TransferLog]
     left: list[TransferLog]
-    first: int
-    last: Block
+    blocks: list[Block]
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.seen and not self.left
 
 
 async def _book(
@@ -189,18 +197,24 @@ async def _book(
     *,
     hold_seconds: int,
 ) -> None:
-    shown = (*step.seen, *step.left)
-    blocks = [step.last.hash, *(one.block_hash for one in shown)]
-
-    async def miss(session: WriteSession) -> None:
-        await hold_cursor(session, rail, cursor)
-        await miss_strays(session, rail, step.first, step.last.number, blocks)
-
-    await db.write(miss)
+    """What moved; first of all, what was booked in other blocks is missing."""
+    if step.is_empty:
+        return
+    await db.write(partial(_miss_others, rail=rail, cursor=cursor, step=step))
     for one in step.seen:
         await book(db, rail, rate, one, hold_seconds=hold_seconds, after=cursor)
     for one in step.left:
         await book_outflow(db, rail, one, after=cursor)
+    reached(CrashPoint.BLOCK_BOOKED)
+
+
+async def _miss_others(
+    session: WriteSession, *, rail: Rail, cursor: ChainCursor, step: _Step
+) -> None:
+    await hold_cursor(session, rail, cursor)
+    shown = (*step.seen, *step.left)
+    hashes = [one.hash for one in step.blocks] + [one.block_hash for one in shown]
+    await miss_strays(session, rail, step.first, step.blocks[-1].number, hashes)
 
 
 async def _read(
@@ -229,10 +243,29 @@ async def _read_of(
             ],
             2,
         )
-        return _Step(_worth(rail, seen), left, first, await _block(node, height))
-    block = await _block(node, first)
-    if first > cursor.first_block and block.parent_hash != bytes(cursor.block_hash):
-        return None
+        return _Step(first, _worth(rail, seen), left, [await _block(node, height)])
+    step = _Step(first, [], [], [])
+    before = bytes(cursor.block_hash) if first > cursor.first_block else None
+    for number in range(first, min(first + _STEP_BLOCKS - 1, head.number) + 1):
+        try:
+            follows = await _read_one(node, rail, step, number, before)
+        except (RpcErrorAnswer, RpcUnavailable):
+            if not step.blocks:
+                raise
+            break  # what was read until then stays read
+        if not follows:
+            break
+        before = step.blocks[-1].hash
+    return step if step.blocks else None
+
+
+async def _read_one(
+    node: Chain, rail: Rail, step: _Step, number: int, before: bytes | None
+) -> bool:
+    """Add a block to the step; whether it follows the one before."""
+    block = await _block(node, number)
+    if before is not None and block.parent_hash != before:
+        return False
     seen, left = await together(
         [
             transfers_in_block(node, block.hash, pay_to=rail.pay_to),
@@ -240,7 +273,10 @@ async def _read_of(
         ],
         2,
     )
-    return _Step(_worth(rail, seen), left, first, block)
+    step.seen.extend(_worth(rail, seen))
+    step.left.extend(left)
+    step.blocks.append(block)
+    return True
 
 
 def _worth(rail: Rail, seen: list[TransferLog]) -> list[TransferLog]:
@@ -273,4 +309,6 @@ async def _advance(
     step: _Step,
     final: Block | None,
 ) -> None:
-    await advance(session, rail, cursor, step.last, final)
+    if step.is_empty:
+        await _miss_others(session, rail=rail, cursor=cursor, step=step)
+    await advance(session, rail, cursor, step.blocks, final)

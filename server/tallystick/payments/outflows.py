@@ -27,9 +27,9 @@ from tallystick.payments.chain_models import (
 )
 from tallystick.payments.following import (
     Overtaken,
-    cursor_of,
     hold_cursor,
     movements_of,
+    read_cursor,
 )
 from tallystick.payments.rail import Rail
 from tallystick.payments.reversing import undo
@@ -159,18 +159,18 @@ async def _record(
 
 async def take_back_outflows(db: Database, rail: Rail) -> int:
     """Reverse what the blocks read by now should have and have not; how much."""
-    cursor = await cursor_of(db, rail)
-    query = (
-        select(ChainOutflow)
-        .where(
-            *movements_of(ChainOutflow, rail),
-            IS_MISSING_OUTFLOW,
-            col(ChainOutflow.block_number) <= cursor.block_number,
-        )
-        .order_by(col(ChainOutflow.id))
-        .limit(_BATCH)
-    )
     async with db.read() as session:
+        cursor = await read_cursor(session, rail)
+        query = (
+            select(ChainOutflow)
+            .where(
+                *movements_of(ChainOutflow, rail),
+                IS_MISSING_OUTFLOW,
+                col(ChainOutflow.block_number) <= cursor.block_number,
+            )
+            .order_by(col(ChainOutflow.id))
+            .limit(_BATCH)
+        )
         missing = (await session.exec(query)).all()
     count = 0
     for row in missing:

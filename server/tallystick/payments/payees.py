@@ -11,7 +11,13 @@ from dataclasses import replace
 from sqlalchemy import ColumnElement, update
 from sqlmodel import col, select
 
-from tallystick.kernel.db import Database, WriteSession, insert_once, now_ms
+from tallystick.kernel.db import (
+    Database,
+    ReadSession,
+    WriteSession,
+    insert_once,
+    now_ms,
+)
 from tallystick.kernel.log import get_logger
 from tallystick.payments.chain_models import ChainCursor, Payee
 from tallystick.payments.rail import Rail
@@ -49,7 +55,11 @@ async def become_payee(db: Database, rail: Rail) -> None:
 async def know_payees(db: Database, rail: Rail) -> None:
     """Learn the other addresses, and since when each has not been offered any more."""
     async with db.read() as session:
-        rows = (await session.exec(select(Payee).where(*_of_token(rail)))).all()
+        await _know(session, rail)
+
+
+async def _know(session: ReadSession, rail: Rail) -> None:
+    rows = (await session.exec(select(Payee).where(*_of_token(rail)))).all()
     began = [one.since_ms for one in rows if bytes(one.pay_to) == rail.pay_to]
     rail.payees.retired_at_ms = {
         bytes(one.pay_to): began[0] if began else one.since_ms
@@ -60,13 +70,13 @@ async def know_payees(db: Database, rail: Rail) -> None:
 
 async def rails_of(db: Database, rail: Rail) -> Sequence[Rail]:
     """The rail, and one for each earlier address whose books are open."""
-    await know_payees(db, rail)
     query = select(ChainCursor.pay_to).where(
         col(ChainCursor.chain_id) == rail.domain.chain_id,
         col(ChainCursor.token) == rail.domain.contract,
         col(ChainCursor.pay_to) != rail.pay_to,
     )
     async with db.read() as session:
+        await _know(session, rail)
         earlier = (await session.exec(query.order_by(col(ChainCursor.pay_to)))).all()
     return [rail, *(replace(rail, pay_to=bytes(one)) for one in earlier)]
 

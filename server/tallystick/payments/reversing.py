@@ -34,8 +34,8 @@ from tallystick.payments.crediting import (
 from tallystick.payments.exposure import unexpose
 from tallystick.payments.following import (
     Overtaken,
-    cursor_of,
     hold_cursor,
+    read_cursor,
     transfers_of,
 )
 from tallystick.payments.models import PAID_STATES, TopUp, TopUpState
@@ -116,18 +116,18 @@ async def take_back_missing(db: Database, rail: Rail) -> int:
 
     Each in a transaction of its own, as long as nobody goes back in between.
     """
-    cursor = await cursor_of(db, rail)
-    query = (
-        select(ChainTransfer)
-        .where(
-            *transfers_of(rail),
-            IS_MISSING,
-            col(ChainTransfer.block_number) <= cursor.block_number,
-        )
-        .order_by(col(ChainTransfer.id))
-        .limit(_BATCH)
-    )
     async with db.read() as session:
+        cursor = await read_cursor(session, rail)
+        query = (
+            select(ChainTransfer)
+            .where(
+                *transfers_of(rail),
+                IS_MISSING,
+                col(ChainTransfer.block_number) <= cursor.block_number,
+            )
+            .order_by(col(ChainTransfer.id))
+            .limit(_BATCH)
+        )
         missing = (await session.exec(query)).all()
     count = 0
     for row in missing:

@@ -26,8 +26,8 @@ from tallystick.payments.chain_models import ChainCursor, ChainTransfer, Presenc
 from tallystick.payments.crediting import credit, place_of
 from tallystick.payments.following import (
     Overtaken,
-    cursor_of,
     hold_cursor,
+    read_cursor,
     transfers_of,
 )
 from tallystick.payments.matching import Rate
@@ -168,8 +168,8 @@ async def credit_final_unclaimed(db: Database, rail: Rail, rate: Rate) -> int:
     final = await rail.chain.block("finalized")
     if final is None:
         return 0
-    cursor = await cursor_of(db, rail)
     async with db.read() as session:
+        cursor = await read_cursor(session, rail)
         found = await _final(session, rail, final)
     count = 0
     for row, customer_id in found:
