@@ -108,8 +108,9 @@ async def test_money_passes_from_customer_to_customer(db: Database) -> None:
 
 
 async def test_opposite_transfers_in_parallel_both_arrive(db: Database) -> None:
-    await give(db, 100, ALICE)
-    await give(db, 100, BOB)
+    # Enough for all of theirs, in whatever order they come.
+    await give(db, 200, ALICE)
+    await give(db, 200, BOB)
     alice, bob = chart.customer_credits(ALICE), chart.customer_credits(BOB)
     postings = []
     for n in range(20):
@@ -118,8 +119,8 @@ async def test_opposite_transfers_in_parallel_both_arrive(db: Database) -> None:
         key = digest16(b"move %d" % n)
         postings.append(Posting(TransactionKind.CHARGE, key, [moved], "moved"))
     await asyncio.gather(*[book(db, one) for one in postings])
-    assert (await balance(db, ALICE)).posted == 90
-    assert (await balance(db, BOB)).posted == 110
+    assert (await balance(db, ALICE)).posted == 190
+    assert (await balance(db, BOB)).posted == 210
 
 
 async def test_the_same_key_posts_once_however_often_it_comes(db: Database) -> None:
