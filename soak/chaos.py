@@ -26,7 +26,7 @@ from tallystick.chain.errors import RpcErrorAnswer
 from tallystick.chain.hexadecimal import quantity, to_hex
 from tallystick.kernel.db import Database, query
 from tallystick.payments.rail import Rail
-from tallystick.payments.reconcile import reconcile
+from tallystick.payments.reconciling.reconcile import reconcile
 
 DEEPEST = 16
 SETTLED_WITHIN = 15.0

@@ -26,23 +26,23 @@ from tallystick.kernel.seal import Seal
 from tallystick.ledger.balances import customer_balance
 from tallystick.payments.errors import SettlementPending
 from tallystick.payments.facilitated import attempts_for
-from tallystick.payments.gas import check_budgets, check_gas
-from tallystick.payments.gas_costs import settle_gas
-from tallystick.payments.leases import release_leases
-from tallystick.payments.matching import Rate
-from tallystick.payments.models import (
+from tallystick.payments.gas.costs import settle_gas
+from tallystick.payments.gas.solvency import check_budgets, check_gas
+from tallystick.payments.models.topups import (
     OPEN_STATES,
     RelayedTransaction,
     SettleAttempt,
     TopUp,
     TopUpState,
 )
-from tallystick.payments.nonces import register_relayers
 from tallystick.payments.observer import observe
+from tallystick.payments.observing.matching import Rate
 from tallystick.payments.presented import Presented, money_of, terms_of
-from tallystick.payments.pushing import push_keys
 from tallystick.payments.quotes import Quote, seal_quote
 from tallystick.payments.rail import Rail, Relayer
+from tallystick.payments.relaying.leases import release_leases
+from tallystick.payments.relaying.nonces import register_relayers
+from tallystick.payments.relaying.pushing import push_keys
 from tallystick.payments.settler import step
 from tallystick.payments.topups import read_topup
 from tallystick.paywall.buy import Order, settle

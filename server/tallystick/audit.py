@@ -16,7 +16,11 @@ from tallystick.ledger.sealed_audit import audit_noted
 from tallystick.ledger.sealing import SealedUpTo, sealed_up_to
 from tallystick.metering.audit import audit_metering
 from tallystick.payments.rail import Rail
-from tallystick.payments.reconcile import Reconciliation, audit_payments, reconcile
+from tallystick.payments.reconciling.reconcile import (
+    Reconciliation,
+    audit_payments,
+    reconcile,
+)
 from tallystick.paywall.audit import audit_answers
 
 

@@ -10,13 +10,13 @@ from tallystick.command_output import print_json, to_the_second
 from tallystick.config import Settings, read_settings
 from tallystick.kernel.db import Database
 from tallystick.kernel.ids import decode_id, encode_id
-from tallystick.payments.merchant_models import Merchant
-from tallystick.payments.merchants import (
+from tallystick.payments.merchants.registry import (
     NewMerchant,
     add_merchant,
     list_merchants,
     revoke_merchant,
 )
+from tallystick.payments.models.merchants import Merchant
 from tallystick.safe_settings import is_address
 from tallystick.wiring import build_gate
 from tallystick.x402.keccak import checksum_address

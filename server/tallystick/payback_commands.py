@@ -16,6 +16,7 @@ from tallystick.kernel.ids import decode_id
 from tallystick.kernel.log import configure_logging
 from tallystick.kernel.money import parse_credits
 from tallystick.kernel.new_file import NewFile
+from tallystick.payments.observing.same_chain import check_chain
 from tallystick.payments.paybacks.cancelling import Cancelling
 from tallystick.payments.paybacks.cancelling import cancel as cancel_payback
 from tallystick.payments.paybacks.issuing import (
@@ -36,7 +37,6 @@ from tallystick.payments.paybacks.reading import (
     read_payback,
 )
 from tallystick.payments.paybacks.terms import safe_batch
-from tallystick.payments.same_chain import check_chain
 from tallystick.paywall.gate import Gate
 from tallystick.wiring import build_gate
 

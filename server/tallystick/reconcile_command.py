@@ -8,10 +8,10 @@ import typer
 from tallystick.boot import check_database
 from tallystick.command_output import print_json
 from tallystick.config import read_settings
-from tallystick.payments.finalized import reconcile_finalized
-from tallystick.payments.payees import know_payees
-from tallystick.payments.reconcile import Reconciliation
-from tallystick.payments.reconcile import reconcile as reconcile_all
+from tallystick.payments.observing.payees import know_payees
+from tallystick.payments.reconciling.finalized import reconcile_finalized
+from tallystick.payments.reconciling.reconcile import Reconciliation
+from tallystick.payments.reconciling.reconcile import reconcile as reconcile_all
 from tallystick.wiring import build_gate
 
 

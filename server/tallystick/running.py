@@ -23,7 +23,6 @@ from tallystick.kernel.errors import Unavailable
 from tallystick.kernel.log import get_logger
 from tallystick.kernel.owner import FileOwner
 from tallystick.ledger.sealing import seal_due, seal_late
-from tallystick.payments.confirm import confirm, look_at_heights
 from tallystick.payments.elsewhere import (
     SAID_EVERY_SECONDS,
     fall_silent,
@@ -31,16 +30,18 @@ from tallystick.payments.elsewhere import (
     say,
 )
 from tallystick.payments.errors import BooksOfAnotherChain
-from tallystick.payments.gas import check_budgets, check_gas
-from tallystick.payments.gas_costs import settle_gas
-from tallystick.payments.leases import keep_leases, release_leases
-from tallystick.payments.nonces import register_relayers
-from tallystick.payments.observer import observe, open_books
+from tallystick.payments.gas.costs import settle_gas
+from tallystick.payments.gas.solvency import check_budgets, check_gas
+from tallystick.payments.observer import observe
+from tallystick.payments.observing.confirm import confirm, look_at_heights
+from tallystick.payments.observing.opening import open_books
+from tallystick.payments.observing.payees import know_payees
+from tallystick.payments.observing.same_chain import check_chain
 from tallystick.payments.paybacks.paying import pay_out
-from tallystick.payments.payees import know_payees
-from tallystick.payments.pushing import push_keys
 from tallystick.payments.rail import Rail
-from tallystick.payments.same_chain import check_chain
+from tallystick.payments.relaying.leases import keep_leases, release_leases
+from tallystick.payments.relaying.nonces import register_relayers
+from tallystick.payments.relaying.pushing import push_keys
 from tallystick.paywall.forgetting import Rounds
 from tallystick.paywall.gate import Gate
 from tallystick.paywall.offered import NOTE_SECONDS, note_offered

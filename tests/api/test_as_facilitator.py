@@ -25,8 +25,8 @@ from tallystick.chain.local import ADDRESSES, LocalChain
 from tallystick.chain.token import balance_of
 from tallystick.identity.keys import Scope, issue_key
 from tallystick.identity.models import KeyKind
-from tallystick.payments.gas_rules import GasRules
-from tallystick.payments.merchants import add_merchant, revoke_merchant
+from tallystick.payments.merchants.registry import add_merchant, revoke_merchant
+from tallystick.payments.rules.gas import GasRules
 from tallystick.x402 import reasons
 from tallystick.x402.keccak import checksum_address
 from tests.api.payments import (

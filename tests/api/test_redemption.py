@@ -10,7 +10,7 @@ from eth_account.signers.local import LocalAccount
 
 from tallystick.chain.local import ADDRESSES, LocalChain
 from tallystick.chain.settlement import settlement_call
-from tallystick.payments.confirm import confirm
+from tallystick.payments.observing.confirm import confirm
 from tests.api.callers import bearer, give, issue
 from tests.api.payments import (
     ON_SQLITE,

@@ -11,7 +11,7 @@ from tallystick.chain.local import LocalChain
 from tallystick.claims.models import ClaimState
 from tallystick.config import Settings
 from tallystick.payments import observer
-from tallystick.payments.finalized import reconcile_finalized
+from tallystick.payments.reconciling.finalized import reconcile_finalized
 from tallystick.workers.upkeep import sweep
 from tests.api.payments import ON_SQLITE, offer_of, sign
 from tests.chain.payer import transfer_call

@@ -16,7 +16,7 @@ from tallystick.chain.deployment import MULTICALL3
 from tallystick.chain.local import ADDRESSES, KEYS, LocalChain, artifact
 from tallystick.chain.token import balance_of
 from tallystick.kernel.money import UsdcAtomic
-from tallystick.payments.gas import check_gas
+from tallystick.payments.gas.solvency import check_gas
 from tallystick.x402.erc6492 import Wrapped, wrap
 from tallystick.x402.keccak import checksum_address
 from tests.api.payments import (

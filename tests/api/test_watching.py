@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from tallystick.chain.fault import FaultProxy
 from tallystick.chain.local import KEYS, LocalChain
-from tallystick.payments.gas_costs import settle_gas
+from tallystick.payments.gas.costs import settle_gas
 from tallystick.workers.reconciling import compare
 from tests.api.payments import ON_SQLITE
 from tests.chain.payer import address_of, transfer_call

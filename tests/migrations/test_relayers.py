@@ -10,7 +10,7 @@ from tallystick.chain.local import LocalChain
 from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.db import open_database, query
 from tallystick.migrations import downgrade, upgrade
-from tallystick.payments.models import RelayedTransaction, TopUpState
+from tallystick.payments.models.topups import RelayedTransaction, TopUpState
 
 KEY = relayer(5)
 

@@ -8,20 +8,20 @@ from sqlmodel import col, select
 
 from tallystick.chain.token import balance_of
 from tallystick.kernel.db import query
-from tallystick.payments.merchant_claims import claim_settlement, read_settlement
-from tallystick.payments.merchant_models import (
+from tallystick.payments.merchants.claims import claim_settlement, read_settlement
+from tallystick.payments.merchants.registry import (
+    ProvenMerchant,
+    add_merchant,
+    verify_merchant,
+)
+from tallystick.payments.merchants.settler import step_for_merchant
+from tallystick.payments.models.merchants import (
     PENDING_SETTLEMENTS,
     MerchantGas,
     MerchantSettlement,
     SettlementState,
 )
-from tallystick.payments.merchant_settler import step_for_merchant
-from tallystick.payments.merchants import (
-    ProvenMerchant,
-    add_merchant,
-    verify_merchant,
-)
-from tallystick.payments.models import RelayedTransaction
+from tallystick.payments.models.topups import RelayedTransaction
 from tallystick.workers.crew import Crew
 from tallystick.workers.merchants import begin_due_for_merchants
 from tallystick.x402.settle_asked import Asked

@@ -26,7 +26,7 @@ from tallystick.payments.machine import (
     decide,
     heed,
 )
-from tallystick.payments.models import (
+from tallystick.payments.models.topups import (
     PAID_STATES,
     PENDING_STATES,
     REFUSED_STATES,

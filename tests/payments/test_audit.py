@@ -5,7 +5,7 @@ import sqlite3
 import pytest
 
 from tallystick.payments.errors import TopUpsUnavailable
-from tallystick.payments.reconcile import reconcile
+from tallystick.payments.reconciling.reconcile import reconcile
 from tests.chain.payer import transfer_call
 from tests.house import DOLLAR, House, Process, Wallet
 

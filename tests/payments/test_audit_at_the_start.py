@@ -2,7 +2,7 @@
 
 from tallystick.audit import audit
 from tallystick.chain.local import LocalChain
-from tallystick.payments.observer import open_books
+from tallystick.payments.observing.opening import open_books
 from tallystick.wiring import build_gate
 from tests.live import make_settings
 

@@ -11,14 +11,14 @@ from sqlmodel import col, select
 from tallystick.audit import audit
 from tallystick.chain.local import LocalChain
 from tallystick.kernel.clock import OffsetClock
-from tallystick.payments import checkpoints, finalized
-from tallystick.payments.books import Sums
-from tallystick.payments.chain_models import ChainCheckpoint
 from tallystick.payments.errors import BooksOfAnotherChain
-from tallystick.payments.finalized import reconcile_finalized
-from tallystick.payments.following import Movements
+from tallystick.payments.models.chain import ChainCheckpoint
+from tallystick.payments.observing.following import Movements
 from tallystick.payments.rail import Rail
-from tallystick.payments.reconcile import Reconciliation
+from tallystick.payments.reconciling import checkpoints, finalized
+from tallystick.payments.reconciling.books import Sums
+from tallystick.payments.reconciling.finalized import reconcile_finalized
+from tallystick.payments.reconciling.reconcile import Reconciliation
 from tests.house import DOLLAR, House, Process, Wallet
 from tests.payments.test_audit import tamper
 

@@ -15,10 +15,10 @@ from tallystick.chain.evidence import transfers_to
 from tallystick.chain.fault import DropAfter, DropBefore, FaultProxy
 from tallystick.chain.local import LocalChain
 from tallystick.claims.models import Claim
-from tallystick.payments.following import cursor_of
-from tallystick.payments.matching import book
-from tallystick.payments.models import TopUpState
-from tallystick.payments.relayer import relayer_for, sign
+from tallystick.payments.models.topups import TopUpState
+from tallystick.payments.observing.following import cursor_of
+from tallystick.payments.observing.matching import book
+from tallystick.payments.relaying.relayer import relayer_for, sign
 from tests.house import (
     DOLLAR,
     HOLD_SECONDS,

@@ -9,10 +9,11 @@ from sqlmodel import col, select
 from tallystick.chain.local import LocalChain
 from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.db import query
-from tallystick.payments import dust, finalized
-from tallystick.payments.chain_models import ChainDust
-from tallystick.payments.finalized import reconcile_finalized
-from tallystick.payments.reconcile import Reconciliation
+from tallystick.payments.models.chain import ChainDust
+from tallystick.payments.observing import dust
+from tallystick.payments.reconciling import finalized
+from tallystick.payments.reconciling.finalized import reconcile_finalized
+from tallystick.payments.reconciling.reconcile import Reconciliation
 from tests.house import DOLLAR, House, Process, Wallet
 from tests.payments.test_audit import tamper
 from tests.payments.test_observer import suspense

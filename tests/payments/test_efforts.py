@@ -2,7 +2,7 @@
 
 from itertools import product
 
-from tallystick.payments.efforts import (
+from tallystick.payments.relaying.efforts import (
     MOST_ATTEMPTS,
     MOST_WITH_FILLERS,
     Effort,

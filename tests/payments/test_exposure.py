@@ -13,10 +13,10 @@ from tallystick.chain.faults import Answer, Forward
 from tallystick.chain.local import LocalChain
 from tallystick.claims.models import ClaimState
 from tallystick.kernel.clock import OffsetClock
-from tallystick.payments.confirm import confirm
 from tallystick.payments.errors import SettlementPending
 from tallystick.payments.exposure import Caps
-from tallystick.payments.models import Exposure, TopUp, TopUpState
+from tallystick.payments.models.topups import Exposure, TopUp, TopUpState
+from tallystick.payments.observing.confirm import confirm
 from tallystick.payments.purchase import require_paid
 from tests.house import DOLLAR, House, Process, Wallet
 from tests.payments.test_observer import claim_as, suspense

@@ -12,8 +12,8 @@ from tallystick.claims.models import Claim
 from tallystick.kernel.db import WriteSession
 from tallystick.payments.errors import TopUpsUnavailable
 from tallystick.payments.facilitated import ask, request_of
-from tallystick.payments.models import TopUp, TopUpState
-from tallystick.payments.relayer import settled_by_us
+from tallystick.payments.models.topups import TopUp, TopUpState
+from tallystick.payments.relaying.relayer import settled_by_us
 from tallystick.samples.facilitator import Lie, SampleFacilitator
 from tallystick.workers.upkeep import sweep
 from tests.house import DOLLAR, House, Process, Wallet

@@ -9,8 +9,8 @@ import pytest
 from tallystick.chain.local import LocalChain
 from tallystick.kernel.clock import SystemClock
 from tallystick.payments.desk import Desk
-from tallystick.payments.models import TopUp, TopUpState
-from tallystick.payments.relayer import settled_by_us
+from tallystick.payments.models.topups import TopUp, TopUpState
+from tallystick.payments.relaying.relayer import settled_by_us
 from tallystick.samples.facilitator import Lie, SampleFacilitator
 from tallystick.x402.facilitator import FacilitatorClient
 from tallystick.x402.settle_wire import SettleAnswer, SettleRequest

@@ -20,7 +20,7 @@ from sqlmodel import col, select
 from tallystick.chain.evidence import find_settlements, transfers_to
 from tallystick.chain.local import ADDRESSES, KEYS, LocalChain
 from tallystick.kernel.db import Database, open_database
-from tallystick.payments.models import PAID_STATES, RelayedTransaction, TopUp
+from tallystick.payments.models.topups import PAID_STATES, RelayedTransaction, TopUp
 from tests.api.payments import (
     ANALYST,
     DOLLAR,

@@ -6,7 +6,7 @@ from sqlmodel import col
 from tallystick.chain.fault import ErrorAnswer, FaultProxy
 from tallystick.chain.local import LocalChain
 from tallystick.kernel.db import WriteSession
-from tallystick.payments.models import TopUp, TopUpState
+from tallystick.payments.models.topups import TopUp, TopUpState
 from tests.house import DOLLAR, House, Process, Wallet
 from tests.strangers import submit
 

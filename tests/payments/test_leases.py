@@ -8,11 +8,11 @@ import pytest
 from tallystick.chain.local import LocalChain
 from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.db import query
-from tallystick.payments.leases import keep_leases
-from tallystick.payments.models import TopUpState
-from tallystick.payments.nonces import register_relayers
-from tallystick.payments.pushing import push_keys
-from tallystick.payments.relayer import relayer_for, sign
+from tallystick.payments.models.topups import TopUpState
+from tallystick.payments.relaying.leases import keep_leases
+from tallystick.payments.relaying.nonces import register_relayers
+from tallystick.payments.relaying.pushing import push_keys
+from tallystick.payments.relaying.relayer import relayer_for, sign
 from tallystick.payments.settler import step
 from tallystick.workers.crew import Crew
 from tallystick.workers.settling import begin_due

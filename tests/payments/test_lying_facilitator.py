@@ -8,8 +8,8 @@ import pytest
 from tallystick.chain.local import LocalChain
 from tallystick.chain.token import balance_of
 from tallystick.kernel.db import query
-from tallystick.payments.models import PENDING_STATES, TopUp, TopUpState
-from tallystick.payments.relayer import settled_by_us
+from tallystick.payments.models.topups import PENDING_STATES, TopUp, TopUpState
+from tallystick.payments.relaying.relayer import settled_by_us
 from tallystick.samples.facilitator import SETTLING, Lie, SampleFacilitator
 from tests.house import DOLLAR, House, Process, Wallet
 from tests.payments.facilitators import desk_at, listening, sample

@@ -15,7 +15,7 @@ from tallystick.payments.machine import (
     Rehearsal,
     decide,
 )
-from tallystick.payments.models import (
+from tallystick.payments.models.topups import (
     OPEN_STATES,
     PAID_STATES,
     PENDING_STATES,

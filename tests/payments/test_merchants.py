@@ -14,16 +14,16 @@ from tallystick.chain.relay import settlement_call
 from tallystick.kernel.db import WriteSession
 from tallystick.kernel.errors import Unavailable
 from tallystick.migrations import downgrade
-from tallystick.payments.gas_costs import settle_gas
-from tallystick.payments.gas_rules import GasRules
-from tallystick.payments.merchant_claims import refusal_of
-from tallystick.payments.merchant_errors import PayeeNotAllowed, TooManyForMerchant
-from tallystick.payments.merchant_models import SettlementState
-from tallystick.payments.merchants import MOST_AT_ONCE, place_for
-from tallystick.payments.models import RelayedTransaction
-from tallystick.payments.relayer import MOST_TRANSACTIONS
-from tallystick.payments.relayer import sign as sign_at
-from tallystick.payments.sending import deliver
+from tallystick.payments.gas.costs import settle_gas
+from tallystick.payments.merchants.claims import refusal_of
+from tallystick.payments.merchants.errors import PayeeNotAllowed, TooManyForMerchant
+from tallystick.payments.merchants.registry import MOST_AT_ONCE, place_for
+from tallystick.payments.models.merchants import SettlementState
+from tallystick.payments.models.topups import RelayedTransaction
+from tallystick.payments.relaying.relayer import MOST_TRANSACTIONS
+from tallystick.payments.relaying.relayer import sign as sign_at
+from tallystick.payments.relaying.sending import deliver
+from tallystick.payments.rules.gas import GasRules
 from tallystick.x402 import reasons
 from tallystick.x402.errors import PaymentRejected
 from tests.house import DOLLAR, House, Wallet

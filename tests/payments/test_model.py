@@ -15,7 +15,7 @@ from tallystick.payments.machine import (
     decide,
     heed,
 )
-from tallystick.payments.models import TopUpState
+from tallystick.payments.models.topups import TopUpState
 from tests.payments.model import (
     Exploration,
     Rules,

@@ -31,8 +31,8 @@ from tallystick.config import Settings
 from tallystick.customers.wallets import customer_of_wallet
 from tallystick.kernel.crash_points import CrashPoint
 from tallystick.ledger.balances import customer_balance
-from tallystick.payments.chain_models import ChainCursor, ChainTransfer, Presence
-from tallystick.payments.models import (
+from tallystick.payments.models.chain import ChainCursor, ChainTransfer, Presence
+from tallystick.payments.models.topups import (
     PAID_STATES,
     RelayedTransaction,
     TopUp,

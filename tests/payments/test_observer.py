@@ -20,9 +20,9 @@ from tallystick.kernel.db import WriteSession
 from tallystick.kernel.money import MicroCredits
 from tallystick.ledger import chart
 from tallystick.ledger.balances import net_debits
-from tallystick.payments.chain_models import ChainTransfer
-from tallystick.payments.models import TopUpState
-from tallystick.payments.same_chain import find_cursor
+from tallystick.payments.models.chain import ChainTransfer
+from tallystick.payments.models.topups import TopUpState
+from tallystick.payments.observing.same_chain import find_cursor
 from tallystick.workers.upkeep import sweep
 from tallystick.x402.wire import Authorization
 from tests.house import DOLLAR, House, Process, Wallet

@@ -11,7 +11,7 @@ from tallystick.chain.fault import Fault, FaultProxy
 from tallystick.chain.faults import Answer, Cut, Forward
 from tallystick.kernel.errors import Unavailable
 from tallystick.payments.errors import TopUpsUnavailable
-from tallystick.payments.models import TopUp, TopUpState
+from tallystick.payments.models.topups import TopUp, TopUpState
 from tallystick.payments.rail import Opening
 from tests.house import DOLLAR, House, Process, Wallet
 

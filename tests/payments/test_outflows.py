@@ -15,11 +15,11 @@ from tallystick.kernel.db import query
 from tallystick.ledger import chart
 from tallystick.ledger.balances import net_debits
 from tallystick.migrations import downgrade, upgrade
-from tallystick.payments import observer
-from tallystick.payments.backlog import read_backlog
-from tallystick.payments.chain_models import ChainOutflow, Payee, Presence
-from tallystick.payments.following import Overtaken, cursor_of
-from tallystick.payments.outflows import book_outflow
+from tallystick.payments.models.chain import ChainOutflow, Payee, Presence
+from tallystick.payments.observing import reading
+from tallystick.payments.observing.backlog import read_backlog
+from tallystick.payments.observing.following import Overtaken, cursor_of
+from tallystick.payments.observing.outflows import book_outflow
 from tests.chain.payer import transfer_call
 from tests.house import DOLLAR, House, Process, Wallet
 
@@ -199,7 +199,7 @@ async def test_outflows_of_the_time_before_are_read_once_and_the_reading_goes_on
 ) -> None:
     """Books of a version that did not read them, brought to this one."""
     with monkeypatch.context() as older:
-        older.setattr(observer, "book_outflow", _forget)
+        older.setattr(reading, "book_outflow", _forget)
         for _ in range(3):
             await seller.send(SAFE_DEPOSIT, DOLLAR)
             await chain.mine(3)
@@ -211,8 +211,8 @@ async def test_outflows_of_the_time_before_are_read_once_and_the_reading_goes_on
     await upgrade(shop.db)
     await shop.db.close()
 
-    monkeypatch.setattr("tallystick.payments.backlog._SPAN_BLOCKS", 4)
-    monkeypatch.setattr("tallystick.payments.backlog._SPANS", 1)
+    monkeypatch.setattr("tallystick.payments.observing.backlog._SPAN_BLOCKS", 4)
+    monkeypatch.setattr("tallystick.payments.observing.backlog._SPANS", 1)
     later = await house.start()
     assert await unread(later) is not None
     report = await later.audit()

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import event
 
 from tallystick.chain.local import LocalChain
-from tallystick.payments.confirm import confirm
+from tallystick.payments.observing.confirm import confirm
 from tallystick.workers.upkeep import sweep
 from tests.house import House, Process, Wallet
 

@@ -10,7 +10,7 @@ from tallystick.chain.fault import DropBefore, ErrorAnswer, FaultProxy
 from tallystick.chain.local import LocalChain
 from tallystick.chain.logs import receipt
 from tallystick.payments.errors import TopUpsUnavailable
-from tallystick.payments.models import RelayedTransaction, SentKind, TopUpState
+from tallystick.payments.models.topups import RelayedTransaction, SentKind, TopUpState
 from tests.house import DOLLAR, House, Process, Wallet, relayer
 from tests.strangers import submit
 

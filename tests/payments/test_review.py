@@ -8,7 +8,7 @@ import pytest
 from tallystick.chain.fault import Rewrite
 from tallystick.chain.local import LocalChain
 from tallystick.kernel.clock import OffsetClock
-from tallystick.payments.models import TopUpState
+from tallystick.payments.models.topups import TopUpState
 from tallystick.payments.review import NotUnderReview, look_again, under_review
 from tests.house import DOLLAR, House, Process, Wallet
 from tests.payments.test_witness import LARGE, Scene, scene_on

@@ -11,10 +11,10 @@ from sqlmodel import update
 from tallystick.chain.fault import FaultProxy, Rewrite
 from tallystick.chain.local import LocalChain
 from tallystick.kernel.clock import OffsetClock
-from tallystick.payments.chain_models import ChainCursor
 from tallystick.payments.errors import BooksOfAnotherChain, TopUpsUnavailable
-from tallystick.payments.models import TopUpState
-from tallystick.payments.same_chain import find_cursor
+from tallystick.payments.models.chain import ChainCursor
+from tallystick.payments.models.topups import TopUpState
+from tallystick.payments.observing.same_chain import find_cursor
 from tests.house import DOLLAR, House, Process, Wallet
 from tests.processes import run, serving
 from tests.test_cli import require_refusal, settings_for

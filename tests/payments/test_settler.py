@@ -10,7 +10,7 @@ from tallystick.chain.faults import Answer, Forward
 from tallystick.chain.local import LocalChain
 from tallystick.kernel.db import query
 from tallystick.payments.machine import Act, Decision
-from tallystick.payments.models import TopUpState
+from tallystick.payments.models.topups import TopUpState
 from tallystick.payments.settler import _move
 from tallystick.workers.upkeep import sweep
 from tallystick.x402 import reasons

@@ -12,8 +12,8 @@ from tallystick.chain.fault import Fault, FaultProxy
 from tallystick.chain.faults import Answer, Forward
 from tallystick.chain.local import LocalChain
 from tallystick.kernel.clock import OffsetClock
-from tallystick.payments.chain_models import RecentBlock
-from tallystick.payments.following import cursor_of
+from tallystick.payments.models.chain import RecentBlock
+from tallystick.payments.observing.following import cursor_of
 from tests.house import DOLLAR, House, Process, Wallet
 
 BLOCKS = 40

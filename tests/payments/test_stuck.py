@@ -21,8 +21,8 @@ from tallystick.chain.local import LocalChain
 from tallystick.chain.logs import receipt
 from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.db import query
-from tallystick.payments.models import RelayedTransaction, SentKind, TopUpState
-from tallystick.payments.relayer import MOST_TRANSACTIONS
+from tallystick.payments.models.topups import RelayedTransaction, SentKind, TopUpState
+from tallystick.payments.relaying.relayer import MOST_TRANSACTIONS
 from tests.house import DOLLAR, House, Process, Wallet, relayer
 
 S = TopUpState

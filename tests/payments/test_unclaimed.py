@@ -9,16 +9,16 @@ import pytest
 from tallystick.chain.local import LocalChain
 from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.errors import Conflict, NotFound
-from tallystick.payments.confirm import confirm
 from tallystick.payments.errors import (
     PayerNotLinked,
     TransferNotSafe,
     UnknownTransfer,
 )
-from tallystick.payments.leases import release_leases
-from tallystick.payments.models import TopUp, TopUpState
-from tallystick.payments.nonces import register_relayers
-from tallystick.payments.redeeming import Redeemed, Redeemer, redeem
+from tallystick.payments.models.topups import TopUp, TopUpState
+from tallystick.payments.observing.confirm import confirm
+from tallystick.payments.observing.redeeming import Redeemed, Redeemer, redeem
+from tallystick.payments.relaying.leases import release_leases
+from tallystick.payments.relaying.nonces import register_relayers
 from tallystick.x402.wire import Authorization
 from tests.house import DOLLAR, PAID, RATE, House, Process, Wallet
 from tests.payments.test_observer import suspense

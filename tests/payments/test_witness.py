@@ -28,17 +28,17 @@ from tallystick.claims.models import ClaimState
 from tallystick.credits.models import Grant
 from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.errors import Unavailable
-from tallystick.payments.chain_models import ChainTransfer
-from tallystick.payments.confirm import confirm
 from tallystick.payments.errors import (
     PaymentUnderReview,
     SettlementPending,
     TransferNotSafe,
 )
-from tallystick.payments.models import TopUp, TopUpState
+from tallystick.payments.models.chain import ChainTransfer
+from tallystick.payments.models.topups import TopUp, TopUpState
+from tallystick.payments.observing.confirm import confirm
+from tallystick.payments.observing.redeeming import Redeemer, redeem
 from tallystick.payments.purchase import require_paid
 from tallystick.payments.rail import Witness
-from tallystick.payments.redeeming import Redeemer, redeem
 from tests.house import DOLLAR, RATE, House, Process, Wallet
 from tests.payments.test_observer import claim_as, suspense
 from tests.strangers import submit

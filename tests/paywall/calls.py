@@ -9,7 +9,7 @@ from tallystick.catalog.pricing import price
 from tallystick.claims.claim import find_claim
 from tallystick.claims.models import ClaimState
 from tallystick.kernel.money import MicroCredits
-from tallystick.payments.models import TopUpState
+from tallystick.payments.models.topups import TopUpState
 from tallystick.payments.presented import money_of
 from tallystick.paywall.admit import admit
 from tallystick.paywall.facts import Facts

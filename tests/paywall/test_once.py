@@ -9,7 +9,7 @@ from tallystick.chain.fault import ErrorAnswer, FaultProxy
 from tallystick.claims.models import ClaimState
 from tallystick.credits.errors import HoldAlreadySettled
 from tallystick.payments.errors import PaymentInProgress, SettlementPending
-from tallystick.payments.models import TopUpState
+from tallystick.payments.models.topups import TopUpState
 from tallystick.paywall.admit import admit
 from tallystick.paywall.answer import Answer
 from tallystick.paywall.answers import RequestInProgress

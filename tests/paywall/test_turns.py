@@ -12,9 +12,9 @@ from tallystick.claims.models import ClaimState
 from tallystick.credits.errors import HoldAlreadySettled
 from tallystick.customers.wallets import customer_of_wallet
 from tallystick.kernel.db import WriteSession
-from tallystick.payments.crediting import credit, place_of
 from tallystick.payments.errors import PaymentAlreadySettled, PaymentInProgress
-from tallystick.payments.models import TopUpState
+from tallystick.payments.models.topups import TopUpState
+from tallystick.payments.observing.crediting import credit, place_of
 from tallystick.payments.witness import Heard
 from tallystick.paywall.admit import admit
 from tallystick.paywall.answer import Answer

@@ -16,9 +16,9 @@ from tallystick.chain.faults import Answer, Forward
 from tallystick.chain.local import LocalChain
 from tallystick.chain.relay import sign_transaction
 from tallystick.kernel.db import query
-from tallystick.payments import relayer as signing
-from tallystick.payments.models import TopUpState
-from tallystick.payments.nonces import register_relayers
+from tallystick.payments.models.topups import TopUpState
+from tallystick.payments.relaying import relayer as signing
+from tallystick.payments.relaying.nonces import register_relayers
 from tallystick.workers.rounds import repeat
 from tallystick.workers.settling import settle_for_ever
 from tests.house import HOLD_SECONDS, House, Process, Wallet, relayer

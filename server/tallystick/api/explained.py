@@ -13,7 +13,7 @@ from tallystick.ledger.models import TransactionKind
 from tallystick.ledger.statement import line_document
 from tallystick.metering.charges import use_behind
 from tallystick.metering.models import UsageEvent
-from tallystick.payments.models import TopUp
+from tallystick.payments.models.topups import TopUp
 from tallystick.payments.topups import payment_behind, public_facts
 
 

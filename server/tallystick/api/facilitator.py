@@ -18,16 +18,20 @@ from tallystick.api.errors import TwoIdentities
 from tallystick.api.identify import GateDep
 from tallystick.api.passage import gate_of, running_of
 from tallystick.payments.elsewhere import signing_addresses
-from tallystick.payments.merchant_checks import check_asked
-from tallystick.payments.merchant_claims import (
+from tallystick.payments.merchants.checks import check_asked
+from tallystick.payments.merchants.claims import (
     claim_settlement,
     newest_hash,
     refusal_of,
     wait_for_settlement,
 )
-from tallystick.payments.merchant_errors import MerchantKeyRequired
-from tallystick.payments.merchant_models import PENDING_SETTLEMENTS, SETTLED_STATES
-from tallystick.payments.merchants import ProvenMerchant, place_for, verify_merchant
+from tallystick.payments.merchants.errors import MerchantKeyRequired
+from tallystick.payments.merchants.registry import (
+    ProvenMerchant,
+    place_for,
+    verify_merchant,
+)
+from tallystick.payments.models.merchants import PENDING_SETTLEMENTS, SETTLED_STATES
 from tallystick.paywall.answer import NO_STORE
 from tallystick.paywall.gate import Gate
 from tallystick.x402.errors import PaymentRejected

@@ -16,7 +16,7 @@ from tallystick.api.passage import running_of
 from tallystick.api.redemption import redeem_transfer
 from tallystick.catalog.models import Catalog
 from tallystick.kernel.money import to_decimal
-from tallystick.payments.models import PAID_STATES
+from tallystick.payments.models.topups import PAID_STATES
 from tallystick.payments.topups import public_facts
 from tallystick.paywall.answer import NO_STORE
 from tallystick.paywall.buy import Bought, Order, buy

@@ -11,8 +11,8 @@ from tallystick.catalog.pricing import credits_for_usdc
 from tallystick.identity.keys import Scope
 from tallystick.kernel.money import to_decimal
 from tallystick.ledger.balances import customer_balance
-from tallystick.payments.matching import Rate
-from tallystick.payments.redeeming import Redeemed, Redeemer, redeem
+from tallystick.payments.observing.matching import Rate
+from tallystick.payments.observing.redeeming import Redeemed, Redeemer, redeem
 from tallystick.paywall.answer import NO_STORE
 from tallystick.paywall.gate import Gate
 

@@ -10,7 +10,7 @@ from tallystick.chain.rpc import Chain
 from tallystick.chain.token import balance_of
 from tallystick.doctor.findings import Examination
 from tallystick.kernel.money import format_usdc, to_decimal
-from tallystick.payments.gas import ether, gas_reserve
+from tallystick.payments.gas.solvency import ether, gas_reserve
 from tallystick.safe_settings import UnsafeSettings
 from tallystick.x402.keccak import checksum_address
 from tallystick.x402.networks import NETWORKS

@@ -10,7 +10,7 @@ from tallystick.kernel.clock import SystemClock
 from tallystick.kernel.db import Database, open_database
 from tallystick.kernel.errors import TallystickError
 from tallystick.payments.errors import BooksOfAnotherChain
-from tallystick.payments.same_chain import check_chain
+from tallystick.payments.observing.same_chain import check_chain
 from tallystick.safe_settings import UnsafeSettings, check_database_url
 from tallystick.wiring import build_gate
 

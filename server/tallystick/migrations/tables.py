@@ -10,10 +10,10 @@ from tallystick.kernel import installation as _installation
 from tallystick.ledger import models as _ledger
 from tallystick.metering import models as _metering
 from tallystick.operators import models as _operators
-from tallystick.payments import chain_models as _chain
-from tallystick.payments import gas_models as _gas
-from tallystick.payments import merchant_models as _merchants
-from tallystick.payments import models as _payments
+from tallystick.payments.models import chain as _chain
+from tallystick.payments.models import gas as _gas
+from tallystick.payments.models import merchants as _merchants
+from tallystick.payments.models import topups as _payments
 from tallystick.payments.paybacks import models as _paybacks
 from tallystick.paywall import models as _paywall
 

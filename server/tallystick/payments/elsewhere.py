@@ -11,7 +11,7 @@ from sqlalchemy import delete, update
 from sqlmodel import col, select
 
 from tallystick.kernel.db import Database, WriteSession, insert_once, now_ms
-from tallystick.payments.models import RelayerRow, WorkerRow
+from tallystick.payments.models.topups import RelayerRow, WorkerRow
 from tallystick.payments.rail import Rail
 
 SAID_EVERY_SECONDS = 3.0

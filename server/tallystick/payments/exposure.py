@@ -13,7 +13,7 @@ from sqlmodel import col, select
 
 from tallystick.kernel.db import ReadSession, WriteSession, insert_once, now_ms
 from tallystick.kernel.ids import first_id_at
-from tallystick.payments.models import Exposure, TopUp, TopUpState
+from tallystick.payments.models.topups import Exposure, TopUp, TopUpState
 
 _EVERYBODY = 0
 _DAY_MS = 24 * 3600 * 1000

@@ -19,9 +19,9 @@ from tallystick.kernel.log import get_logger
 from tallystick.kernel.money import UsdcAtomic
 from tallystick.payments.desk import Desk
 from tallystick.payments.lanes import lane_is_free
-from tallystick.payments.models import SettleAttempt, TopUp, TopUpState
+from tallystick.payments.models.topups import SettleAttempt, TopUp, TopUpState
 from tallystick.payments.rail import Rail
-from tallystick.payments.relayer import authorization_of, settled_by_us
+from tallystick.payments.relaying.relayer import authorization_of, settled_by_us
 from tallystick.x402.settle_wire import AnswerKind, SettleAnswer, SettleRequest
 from tallystick.x402.wire import PaymentTerms
 

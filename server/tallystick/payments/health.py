@@ -9,11 +9,11 @@ from sqlalchemy import case, func
 from sqlmodel import col, select
 
 from tallystick.kernel.db import Database, ReadSession, now_ms
-from tallystick.payments.chain_models import ChainCursor
-from tallystick.payments.gas_models import GasDay
-from tallystick.payments.gas_rules import day_at
-from tallystick.payments.models import IS_PENDING, Exposure, TopUp, TopUpState
+from tallystick.payments.models.chain import ChainCursor
+from tallystick.payments.models.gas import GasDay
+from tallystick.payments.models.topups import IS_PENDING, Exposure, TopUp, TopUpState
 from tallystick.payments.rail import Compared, Rail
+from tallystick.payments.rules.gas import day_at
 
 _EVERYBODY = 0
 _TEST_CHAINS = frozenset({84532, 31337})

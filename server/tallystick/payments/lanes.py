@@ -11,7 +11,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import col, select
 
 from tallystick.kernel.db import Database, ReadSession, WriteSession, now_ms
-from tallystick.payments.models import TopUp, TopUpState
+from tallystick.payments.models.topups import TopUp, TopUpState
 from tallystick.payments.rail import Rail
 
 _BATCH = 64

@@ -11,10 +11,10 @@ from tallystick.chain.token import nonce_used
 from tallystick.kernel.db import Database
 from tallystick.payments.facilitated import is_over
 from tallystick.payments.machine import Look, Rehearsal
-from tallystick.payments.models import Payment, TopUp, TopUpState
+from tallystick.payments.models.topups import Payment, TopUp, TopUpState
 from tallystick.payments.rail import Rail
-from tallystick.payments.relayer import relayer_for
-from tallystick.payments.sending import is_dead, may_be_mined, rehearse
+from tallystick.payments.relaying.relayer import relayer_for
+from tallystick.payments.relaying.sending import is_dead, may_be_mined, rehearse
 from tallystick.x402 import reasons
 
 _REASONS = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from tallystick.chain.witness import Testimony
-from tallystick.payments.models import PAID_STATES, PENDING_STATES, TopUpState
+from tallystick.payments.models.topups import PAID_STATES, PENDING_STATES, TopUpState
 from tallystick.x402 import reasons
 
 EDGES: dict[TopUpState, frozenset[TopUpState]] = {

@@ -19,18 +19,18 @@ from tallystick.payments.errors import (
     SettlementPending,
     TopUpsUnavailable,
 )
-from tallystick.payments.gas_budget import is_hopeless
-from tallystick.payments.models import (
+from tallystick.payments.gas.budget import is_hopeless
+from tallystick.payments.models.topups import (
     PAID_STATES,
     PENDING_STATES,
     REFUSED_STATES,
     TopUp,
     TopUpState,
 )
+from tallystick.payments.observing.unclaimed import find_unclaimed
 from tallystick.payments.presented import Presented, require_code_agrees
 from tallystick.payments.rail import Rail
 from tallystick.payments.topups import open_topup, read_topup, topup_of_claim
-from tallystick.payments.unclaimed import find_unclaimed
 from tallystick.x402 import reasons
 from tallystick.x402.errors import PaymentRejected
 from tallystick.x402.wire import PaymentPayload

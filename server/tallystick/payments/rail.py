@@ -16,8 +16,8 @@ from tallystick.kernel.clock import Clock
 from tallystick.payments.desk import Desk
 from tallystick.payments.errors import TopUpsUnavailable
 from tallystick.payments.exposure import CAPS, Caps
-from tallystick.payments.gas_rules import GAS_RULES, GasRules
-from tallystick.payments.paybacks.rules import PAYBACK_RULES, PaybackRules
+from tallystick.payments.rules.gas import GAS_RULES, GasRules
+from tallystick.payments.rules.paybacks import PAYBACK_RULES, PaybackRules
 from tallystick.payments.sequences import Sequence
 from tallystick.x402.erc6492 import Factory
 from tallystick.x402.wire import TokenDomain

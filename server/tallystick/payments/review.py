@@ -14,9 +14,9 @@ from sqlmodel import col, select
 from tallystick.kernel.db import ReadSession, WriteSession, now_ms
 from tallystick.kernel.errors import Conflict
 from tallystick.kernel.ids import encode_id
-from tallystick.payments.chain_models import ChainTransfer
 from tallystick.payments.machine import CONTRADICTED, EDGES
-from tallystick.payments.models import TopUp, TopUpState
+from tallystick.payments.models.chain import ChainTransfer
+from tallystick.payments.models.topups import TopUp, TopUpState
 from tallystick.payments.topups import read_topup
 
 LOOKED_AT_AGAIN = "looked_at_again"

@@ -13,16 +13,16 @@ from tallystick.kernel.crash_points import CrashPoint, reached
 from tallystick.kernel.db import Database, WriteSession
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.log import get_logger
-from tallystick.payments.crediting import credit, place_of
 from tallystick.payments.facilitated import ask, facilitator_settles, may_credit
-from tallystick.payments.gas_budget import NoBudget, PayerSpent, is_hopeless
+from tallystick.payments.gas.budget import NoBudget, PayerSpent, is_hopeless
 from tallystick.payments.lanes import leave_lane, promote_queued
 from tallystick.payments.looking import look_at
 from tallystick.payments.machine import EDGES, Act, Decision, decide
-from tallystick.payments.models import PENDING_STATES, TopUp, TopUpState
+from tallystick.payments.models.topups import PENDING_STATES, TopUp, TopUpState
+from tallystick.payments.observing.crediting import credit, place_of
 from tallystick.payments.rail import Rail
-from tallystick.payments.sending import send_again
-from tallystick.payments.signing import sign_and_send
+from tallystick.payments.relaying.sending import send_again
+from tallystick.payments.relaying.signing import sign_and_send
 from tallystick.payments.topups import read_topup
 from tallystick.payments.witness import hear
 

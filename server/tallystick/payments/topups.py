@@ -13,7 +13,7 @@ from tallystick.kernel.ids import encode_id
 from tallystick.kernel.money import MicroCredits, to_decimal
 from tallystick.ledger.references import number_in
 from tallystick.payments.errors import UnknownTopUp
-from tallystick.payments.models import (
+from tallystick.payments.models.topups import (
     PAID_STATES,
     RelayedTransaction,
     SettleAttempt,

@@ -9,7 +9,8 @@ from tallystick.customers.wallets import customer_of_wallet
 from tallystick.kernel.crash_points import CrashPoint, reached
 from tallystick.kernel.db import WriteSession
 from tallystick.payments.errors import PaymentInProgress
-from tallystick.payments.models import OPEN_STATES, TopUp
+from tallystick.payments.models.topups import OPEN_STATES, TopUp
+from tallystick.payments.observing.unclaimed import used_at_seconds
 from tallystick.payments.presented import (
     Presented,
     check_payment,
@@ -25,8 +26,7 @@ from tallystick.payments.purchase import (
     require_payer,
     wait_for,
 )
-from tallystick.payments.relayer import settled_by_us
-from tallystick.payments.unclaimed import used_at_seconds
+from tallystick.payments.relaying.relayer import settled_by_us
 from tallystick.paywall.challenges import require_identifier
 from tallystick.paywall.gate import Gate
 from tallystick.paywall.offers import Offers

@@ -9,7 +9,7 @@ from tallystick.payments.errors import (
     PaymentInProgress,
     PaymentSpent,
 )
-from tallystick.payments.models import PAID_STATES, PENDING_STATES, TopUp
+from tallystick.payments.models.topups import PAID_STATES, PENDING_STATES, TopUp
 from tallystick.payments.presented import require_signer
 from tallystick.payments.purchase import unpaid
 from tallystick.payments.topups import public_facts, topup_of_claim

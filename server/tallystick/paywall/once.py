@@ -19,7 +19,7 @@ from tallystick.credits import holds
 from tallystick.kernel.db import ReadSession, WriteSession, insert_once, new_id
 from tallystick.kernel.errors import TallystickError
 from tallystick.ledger.errors import IdempotencyMismatch
-from tallystick.payments.models import PAID_STATES, REFUSED_STATES, TopUp
+from tallystick.payments.models.topups import PAID_STATES, REFUSED_STATES, TopUp
 from tallystick.payments.purchase import unpaid
 from tallystick.payments.topups import topup_of_claim
 from tallystick.paywall import answers

@@ -7,8 +7,8 @@ from tallystick.claims.models import Claim
 from tallystick.credits.holds import place
 from tallystick.kernel.db import WriteSession
 from tallystick.metering.charges import Usage
-from tallystick.payments.matching import seen_on_chain
-from tallystick.payments.models import TopUp
+from tallystick.payments.models.topups import TopUp
+from tallystick.payments.observing.matching import seen_on_chain
 from tallystick.payments.presented import Presented
 from tallystick.paywall import answers
 from tallystick.paywall.answers import AnswerKey

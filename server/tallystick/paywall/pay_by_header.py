@@ -19,7 +19,7 @@ from tallystick.kernel.db import WriteSession
 from tallystick.kernel.money import MicroCredits
 from tallystick.ledger.balances import customer_balance
 from tallystick.payments.errors import PaymentInProgress, SettlementPending
-from tallystick.payments.models import PENDING_STATES
+from tallystick.payments.models.topups import PENDING_STATES
 from tallystick.payments.presented import check_payment, money_of
 from tallystick.payments.purchase import (
     probe_for,

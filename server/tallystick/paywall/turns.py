@@ -12,7 +12,7 @@ from tallystick.ledger.errors import InsufficientCredits
 from tallystick.payments.errors import PaymentInProgress
 from tallystick.payments.lanes import has_lane
 from tallystick.payments.purchase import require_paid, scan_from, wait_for
-from tallystick.payments.relayer import settled_by_us
+from tallystick.payments.relaying.relayer import settled_by_us
 from tallystick.payments.topups import open_topup, topup_of_claim
 from tallystick.paywall.copies import already_settled
 from tallystick.paywall.paid_call import PaidCall, begin_waived, hold_instead

@@ -10,12 +10,12 @@ from tallystick.kernel.errors import Unavailable
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.log import get_logger
 from tallystick.kernel.tables import BigInt
-from tallystick.payments.merchant_models import (
+from tallystick.payments.merchants.settler import step_for_merchant
+from tallystick.payments.models.merchants import (
     IS_OPEN_SETTLEMENT,
     MerchantSettlement,
     SettlementState,
 )
-from tallystick.payments.merchant_settler import step_for_merchant
 from tallystick.payments.rail import Rail
 from tallystick.workers.crew import Crew
 from tallystick.workers.rounds import whole

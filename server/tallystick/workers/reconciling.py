@@ -2,9 +2,9 @@
 
 from tallystick.kernel.db import Database
 from tallystick.kernel.log import get_logger
-from tallystick.payments.differences import next_step
-from tallystick.payments.finalized import reconcile_finalized
 from tallystick.payments.rail import Compared, Rail
+from tallystick.payments.reconciling.differences import next_step
+from tallystick.payments.reconciling.finalized import reconcile_finalized
 
 _log = get_logger(__name__)
 

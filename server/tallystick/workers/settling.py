@@ -12,7 +12,7 @@ from tallystick.kernel.errors import Unavailable
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.log import get_logger
 from tallystick.payments.lanes import promote_forgotten
-from tallystick.payments.models import IS_PENDING, TopUp, TopUpState
+from tallystick.payments.models.topups import IS_PENDING, TopUp, TopUpState
 from tallystick.payments.rail import Rail
 from tallystick.payments.settler import step
 from tallystick.workers.crew import Crew

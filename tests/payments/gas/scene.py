@@ -6,8 +6,8 @@ from sqlmodel import col, select
 
 from tallystick.chain.local import LocalChain, artifact
 from tallystick.kernel.clock import OffsetClock
-from tallystick.payments.gas_models import GasDay, PayerGas, RelayedGas
-from tallystick.payments.models import RelayedTransaction, TopUp, TopUpState
+from tallystick.payments.models.gas import GasDay, PayerGas, RelayedGas
+from tallystick.payments.models.topups import RelayedTransaction, TopUp, TopUpState
 from tests.house import House, Process, Wallet, relayer
 
 S = TopUpState

@@ -13,7 +13,7 @@ from tallystick.chain.logs import receipt
 from tallystick.chain.relay import Fees
 from tallystick.kernel.db import Database, WriteSession, open_database
 from tallystick.payments.errors import TopUpsUnavailable
-from tallystick.payments.gas_budget import (
+from tallystick.payments.gas.budget import (
     Bound,
     DaySpent,
     NoBudget,
@@ -21,11 +21,11 @@ from tallystick.payments.gas_budget import (
     Signed,
     reserve_first,
 )
-from tallystick.payments.gas_costs import settle_gas
-from tallystick.payments.gas_models import GasDay, GasOutcome
-from tallystick.payments.gas_rules import GasRules
-from tallystick.payments.models import SentKind
-from tallystick.payments.relayer import store_row
+from tallystick.payments.gas.costs import settle_gas
+from tallystick.payments.models.gas import GasDay, GasOutcome
+from tallystick.payments.models.topups import SentKind
+from tallystick.payments.relaying.relayer import store_row
+from tallystick.payments.rules.gas import GasRules
 from tallystick.x402.errors import PaymentRejected
 from tests.house import House, Wallet
 from tests.payments.gas.scene import (

@@ -10,13 +10,13 @@ from tallystick.chain.l1_fee import GAS_PRICE_ORACLE
 from tallystick.chain.local import LocalChain
 from tallystick.chain.logs import receipt
 from tallystick.chain.relay import Fees
-from tallystick.payments.gas_budget import (
+from tallystick.payments.gas.budget import (
     Bound,
 )
-from tallystick.payments.gas_costs import divide
-from tallystick.payments.gas_models import GasOutcome
-from tallystick.payments.gas_rules import GAS_RULES, GasRules
-from tallystick.payments.models import SentKind
+from tallystick.payments.gas.costs import divide
+from tallystick.payments.models.gas import GasOutcome
+from tallystick.payments.models.topups import SentKind
+from tallystick.payments.rules.gas import GAS_RULES, GasRules
 from tests.house import DOLLAR, House, Wallet
 from tests.payments.gas.scene import (
     KEY,

@@ -3,7 +3,7 @@
 import pytest
 
 from tallystick.chain.local import LocalChain
-from tallystick.payments.models import TopUp
+from tallystick.payments.models.topups import TopUp
 from tallystick.payments.rail import Relayer
 from tests.house import DOLLAR, House, Wallet
 from tests.payments.paybacks.scenes import RULES, Shop

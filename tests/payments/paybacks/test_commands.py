@@ -10,7 +10,7 @@ import pytest
 
 from tallystick.chain.local import KEYS
 from tallystick.kernel.ids import encode_id
-from tallystick.payments.models import TopUp
+from tallystick.payments.models.topups import TopUp
 from tallystick.payments.paybacks.paying import pay_out
 from tallystick.payments.rail import Relayer
 from tests.house import DOLLAR, House, Wallet

@@ -14,7 +14,7 @@ from tallystick.ledger.accounts import ensure_accounts
 from tallystick.migrations import downgrade
 from tallystick.operators.acts import acts_on
 from tallystick.operators.errors import UnusableWords
-from tallystick.payments.models import TopUp, TopUpState
+from tallystick.payments.models.topups import TopUp, TopUpState
 from tallystick.payments.paybacks.errors import (
     CustomerOwes,
     NothingToPayBack,

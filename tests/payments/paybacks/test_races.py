@@ -11,8 +11,8 @@ from sqlmodel import select
 from tallystick.kernel.errors import TallystickError
 from tallystick.ledger import chart
 from tallystick.ledger.errors import InsufficientCredits
-from tallystick.payments.chain_models import ChainOutflow
-from tallystick.payments.models import TopUp
+from tallystick.payments.models.chain import ChainOutflow
+from tallystick.payments.models.topups import TopUp
 from tallystick.payments.paybacks.errors import NothingToPayBack, PaybackNotReady
 from tallystick.payments.paybacks.issuing import (
     hand_out,

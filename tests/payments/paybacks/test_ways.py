@@ -6,7 +6,7 @@ import pytest
 
 from tallystick.chain.local import artifact
 from tallystick.ledger import chart
-from tallystick.payments.models import TopUp
+from tallystick.payments.models.topups import TopUp
 from tallystick.payments.paybacks.errors import (
     AboveFloatCap,
     ForeignSignature,

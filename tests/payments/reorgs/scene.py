@@ -8,8 +8,8 @@ from tallystick.credits.debts import owed_by
 from tallystick.customers.wallets import customer_of_wallet
 from tallystick.kernel.money import MicroCredits
 from tallystick.metering.charges import Usage, charge
-from tallystick.payments.chain_models import ChainTransfer
-from tallystick.payments.models import TopUp, TopUpState
+from tallystick.payments.models.chain import ChainTransfer
+from tallystick.payments.models.topups import TopUp, TopUpState
 from tests.house import Process, Wallet
 
 S = TopUpState

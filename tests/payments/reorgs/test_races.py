@@ -13,19 +13,19 @@ from tallystick.chain.evidence import (
     transfers_in_block,
 )
 from tallystick.chain.local import LocalChain
-from tallystick.payments.chain_models import Presence, RecentBlock
-from tallystick.payments.confirm import confirm
 from tallystick.payments.errors import (
     BooksOfAnotherChain,
 )
-from tallystick.payments.following import (
+from tallystick.payments.models.chain import Presence, RecentBlock
+from tallystick.payments.models.topups import TopUp
+from tallystick.payments.observer import observe
+from tallystick.payments.observing.confirm import confirm
+from tallystick.payments.observing.following import (
     Overtaken,
     cursor_of,
     stay_on_chain,
 )
-from tallystick.payments.matching import book
-from tallystick.payments.models import TopUp
-from tallystick.payments.observer import observe
+from tallystick.payments.observing.matching import book
 from tallystick.payments.settler import credit_topup
 from tallystick.payments.topups import prune_unsent
 from tests.house import DOLLAR, HOLD_SECONDS, RATE, Process, Wallet

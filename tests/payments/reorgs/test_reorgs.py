@@ -13,13 +13,13 @@ from tallystick.credits import holds
 from tallystick.credits.debts import collect_due
 from tallystick.kernel.db import WriteSession
 from tallystick.kernel.money import MicroCredits
-from tallystick.payments.chain_models import Presence
-from tallystick.payments.crediting import place_of, put_in_suspense
 from tallystick.payments.errors import (
     TransferNotSafe,
     UnknownTransfer,
 )
-from tallystick.payments.redeeming import Redeemer, redeem
+from tallystick.payments.models.chain import Presence
+from tallystick.payments.observing.crediting import place_of, put_in_suspense
+from tallystick.payments.observing.redeeming import Redeemer, redeem
 from tests.chain.payer import transfer_call
 from tests.house import DOLLAR, RATE, Process, Wallet
 from tests.payments.reorgs.scene import (

@@ -21,8 +21,8 @@ from tallystick.kernel.crash_points import CrashPoint, reached
 from tallystick.kernel.db import Database, ReadSession, WriteSession, now_ms
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.log import get_logger
-from tallystick.payments.chain_models import ChainCursor, ChainOutflow, Presence
-from tallystick.payments.following import (
+from tallystick.payments.models.chain import ChainCursor, ChainOutflow, Presence
+from tallystick.payments.observing.following import (
     Overtaken,
     cursor_of,
     hold_cursor,

@@ -15,7 +15,6 @@ from tallystick.kernel.db import Database, WriteSession, insert_once, now_ms
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.log import get_logger
 from tallystick.operators.acts import Signed, note_act
-from tallystick.payments.gas_rules import day_at
 from tallystick.payments.paybacks.errors import (
     AboveFloatCap,
     ForeignSignature,
@@ -32,6 +31,7 @@ from tallystick.payments.paybacks.proposing import require_no_debt
 from tallystick.payments.paybacks.reading import read_payback
 from tallystick.payments.paybacks.terms import authorization_of
 from tallystick.payments.rail import Rail
+from tallystick.payments.rules.gas import day_at
 from tallystick.x402.eip712 import authorization_digest
 from tallystick.x402.signature import Recovered, recover
 from tallystick.x402.wire import Authorization

@@ -28,14 +28,14 @@ from tallystick.kernel.crash_points import CrashPoint, reached
 from tallystick.kernel.db import Database, WriteSession
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.log import get_logger
-from tallystick.payments.efforts import MOST_TIMES
-from tallystick.payments.gas_budget import Bound, data_fee
+from tallystick.payments.gas.budget import Bound, data_fee
 from tallystick.payments.paybacks.errors import PaybackNotReady
 from tallystick.payments.paybacks.issuing import keep_signature
 from tallystick.payments.paybacks.models import Payback, PaybackWay
 from tallystick.payments.paybacks.reading import issued_on
 from tallystick.payments.paybacks.terms import authorization_of
 from tallystick.payments.rail import FloatSent, Rail, Relayer
+from tallystick.payments.relaying.efforts import MOST_TIMES
 from tallystick.x402.eip712 import authorization_digest
 from tallystick.x402.wire import Authorization
 

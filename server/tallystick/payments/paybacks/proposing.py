@@ -18,9 +18,9 @@ from tallystick.kernel.log import get_logger
 from tallystick.kernel.money import USDC, MicroCredits
 from tallystick.ledger.models import LedgerTransaction
 from tallystick.operators.acts import Signed, note_act, operator_named, reason_told
-from tallystick.payments.crediting import grant_keys
 from tallystick.payments.errors import UnknownTopUp
-from tallystick.payments.models import TopUp, TopUpState
+from tallystick.payments.models.topups import TopUp, TopUpState
+from tallystick.payments.observing.crediting import grant_keys
 from tallystick.payments.paybacks.booking import book_proposed
 from tallystick.payments.paybacks.errors import (
     CustomerOwes,

@@ -7,7 +7,7 @@ a restored database counts again: so books of before a backup cannot pay twice, 
 from collections.abc import Sequence
 from typing import Any
 
-from tallystick.payments.models import TopUp
+from tallystick.payments.models.topups import TopUp
 from tallystick.payments.paybacks.models import Payback
 from tallystick.x402.keccak import checksum_address, keccak256
 from tallystick.x402.wire import Authorization, TokenDomain

@@ -1,0 +1,1 @@
+"""Gas money: what settling may cost, and what it has cost."""

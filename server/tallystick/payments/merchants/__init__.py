@@ -1,0 +1,1 @@
+"""Other sellers, whose payments we settle as their facilitator."""

@@ -1,0 +1,1 @@
+"""Tables of payments, and the words that are in them."""

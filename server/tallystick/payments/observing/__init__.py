@@ -1,0 +1,1 @@
+"""From the chain into the books, and back when blocks are replaced."""

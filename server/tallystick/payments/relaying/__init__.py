@@ -1,0 +1,1 @@
+"""Our own keys: what they sign, send, replace and push."""

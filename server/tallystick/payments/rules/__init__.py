@@ -1,0 +1,1 @@
+"""What an operator sets: plain values without a database."""
