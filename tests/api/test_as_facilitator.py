@@ -4,7 +4,6 @@ import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -12,9 +11,8 @@ import pytest
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from fastapi import FastAPI
-from x402.http import FacilitatorConfig, HTTPFacilitatorClient, PaymentOption
+from x402.http import PaymentOption
 from x402.http.clients.httpx import PaymentError
-from x402.http.facilitator_client_base import AuthHeaders
 from x402.http.middleware.fastapi import payment_middleware
 from x402.http.types import RouteConfig
 from x402.mechanisms.evm.exact import ExactEvmServerScheme
@@ -22,13 +20,13 @@ from x402.schemas import PaymentPayload, PaymentRequirements
 from x402.schemas.v1 import PaymentPayloadV1, PaymentRequirementsV1
 
 from tallystick.chain.local import ADDRESSES, LocalChain
-from tallystick.chain.token import balance_of
 from tallystick.identity.keys import Scope, issue_key
 from tallystick.identity.models import KeyKind
-from tallystick.payments.merchants.registry import add_merchant, revoke_merchant
+from tallystick.payments.merchants.registry import revoke_merchant
 from tallystick.payments.rules.gas import GasRules
 from tallystick.x402 import reasons
 from tallystick.x402.keccak import checksum_address
+from tests.api.merchants import CENT, NETWORK, Merchant, joined
 from tests.api.payments import (
     ON_SQLITE,
     Payment,
@@ -43,65 +41,8 @@ from tests.live import Buyer, LiveServer, make_settings, start_server
 from tests.payments.facilitators import listening
 from x402 import x402ResourceServer
 
-NETWORK = "eip155:84532"
-CENT = 10_000
 OURS = ("customer", "claim", "topup", "ledger_transaction", "chain_transfer")
 DOORS = (("GET", "supported"), ("POST", "verify"), ("POST", "settle"))
-
-
-@dataclass
-class Merchant:
-    """Another seller with its address, key and stock facilitator client."""
-
-    server: LiveServer
-    chain: LocalChain
-    id: int
-    pay_to: bytes
-    key: str
-
-    def entry(self, version: int = 2, **more: Any) -> dict[str, Any]:
-        """What it asks its buyers for."""
-        names = {"name": "USDC", "version": "2"}
-        entry = {
-            "scheme": "exact",
-            "network": NETWORK,
-            "asset": checksum_address(self.chain.token),
-            "amount": str(CENT),
-            "payTo": checksum_address(self.pay_to),
-            "maxTimeoutSeconds": 300,
-            "extra": names,
-        }
-        if version == 1:
-            entry |= {
-                "network": "base-sepolia",
-                "maxAmountRequired": entry.pop("amount"),
-                "resource": "http://shop.test/",
-                "description": "",
-                "mimeType": "application/json",
-            }
-        return entry | more
-
-    def headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.key}"}
-
-    def stock(self) -> HTTPFacilitatorClient:
-        config = FacilitatorConfig(url=f"{self.server.url}/x402", auth_provider=self)
-        return HTTPFacilitatorClient(config)
-
-    def get_auth_headers(self) -> AuthHeaders:
-        every = self.headers()
-        return AuthHeaders(verify=every, settle=every, supported=every)
-
-    async def income(self) -> int:
-        return await balance_of(self.chain.chain, self.pay_to)
-
-
-async def joined(server: LiveServer, chain: LocalChain) -> Merchant:
-    pay_to, gate = secrets.token_bytes(20), server.gate
-    made = await gate.db.write(
-        lambda session: add_merchant(session, gate.seal, name="shop", payees=[pay_to])
-    )
-    return Merchant(server, chain, made.id, pay_to, made.secret)
 
 
 @pytest.fixture
