@@ -137,5 +137,6 @@ async def require_settled_once(process: Process, shop: Shop, value: int) -> None
     async with process.db.read() as session:
         rows = (await session.exec(select(MerchantSettlement))).all()
     assert [one.state for one in rows] == [SettlementState.SETTLED]
-    assert len(await sent_for_merchants(process)) == 1
+    # Signed again with higher fees it is still one: a nonce is mined once.
+    assert len({one.evm_nonce for one in await sent_for_merchants(process)}) == 1
     await require_untouched(process)
