@@ -37,6 +37,7 @@ from tallystick.payments.observing.confirm import confirm, look_at_heights
 from tallystick.payments.observing.opening import open_books
 from tallystick.payments.observing.payees import know_payees
 from tallystick.payments.observing.same_chain import check_chain
+from tallystick.payments.paybacks.funds import check_float
 from tallystick.payments.paybacks.paying import pay_out
 from tallystick.payments.rail import Rail
 from tallystick.payments.relaying.leases import keep_leases, release_leases
@@ -270,8 +271,10 @@ def _chain_rounds(gate: Gate) -> list[Coroutine[Any, Any, None]]:
         tend = repeat("facilitator", lambda: tend_facilitator(rail), every_seconds=10)
         rounds.append(tend)
     if rail.float_key is not None:
-        paid = repeat("paybacks", lambda: pay_out(db, rail), every_seconds=2)
-        rounds.append(paid)
+        rounds += [
+            repeat("paybacks", lambda: pay_out(db, rail), every_seconds=2),
+            repeat("float", lambda: check_float(rail), every_seconds=10),
+        ]
     if not db.is_sqlite:
         said = repeat(
             "presence", lambda: say(db, rail), every_seconds=SAID_EVERY_SECONDS

@@ -68,11 +68,9 @@ async def test_a_payment_that_was_signed_for_an_older_offer_is_not_taken(
     )
     async with httpx.AsyncClient(base_url=opened.url) as http:
         offer = await http.get(FEATURE)
-        assert (await http.get("/readyz")).json() == {
-            "ready": True,
-            "database": True,
-            "takes_payments": True,
-        }
+        ready = (await http.get("/readyz")).json()
+        assert ready["ready"] is ready["database"] is ready["takes_payments"] is True
+        assert "reason" not in ready
     paid = await buyer.pay(offer.headers, f"{opened.url}{FEATURE}")
     await opened.stop()
     closed = await start_server(

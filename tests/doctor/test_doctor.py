@@ -76,7 +76,8 @@ async def test_a_sound_installation_is_well(fresh: LocalChain, tmp_path: Path) -
     assert worse(findings) == [("public url", loopback)]
     assert {one["check"] for one in findings} == {
         *("settings", "catalog", "database", "rpc", "clock", "asset", "pay-to"),
-        *("relayer", "books", "public url", "server", "browsers", "challenge"),
+        *("relayer", "books", "paybacks", "public url", "server", "browsers"),
+        "challenge",
     }
     challenges = [one["said"] for one in findings if one["check"] == "challenge"]
     assert [one.rpartition(" is a 402")[0] for one in challenges] == [

@@ -11,16 +11,21 @@ from starlette.responses import Response
 
 from tallystick.api.answers import ExactJson
 from tallystick.api.identify import GateDep
+from tallystick.api.obligations import merchant_figures, payback_figures
 from tallystick.api.passage import running_of
 from tallystick.chain.errors import RpcUnavailable
 from tallystick.kernel.db import query
+from tallystick.kernel.log import get_logger
 from tallystick.kernel.money import USDC_SCALE, to_decimal
 from tallystick.payments.errors import TopUpsUnavailable
 from tallystick.payments.health import Health, health
 from tallystick.payments.purchase import probe
+from tallystick.payments.rail import Rail
 from tallystick.paywall.answer import NO_STORE
+from tallystick.paywall.gate import Gate
 from tallystick.x402.keccak import checksum_address
 
+_log = get_logger(__name__)
 router = APIRouter(tags=["operation"])
 
 
@@ -31,8 +36,11 @@ async def livez() -> Response:
 
 
 @router.get("/readyz")
-async def readyz(gate: GateDep) -> Response:
-    """The database answers, so credits can be spent."""
+async def readyz(request: Request, gate: GateDep) -> Response:
+    """The database answers, so credits can be spent.
+
+    Who may read the metrics is also told of paybacks and of merchants.
+    """
     try:
         async with asyncio.timeout(3), gate.db.read() as session:
             await query(session, "SELECT boots FROM installation")
@@ -42,7 +50,19 @@ async def readyz(gate: GateDep) -> Response:
     # No reason to send no traffic: credits that are there can be spent.
     why = gate.rail.obstacle or gate.rail.silence
     document |= {"takes_payments": why is None} | ({"reason": why} if why else {})
-    return ExactJson(document)
+    if running_of(request).watchers.admit(request):
+        document |= await _obligations_now(gate)
+    return ExactJson(document, headers=NO_STORE)
+
+
+async def _obligations_now(gate: Gate) -> dict[str, object]:
+    """Nothing where they cannot be told soon: that takes nobody out of rotation."""
+    try:
+        async with asyncio.timeout(1):
+            return obligations(gate.rail, await health(gate.db, gate.rail))
+    except Exception:  # noqa: BLE001  # credits can be spent, whatever it is
+        _log.exception("figures_not_told")
+        return {}
 
 
 @router.get("/healthz/chain")
@@ -73,7 +93,7 @@ async def _told(
     wrong = list(dict.fromkeys([*reasons, *found.reasons]))
     document = {"ok": not wrong, **known, "reasons": wrong}
     if running_of(request).watchers.admit(request):
-        document |= figures(found)
+        document |= figures(found) | obligations(gate.rail, found)
     return ExactJson(document, 503 if wrong else 200, NO_STORE)
 
 
@@ -100,6 +120,14 @@ def figures(found: Health) -> dict[str, object]:
             }
             for address, wei in found.relayer_wei.items()
         },
+    }
+
+
+def obligations(rail: Rail, found: Health) -> dict[str, object]:
+    """What goes on beside purchases, for an operator."""
+    return {
+        "paybacks": payback_figures(found.paybacks),
+        "merchants": merchant_figures(found.merchants, rail.gas),
     }
 
 

@@ -5,20 +5,18 @@ last. No node is asked. Money is in atomic USDC, gas money in wei, times in seco
 figures of a process are its own; of several processes each is asked.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from fastapi import APIRouter, Request
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
-from prometheus_client.metrics_core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    Metric,
-)
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.responses import Response
 
+from tallystick.api.gauges import gauge, gauges
 from tallystick.api.identify import GateDep
+from tallystick.api.obligations import merchant_metrics, payback_metrics
 from tallystick.api.passage import running_of
 from tallystick.payments.health import Health, health
 from tallystick.payments.rail import Outlook, Rail
@@ -62,11 +60,13 @@ class _Figures(Collector):
         yield from _of_chain(self._found, self._gate)
         yield from _of_relayers(self._found)
         yield from _of_gas(self._found, self._gate.rail)
+        yield from payback_metrics(self._found.paybacks)
+        yield from merchant_metrics(self._found.merchants, self._gate.rail.gas)
         depth, words = (
             self._gate.writes.depth,
             "Charges and holds that wait for a write",
         )
-        yield _gauge("charge_queue_depth", words, depth)
+        yield gauge("charge_queue_depth", words, depth)
 
 
 def _of_topups(found: Health, outlook: Outlook) -> Iterable[Metric]:
@@ -79,63 +79,63 @@ def _of_topups(found: Health, outlook: Outlook) -> Iterable[Metric]:
         moved.add_metric([before, after], count)
     yield moved
     counts = {(one.state,): one.count for one in found.pending}
-    yield _gauges("topups_pending", "Top-ups without an outcome yet", ["state"], counts)
+    yield gauges("topups_pending", "Top-ups without an outcome yet", ["state"], counts)
     oldest = max((one.oldest_seconds for one in found.pending), default=0)
-    yield _gauge(
+    yield gauge(
         "topups_pending_oldest_seconds", "The age of the oldest of them", oldest
     )
     words = "Top-ups that a person must look at"
-    yield _gauge("topups_quarantined", words, found.quarantined)
+    yield gauge("topups_quarantined", words, found.quarantined)
     words = "Credited before its block is safe, in atomic USDC"
-    yield _gauge("exposure_atomic_usdc", words, found.exposure)
+    yield gauge("exposure_atomic_usdc", words, found.exposure)
     words = "What may be, for all together and for one customer"
     caps = {("all",): found.exposure_cap, ("customer",): found.customer_cap}
-    yield _gauges("exposure_cap_atomic_usdc", words, ["of"], caps)
+    yield gauges("exposure_cap_atomic_usdc", words, ["of"], caps)
 
 
 def _of_books(found: Health) -> Iterable[Metric]:
     age = found.compared_age_seconds
     words = "Since books and chain were compared"
-    yield _gauge("reconciliation_age_seconds", words, age)
+    yield gauge("reconciliation_age_seconds", words, age)
     compared = found.compared
     if compared is None:
         return
     difference = compared.ledger_usdc - compared.chain_usdc
     words = "Ledger less chain at the finalized block, in atomic USDC"
-    yield _gauge("reconciliation_difference_atomic_usdc", words, difference)
+    yield gauge("reconciliation_difference_atomic_usdc", words, difference)
     words = "Differences that were named"
-    yield _gauge("reconciliation_findings", words, len(compared.findings))
+    yield gauge("reconciliation_findings", words, len(compared.findings))
     words = "The block at which they were compared"
-    yield _gauge("reconciliation_block", words, compared.block_number)
+    yield gauge("reconciliation_block", words, compared.block_number)
     words = "What the addresses hold, in atomic USDC"
     sides = {("ledger",): compared.ledger_usdc, ("chain",): compared.chain_usdc}
-    yield _gauges("treasury_atomic_usdc", words, ["by"], sides)
+    yield gauges("treasury_atomic_usdc", words, ["by"], sides)
 
 
 def _of_chain(found: Health, gate: Gate) -> Iterable[Metric]:
     rail = gate.rail
-    yield _gauge("chain_head_block", "The newest block", found.head_number)
-    yield _gauge("chain_head_age_seconds", "Its age", found.head_age_seconds)
-    yield _gauge("chain_final_block", "The newest final block", found.final_number)
+    yield gauge("chain_head_block", "The newest block", found.head_number)
+    yield gauge("chain_head_age_seconds", "Its age", found.head_age_seconds)
+    yield gauge("chain_final_block", "The newest final block", found.final_number)
     words = "Since a node answered last"
-    yield _gauge("chain_silent_seconds", words, int(rail.chain.silent_seconds))
+    yield gauge("chain_silent_seconds", words, int(rail.chain.silent_seconds))
     words = "Blocks between the newest and the last that was read"
-    yield _gauge("observer_lag_blocks", words, found.observer_lag)
+    yield gauge("observer_lag_blocks", words, found.observer_lag)
     words = "Whether a payment could be taken now"
     open_now = rail.obstacle is None and rail.silence is None
-    yield _gauge("takes_payments", words, int(open_now))
+    yield gauge("takes_payments", words, int(open_now))
 
 
 def _of_relayers(found: Health) -> Iterable[Metric]:
     # What gas was spent on, and wasted, belongs here once receipts are kept.
     wei = {(checksum_address(who),): held for who, held in found.relayer_wei.items()}
-    yield _gauges("relayer_balance_wei", "Gas money of a relayer", ["relayer"], wei)
+    yield gauges("relayer_balance_wei", "Gas money of a relayer", ["relayer"], wei)
     can_pay = {
         (checksum_address(who),): int(who not in found.without_gas)
         for who in found.relayer_wei
     }
     words = "Whether it can pay for a settlement"
-    yield _gauges("relayer_has_gas", words, ["relayer"], can_pay)
+    yield gauges("relayer_has_gas", words, ["relayer"], can_pay)
 
 
 def _of_gas(found: Health, rail: Rail) -> Iterable[Metric]:
@@ -151,23 +151,6 @@ def _of_gas(found: Health, rail: Rail) -> Iterable[Metric]:
         yield made
     today = {(checksum_address(one.relayer),): one.today for one in found.gas}
     words = "What counts of a relayer's gas budget of this UTC day"
-    yield _gauges("relayer_gas_today_wei", words, ["relayer"], today)
+    yield gauges("relayer_gas_today_wei", words, ["relayer"], today)
     words = "What each relayer may spend on gas in a day"
-    yield _gauge("relayer_gas_budget_wei", words, rail.gas.per_day)
-
-
-def _gauge(name: str, words: str, value: int | None) -> Metric:
-    """Without a value when it is not known: that is not zero."""
-    made = GaugeMetricFamily(f"tallystick_{name}", words)
-    if value is not None:
-        made.add_metric([], value)
-    return made
-
-
-def _gauges(
-    name: str, words: str, labels: list[str], values: Mapping[tuple[str], int]
-) -> Metric:
-    made = GaugeMetricFamily(f"tallystick_{name}", words, labels=labels)
-    for which, value in values.items():
-        made.add_metric(which, value)
-    return made
+    yield gauge("relayer_gas_budget_wei", words, rail.gas.per_day)

@@ -65,6 +65,10 @@ class Examination:
     def count(self, verdict: Verdict) -> int:
         return sum(one.verdict == verdict for one in self.findings)
 
+    def count_of(self, check: str) -> int:
+        """How many lines of this check there are."""
+        return sum(one.check == check for one in self.findings)
+
     def document(self) -> dict[str, Any]:
         """The report; ``ok`` is whether nothing is a problem."""
         return {

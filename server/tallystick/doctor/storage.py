@@ -6,11 +6,13 @@ from tallystick.boot import check_database, reachable
 from tallystick.chain.errors import RpcErrorAnswer, RpcUnavailable
 from tallystick.config import Settings
 from tallystick.doctor.findings import Examination
+from tallystick.doctor.obligations import examine_merchants, examine_paybacks
 from tallystick.kernel.clock import SystemClock
 from tallystick.kernel.db import Database, open_database
 from tallystick.kernel.errors import TallystickError
 from tallystick.payments.errors import BooksOfAnotherChain
 from tallystick.payments.observing.same_chain import check_chain
+from tallystick.paywall.gate import Gate
 from tallystick.safe_settings import UnsafeSettings, check_database_url
 from tallystick.wiring import build_gate
 
@@ -72,9 +74,19 @@ def _tell_clock(exam: Examination, off_ms: int) -> None:
 
 
 async def examine_books(exam: Examination, settings: Settings) -> None:
-    """Whether the books were made on the chain that the nodes show."""
-    exam.looking("whether the books fit the chain")
+    """Whether the books are of the nodes' chain, and what in them waits too long."""
     gate = build_gate(settings)
+    try:
+        await _examine_chain(exam, gate)
+        await examine_paybacks(exam, gate.db, gate.rail)
+        await examine_merchants(exam, gate.db, gate.rail)
+    finally:
+        await gate.db.close()
+        await gate.rail.chain.close()
+
+
+async def _examine_chain(exam: Examination, gate: Gate) -> None:
+    exam.looking("whether the books fit the chain")
     try:
         await check_chain(gate.db, gate.rail)
     except BooksOfAnotherChain as error:
@@ -83,6 +95,3 @@ async def examine_books(exam: Examination, settings: Settings) -> None:
         exam.warn("books", f"not compared: {error.detail}", "Mend the nodes first.")
     else:
         exam.ok("books", "they belong to this chain, as far as they have an anchor")
-    finally:
-        await gate.db.close()
-        await gate.rail.chain.close()

@@ -9,9 +9,11 @@ from sqlalchemy import case, func
 from sqlmodel import col, select
 
 from tallystick.kernel.db import Database, ReadSession, now_ms
+from tallystick.payments.merchants.health import MerchantHealth, merchant_health
 from tallystick.payments.models.chain import ChainCursor
 from tallystick.payments.models.gas import GasDay
 from tallystick.payments.models.topups import IS_PENDING, Exposure, TopUp, TopUpState
+from tallystick.payments.paybacks.health import PaybackHealth, payback_health
 from tallystick.payments.rail import Compared, Rail
 from tallystick.payments.rules.gas import day_at
 
@@ -60,6 +62,8 @@ class Health:
     relayer_wei: dict[bytes, int]
     without_gas: frozenset[bytes]
     gas: tuple[KeyGas, ...]
+    paybacks: PaybackHealth
+    merchants: MerchantHealth
     reasons: tuple[str, ...]
 
     @property
@@ -87,6 +91,8 @@ async def health(db: Database, rail: Rail) -> Health:
         quarantined = await _quarantined(session, rail)
         exposure = await _exposure(session, rail)
         gas = await _gas(session, rail, day_at(now))
+        paybacks = await payback_health(session, rail, now)
+        merchants = await merchant_health(session, rail, now)
     head = None if outlook.head_number < 0 else outlook.head_number
     age = None if head is None else max(now // 1000 - outlook.head_seconds, 0)
     since = outlook.compares_since_ms
@@ -109,7 +115,12 @@ async def health(db: Database, rail: Rail) -> Health:
         relayer_wei=dict(outlook.relayer_wei),
         without_gas=frozenset(outlook.without_gas),
         gas=gas,
-        reasons=tuple(_reasons(rail, age, _lag(head, observed), compared_age)),
+        paybacks=paybacks,
+        merchants=merchants,
+        reasons=(
+            *_reasons(rail, age, _lag(head, observed), compared_age),
+            *paybacks.reasons(),
+        ),
     )
 
 

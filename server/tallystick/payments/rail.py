@@ -105,6 +105,20 @@ class FloatSent:
     at_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class FloatFunds:
+    """What the float has: atomic USDC and wei, and how much wei it should have."""
+
+    usdc: int
+    wei: int
+    needed_wei: int
+
+    @property
+    def has_gas(self) -> bool:
+        """Whether it can pay for a few transactions at today's fees."""
+        return self.wei >= self.needed_wei
+
+
 @dataclass(slots=True)
 class Outlook:
     """What this process saw of the chain last. Nothing of it is a record.
@@ -121,6 +135,8 @@ class Outlook:
     ``compared`` is what
     the last comparison of books and chain said, ``compares_since_ms`` when there was to
     be the first; ``transitions`` counts the top-ups that went from state to state.
+    ``float_has`` is what the float had, ``float_sent`` what it sent last, and
+    ``told_of_paybacks`` why which payback could not be sent when that was tried last.
     """
 
     head_seconds: int = 0
@@ -142,6 +158,7 @@ class Outlook:
     witness_disagreed: int = 0
     witness_rests_until: float = 0.0
     testimonies: dict[tuple[object, ...], Testimony] = field(default_factory=dict)
+    float_has: FloatFunds | None = None
     float_sent: FloatSent | None = None
     told_of_paybacks: set[tuple[int, str]] = field(default_factory=set)
 

@@ -41,6 +41,8 @@ from tallystick.x402.wire import Authorization
 
 _log = get_logger(__name__)
 _BATCH = 20
+NO_GAS = "without_gas"
+"""Why a payback waits: its key cannot pay for the transaction."""
 
 
 async def pay_out(db: Database, rail: Rail) -> None:
@@ -120,6 +122,10 @@ async def _send(db: Database, rail: Rail, key: Relayer, payback: Payback) -> boo
     reached(CrashPoint.PAYBACK_SENT)
     sent_at_ms = 0 if answer.outcome == Outcome.UNDERPRICED else db.clock.now_ms()
     rail.outlook.float_sent = FloatSent(payback.id, evm_nonce, price, sent_at_ms)
+    if answer.outcome == Outcome.INSUFFICIENT_FUNDS:
+        _tell(rail, payback, NO_GAS)
+    else:
+        _untell(rail, payback)
     _log.info(
         "payback_sent",
         payback=encode_id("pbk", payback.id),
@@ -146,6 +152,12 @@ def _tell(rail: Rail, payback: Payback, reason: str) -> None:
         rail.outlook.told_of_paybacks.add(told)
         named = encode_id("pbk", payback.id)
         _log.warning("payback_waits", payback=named, reason=reason)
+
+
+def _untell(rail: Rail, payback: Payback) -> None:
+    """It waits no more, and if it does again that is news."""
+    told = rail.outlook.told_of_paybacks
+    told -= {one for one in told if one[0] == payback.id}
 
 
 async def _price(
