@@ -52,7 +52,7 @@ from tallystick.workers.merchants import settle_for_merchants
 from tallystick.workers.reconciling import compare
 from tallystick.workers.rounds import repeat, whole
 from tallystick.workers.settling import settle_for_ever
-from tallystick.workers.upkeep import sweep, tend_facilitator
+from tallystick.workers.upkeep import prune, sweep, tend_facilitator
 
 _log = get_logger(__name__)
 _RETRY_SECONDS = 2.0
@@ -312,6 +312,7 @@ async def _sweep_for_ever(gate: Gate) -> None:
         for work in (
             repeat("sweeper", lambda: sweep(gate.db, gate.rail), every_seconds=10),
             repeat("forgetter", told.go_on, every_seconds=10),
+            repeat("pruner", lambda: prune(gate.db, gate.rail), every_seconds=600),
         ):
             group.create_task(work)
 

@@ -7,6 +7,7 @@ from tallystick.identity.nonces import forget_expired_nonces
 from tallystick.kernel.db import Database
 from tallystick.ledger.breakage import settle_due
 from tallystick.payments.observer import observed_seconds
+from tallystick.payments.pruning import prune_payer_gas, prune_settlements
 from tallystick.payments.rail import Rail
 from tallystick.payments.topups import prune_unsent
 from tallystick.paywall.forgetting import forget_expired
@@ -33,6 +34,17 @@ async def sweep(db: Database, rail: Rail) -> None:
         lambda session: forget_expired_nonces(session, margin_ms=_NONCE_MARGIN_MS)
     )
     await _prune(db, rail)
+
+
+async def prune(db: Database, rail: Rail) -> None:
+    """Forget what was counted of gas, and settled for merchants, long ago.
+
+    Raises ``RpcUnavailable``.
+    """
+    if not rail.opening.is_open:
+        return
+    await prune_payer_gas(db, rail)
+    await prune_settlements(db, rail)
 
 
 async def _prune(db: Database, rail: Rail) -> None:

@@ -16,6 +16,7 @@ from tallystick.kernel.db import (
     now_ms,
 )
 from tallystick.payments.merchants.checks import check_asked, require_payee
+from tallystick.payments.merchants.errors import SettlementsUnavailable
 from tallystick.payments.merchants.registry import ProvenMerchant
 from tallystick.payments.models.merchants import (
     PENDING_SETTLEMENTS,
@@ -128,11 +129,14 @@ async def wait_for_settlement(
 async def read_settlement(
     session: ReadSession | WriteSession, settlement_id: int
 ) -> MerchantSettlement:
-    """The row; it is never deleted."""
+    """The row; raises ``SettlementsUnavailable`` for one that was forgotten just now."""
     query = select(MerchantSettlement).where(
         col(MerchantSettlement.id) == settlement_id
     )
-    return (await session.exec(query)).one()
+    found = (await session.exec(query)).one_or_none()
+    if found is None:
+        raise SettlementsUnavailable("it is over for so long that it was forgotten")
+    return found
 
 
 async def newest_hash(db: Database, settlement_id: int) -> bytes | None:

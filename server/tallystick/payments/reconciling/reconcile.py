@@ -18,6 +18,7 @@ from tallystick.ledger import chart
 from tallystick.ledger.balances import net_debits
 from tallystick.ledger.findings import Finding, run_checks, unstopped
 from tallystick.payments.errors import TopUpsUnavailable
+from tallystick.payments.gas.checks import GAS_CHECKS
 from tallystick.payments.models.chain import (
     ChainCursor,
     ChainOutflow,
@@ -60,59 +61,6 @@ _CHECKS = {
     "I10 only what is credited and not safe yet is exposed": """
         SELECT id, state, exposed FROM topup
          WHERE exposed IS NOT NULL AND (state <> 'credited' OR exposed <> value)""",
-    "I18 a relayer's gas of a day is that of its transactions": """
-        SELECT gas_day.chain_id, gas_day.relayer, gas_day.day, gas_day.reserved,
-               gas_day.spent, gas_day.wasted
-          FROM gas_day
-          LEFT JOIN relayed_gas
-            ON relayed_gas.chain_id = gas_day.chain_id
-           AND relayed_gas.relayer = gas_day.relayer
-           AND relayed_gas.day = gas_day.day
-         GROUP BY gas_day.chain_id, gas_day.relayer, gas_day.day, gas_day.reserved,
-                  gas_day.spent, gas_day.wasted
-        HAVING gas_day.reserved <> SUM(CASE WHEN relayed_gas.outcome = 'open'
-                                            THEN relayed_gas.reserved ELSE 0 END)
-            OR gas_day.spent <> COALESCE(SUM(relayed_gas.spent), 0)
-            OR gas_day.wasted <> COALESCE(SUM(relayed_gas.wasted), 0)""",
-    "I18 what came to nothing of a payer's is that of his transactions": """
-        SELECT payer_gas.chain_id, payer_gas.payer, payer_gas.day, payer_gas.reserved,
-               payer_gas.wasted
-          FROM payer_gas
-          LEFT JOIN relayed_gas
-            ON relayed_gas.chain_id = payer_gas.chain_id
-           AND relayed_gas.payer = payer_gas.payer
-           AND relayed_gas.day = payer_gas.day
-         GROUP BY payer_gas.chain_id, payer_gas.payer, payer_gas.day,
-                  payer_gas.reserved, payer_gas.wasted
-        HAVING payer_gas.reserved <> SUM(CASE WHEN relayed_gas.outcome = 'open'
-                                              THEN relayed_gas.reserved ELSE 0 END)
-            OR payer_gas.wasted <> COALESCE(SUM(relayed_gas.wasted), 0)""",
-    "I18 what a merchant's settlements cost is that of their transactions": """
-        SELECT merchant_gas.chain_id, merchant_gas.merchant_id, merchant_gas.day
-          FROM merchant_gas
-          LEFT JOIN relayed_gas
-            ON relayed_gas.chain_id = merchant_gas.chain_id
-           AND relayed_gas.merchant_id = merchant_gas.merchant_id
-           AND relayed_gas.day = merchant_gas.day
-         GROUP BY merchant_gas.chain_id, merchant_gas.merchant_id, merchant_gas.day,
-                  merchant_gas.reserved, merchant_gas.spent
-        HAVING merchant_gas.reserved <> SUM(CASE WHEN relayed_gas.outcome = 'open'
-                                                 THEN relayed_gas.reserved ELSE 0 END)
-            OR merchant_gas.spent <> COALESCE(SUM(relayed_gas.spent), 0)""",
-    "I18 the gas of each transaction counts on a day": """
-        SELECT relayed_gas.day, relayed_gas.reserved, relayed_gas.payer
-          FROM relayed_gas
-          LEFT JOIN gas_day
-            ON gas_day.chain_id = relayed_gas.chain_id
-           AND gas_day.relayer = relayed_gas.relayer
-           AND gas_day.day = relayed_gas.day
-          LEFT JOIN payer_gas
-            ON payer_gas.chain_id = relayed_gas.chain_id
-           AND payer_gas.payer = relayed_gas.payer
-           AND payer_gas.day = relayed_gas.day
-         WHERE relayed_gas.reserved > 0
-           AND (gas_day.day IS NULL
-                OR (relayed_gas.payer IS NOT NULL AND payer_gas.day IS NULL))""",
     "I7 a paid top-up has exactly its Transfer": """
         SELECT topup.id, topup.state FROM topup
           LEFT JOIN chain_transfer
@@ -231,7 +179,7 @@ class Reconciliation:
 
 async def audit_payments(session: ReadSession | WriteSession) -> list[Finding]:
     """Every broken invariant of top-ups that the database alone can show."""
-    findings = await run_checks(session, _CHECKS | PAYBACK_CHECKS)
+    findings = await run_checks(session, _CHECKS | GAS_CHECKS | PAYBACK_CHECKS)
 
     async def seals() -> list[Finding]:
         return await audit_checkpoints(session)
