@@ -12,7 +12,7 @@ import asyncio
 import copy
 import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, Self, TypeVar
@@ -128,6 +128,10 @@ class Chain:
             return await questions(self._only(node))
 
         return await self._try(ask)
+
+    def each(self) -> Iterator[Self]:
+        """Each node by itself, for who compares what they say."""
+        return map(self._only, self._nodes)
 
     def _only(self, node: _Node) -> Self:
         view = copy.copy(self)

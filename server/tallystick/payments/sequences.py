@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 MOST_IN_FLIGHT = 16
 """Nonces of a key that are signed and not mined: nodes drop what is too far ahead."""
+WIDEST_HOLE = MOST_IN_FLIGHT
+"""Nonces without a transaction of ours that are filled. What lies behind more of them
+was signed by a count that was a lie, and is left alone (``counts``)."""
 
 
 @dataclass(slots=True)

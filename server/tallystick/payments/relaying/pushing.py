@@ -5,6 +5,7 @@ from itertools import groupby
 
 from sqlmodel import col, select
 
+from tallystick.chain.logs import receipt
 from tallystick.chain.relay import Outcome
 from tallystick.kernel.db import Database, now_ms
 from tallystick.kernel.log import get_logger
@@ -22,7 +23,7 @@ from tallystick.payments.relaying.efforts import (
     effort_for,
     may_replace,
 )
-from tallystick.payments.relaying.nonces import learn_nonces
+from tallystick.payments.relaying.nonces import learn_nonces, step_back
 from tallystick.payments.relaying.replacing import (
     OpenNonce,
     close_hole,
@@ -36,6 +37,7 @@ from tallystick.payments.relaying.sending import (
     take_turn,
     would_revert,
 )
+from tallystick.payments.sequences import WIDEST_HOLE
 from tallystick.x402.keccak import checksum_address
 
 _log = get_logger(__name__)
@@ -81,10 +83,15 @@ async def _push(db: Database, rail: Rail, relayer: Relayer) -> None:
     mined = await rail.chain.nonce(relayer.address, "latest")
     if not sequence.is_known or mined > sequence.next_nonce:
         await learn_nonces(db, rail, relayer)
+    # What is more than we follow is not confirmed.
+    mined = min(mined, sequence.next_nonce)
+    found, now = await _open_nonces(db, rail, relayer, mined)
+    if min(found, default=sequence.next_nonce) - mined > WIDEST_HOLE:
+        await step_back(db, rail, relayer)
+        return
     # A block may have been replaced, and nonces in it are open again.
     sequence.mined = mined
     sequence.note_mined(mined)
-    found, now = await _open_nonces(db, rail, relayer, mined)
     for nonce in range(mined, sequence.next_nonce):
         if not sequence.is_ours:
             return
@@ -136,11 +143,10 @@ async def _advance(
         outcome = await deliver(rail, one.newest)
         if outcome == Outcome.UNDERPRICED and may_replace(standing):
             effort = Effort.REPLACE
-    if effort == Effort.REPLACE:
-        await raise_fees(db, rail, one)
-    # It would also revert because it was mined a moment ago.
-    elif effort == Effort.FILL and await _is_open(rail, one):
-        await fill(db, rail, one)
+    # It would also revert, or be silent, because it was mined a moment ago.
+    if effort in (Effort.REPLACE, Effort.FILL) and await _is_open(rail, one):
+        again = raise_fees if effort == Effort.REPLACE else fill
+        await again(db, rail, one)
 
 
 async def _standing(
@@ -194,7 +200,14 @@ def _ring(rail: Rail, one: OpenNonce) -> None:
 
 
 async def _is_open(rail: Rail, one: OpenNonce) -> bool:
+    """By the count, and by receipts: a count that is too low would cost us fees."""
     sequence = rail.sequence(one.relayer)
     mined = await rail.chain.nonce(one.relayer.address, "latest")
-    sequence.note_mined(mined)
-    return mined <= one.newest.evm_nonce
+    sequence.note_mined(min(mined, sequence.next_nonce))
+    if mined > one.newest.evm_nonce:
+        return False
+    for attempt in one.attempts:
+        if await receipt(rail.chain, attempt.tx_hash) is not None:
+            sequence.note_taken(attempt.evm_nonce)
+            return False
+    return True

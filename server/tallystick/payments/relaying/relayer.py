@@ -276,7 +276,18 @@ async def _take_nonce(session: WriteSession, rail: Rail, place: Place) -> None:
     """
     lease = under_lease(session, rail, place.relayer, place.fence)
     is_next = col(RelayerRow.next_nonce) == place.nonce
-    await _require(session, rail, place, *lease, is_next, next_nonce=place.nonce + 1)
+    # Something may stand there that was signed too far ahead.
+    is_free = ~(
+        select(RelayedTransaction.tx_hash)
+        .where(
+            col(RelayedTransaction.chain_id) == rail.domain.chain_id,
+            col(RelayedTransaction.relayer) == place.relayer.address,
+            col(RelayedTransaction.evm_nonce) == place.nonce,
+        )
+        .exists()
+    )
+    found = (*lease, is_next, is_free)
+    await _require(session, rail, place, *found, next_nonce=place.nonce + 1)
 
 
 async def require_lease(session: WriteSession, rail: Rail, place: Place) -> None:

@@ -27,6 +27,7 @@ from tallystick.payments.relaying.relayer import (
     is_sent_for,
     signed_by,
 )
+from tallystick.payments.sequences import WIDEST_HOLE
 from tallystick.x402.keccak import checksum_address
 
 _log = get_logger(__name__)
@@ -44,6 +45,8 @@ class _Prospect(StrEnum):
     """We gave its nonce to a filler."""
     LOST = "lost"
     """Somebody else has used its nonce."""
+    STRANDED = "stranded"
+    """Too far ahead: it was signed by a count that was a lie (``nonces``)."""
 
 
 async def sent_for(
@@ -189,7 +192,7 @@ async def _prospect(rail: Rail, attempts: list[RelayedTransaction]) -> _Prospect
     if one.relayer in rail.sequences:
         rail.sequences[one.relayer].note_mined(mined_below)
     if mined_below <= one.evm_nonce:
-        return _Prospect.ALIVE
+        return _Prospect.STRANDED if _is_stranded(rail, one) else _Prospect.ALIVE
     for attempt in attempts:
         mined = await receipt(rail.chain, attempt.tx_hash)
         if mined is not None and not is_settlement(attempt):
@@ -197,6 +200,14 @@ async def _prospect(rail: Rail, attempts: list[RelayedTransaction]) -> _Prospect
         if mined is not None:
             return _Prospect.ALIVE if mined.succeeded else _Prospect.REVERTED
     return _Prospect.LOST
+
+
+def _is_stranded(rail: Rail, one: RelayedTransaction) -> bool:
+    """Whether its key, which is ours, goes on far below it."""
+    sequence = rail.sequences.get(one.relayer)
+    if sequence is None or not sequence.is_ours:
+        return False
+    return one.evm_nonce > sequence.next_nonce + WIDEST_HOLE
 
 
 async def take_turn(db: Database, rail: Rail, stored: RelayedTransaction) -> bool:
