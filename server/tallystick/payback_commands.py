@@ -27,6 +27,7 @@ from tallystick.payments.paybacks.issuing import (
 )
 from tallystick.payments.paybacks.models import Payback, PaybackState
 from tallystick.payments.paybacks.naming import name_transaction
+from tallystick.payments.paybacks.origins import PlainTransfer
 from tallystick.payments.paybacks.page import signing_page
 from tallystick.payments.paybacks.proposing import Proposal
 from tallystick.payments.paybacks.proposing import approve as approve_payback
@@ -71,7 +72,13 @@ payback = typer.Typer(
 
 @payback.command()
 def propose(
-    topup: Annotated[str, typer.Argument(help="The purchase (top_…).")],
+    paid: Annotated[
+        str,
+        typer.Argument(
+            metavar="PAYMENT",
+            help="The purchase (top_…), or the transaction of a transfer (0x…).",
+        ),
+    ],
     *,
     operator: Operator,
     reason: Reason,
@@ -79,11 +86,19 @@ def propose(
         str | None,
         typer.Option("--credits", help="So many; all that is unused unless told."),
     ] = None,
+    log: Annotated[
+        int | None,
+        typer.Option(min=0, help="Which log, if a transaction made several transfers."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Take the unused credits of a purchase out of use, for the way back."""
+    """Take the unused credits of a payment out of use, for the way back."""
     some = None if amount is None else parse_credits(amount)
-    wanted = Proposal(decode_id("top", topup), operator, reason, some)
+    if paid.startswith("0x"):
+        of = PlainTransfer(_hash(paid), log)
+        wanted = Proposal(None, operator, reason, some, of)
+    else:
+        wanted = Proposal(decode_id("top", paid), operator, reason, some)
     made = _run(lambda gate: propose_payback(gate.db, gate.rail, wanted), starts=True)
     _tell(made, as_json=as_json)
 

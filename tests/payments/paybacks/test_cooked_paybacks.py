@@ -15,9 +15,12 @@ from tallystick.payments.paybacks.issuing import (
 from tallystick.payments.paybacks.paying import pay_out
 from tests.house import House, Wallet
 from tests.payments.paybacks.scenes import CREDIT, Shop
+from tests.payments.paybacks.test_transfers import back, redeemed
 from tests.payments.test_audit import tamper
 
-TOOK, GAVE, OUT, NOTHING, UNDER_WAY, NO_MORE, WHOSE, TRANSFER = PAYBACK_CHECKS
+TOOK, GAVE, OUT, NOTHING, UNDER_WAY, NO_MORE, *OTHERS = PAYBACK_CHECKS
+WHOSE, NO_MORE_SENT, WHOSE_TRANSFER, TRANSFER = OTHERS
+OF_TOPUP, OF_TRANSFER = "topup_id IS NOT NULL", "chain_transfer_id IS NOT NULL"
 PAID = "state = 'paid'"
 BY_FLOAT, BY_SELLER = f"{PAID} AND way = 'float'", f"{PAID} AND way = 'browser'"
 NOWHERE = "tx_hash = NULL, log_index = NULL"
@@ -29,7 +32,7 @@ CONTROLS = {
         {TOOK},
     ),
     "one under way is forgotten": (
-        "DELETE FROM payback WHERE state = 'approved'",
+        f"DELETE FROM payback WHERE state = 'approved' AND {OF_TOPUP}",
         {NOTHING, UNDER_WAY, NO_MORE},
     ),
     "one that is cancelled may be paid all the same": (
@@ -41,7 +44,7 @@ CONTROLS = {
         {OUT, UNDER_WAY},
     ),
     "one is said to be paid": (
-        f"UPDATE payback SET {SOMEWHERE} WHERE state = 'approved'",
+        f"UPDATE payback SET {SOMEWHERE} WHERE state = 'approved' AND {OF_TOPUP}",
         {OUT, UNDER_WAY},
     ),
     "more may go back": (
@@ -50,8 +53,20 @@ CONTROLS = {
     ),
     "more counts as paid": ("UPDATE paid_back SET paid = paid + 1", {NO_MORE}),
     "it goes to somebody else": (
-        "UPDATE payback SET to_address = nonce WHERE state = 'approved'",
+        f"UPDATE payback SET to_address = nonce WHERE state = 'approved' AND {OF_TOPUP}",
         {WHOSE},
+    ),
+    "it goes to somebody else than who sent it": (
+        f"UPDATE payback SET to_address = nonce WHERE {OF_TRANSFER}",
+        {WHOSE_TRANSFER},
+    ),
+    "more of a transfer may go back": (
+        "UPDATE transfer_paid_back SET usdc = usdc - 1",
+        {NO_MORE_SENT},
+    ),
+    "more counts as transferred": (
+        "UPDATE transfer_paid_back SET paid = paid + 1",
+        {NO_MORE_SENT},
     ),
     "its Transfer was another": (
         f"UPDATE payback SET log_index = log_index + 1 WHERE {BY_SELLER}",
@@ -75,6 +90,7 @@ async def books(shop: Shop, wallet: Wallet) -> Shop:
         await shop.local.mine()
     await shop.cancel(await shop.propose(topup, 3 * CREDIT))
     await shop.propose(topup, 4 * CREDIT)
+    await back(shop, await redeemed(shop, wallet), 5 * CREDIT)
     await shop.finalized()
     assert (await shop.process.audit()).findings == []
     return shop

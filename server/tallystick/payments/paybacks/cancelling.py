@@ -18,12 +18,8 @@ from tallystick.payments.paybacks.errors import (
     PaybackNotReady,
     window_open,
 )
-from tallystick.payments.paybacks.models import (
-    PaidBack,
-    Payback,
-    PaybackState,
-    PaybackWay,
-)
+from tallystick.payments.paybacks.models import Payback, PaybackState, PaybackWay
+from tallystick.payments.paybacks.origins import counter_of
 from tallystick.payments.paybacks.reading import read_payback
 from tallystick.payments.paybacks.terms import authorization_of
 from tallystick.payments.rail import Rail
@@ -143,13 +139,11 @@ async def _require_dead(rail: Rail, seen: Payback, wanted: Cancelling) -> None:
 
 
 async def _uncount(session: WriteSession, seen: Payback) -> None:
+    counter, is_its_own = counter_of(seen)
     counted = (
-        update(PaidBack)
-        .where(
-            col(PaidBack.topup_id) == seen.topup_id,
-            col(PaidBack.usdc) >= seen.usdc,
-        )
-        .values(usdc=PaidBack.usdc - seen.usdc)
+        update(counter)
+        .where(is_its_own, col(counter.usdc) >= seen.usdc)
+        .values(usdc=counter.usdc - seen.usdc)
         .execution_options(synchronize_session=False)
     )
     done = await session.exec(counted)

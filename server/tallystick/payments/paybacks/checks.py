@@ -63,10 +63,41 @@ PAYBACK_CHECKS = {
     "I19 money goes back to whose payment it was": """
         SELECT payback.id, payback.customer_id, topup.customer_id AS buyer
           FROM payback LEFT JOIN topup ON topup.id = payback.topup_id
-         WHERE topup.id IS NULL OR topup.payer <> payback.to_address
+         WHERE payback.chain_transfer_id IS NULL
+           AND (topup.id IS NULL OR topup.payer <> payback.to_address
             OR topup.customer_id <> payback.customer_id
             OR NOT EXISTS (SELECT 1 FROM paid_back
-                            WHERE paid_back.topup_id = payback.topup_id)""",
+                            WHERE paid_back.topup_id = payback.topup_id))""",
+    "I19 no more goes back than was transferred": """
+        SELECT chain_transfer.id, chain_transfer.value, transfer_paid_back.paid,
+               transfer_paid_back.usdc, COALESCE(SUM(payback.usdc), 0) AS counted
+          FROM transfer_paid_back
+          JOIN chain_transfer
+            ON chain_transfer.id = transfer_paid_back.chain_transfer_id
+          LEFT JOIN payback
+            ON payback.chain_transfer_id = chain_transfer.id
+           AND payback.state <> 'cancelled'
+         GROUP BY chain_transfer.id, chain_transfer.value, transfer_paid_back.paid,
+                  transfer_paid_back.usdc
+        HAVING transfer_paid_back.usdc <> COALESCE(SUM(payback.usdc), 0)
+            OR transfer_paid_back.usdc > transfer_paid_back.paid
+            OR transfer_paid_back.paid <> chain_transfer.value""",
+    "I19 money goes back to whose transfer it was": """
+        SELECT payback.id, payback.customer_id, redemption.customer_id AS redeemer
+          FROM payback
+          LEFT JOIN chain_transfer
+            ON chain_transfer.id = payback.chain_transfer_id
+           AND chain_transfer.presence <> 'gone'
+          LEFT JOIN redemption
+            ON redemption.chain_transfer_id = chain_transfer.id
+           AND redemption.generation = chain_transfer.generation
+         WHERE payback.chain_transfer_id IS NOT NULL
+           AND (redemption.customer_id IS NULL
+                OR redemption.customer_id <> payback.customer_id
+                OR chain_transfer.sender <> payback.to_address
+                OR NOT EXISTS (SELECT 1 FROM transfer_paid_back
+                                WHERE transfer_paid_back.chain_transfer_id
+                                    = payback.chain_transfer_id))""",
     "I19 what pay_to has paid back is a Transfer out of it": """
         SELECT payback.id, payback.usdc, chain_outflow.value FROM payback
           LEFT JOIN chain_outflow

@@ -27,6 +27,41 @@ class TopUpNotFinal(Conflict):
         super().__init__(f"{encode_id('top', topup_id)} is {state}", state=state)
 
 
+class TransferNotFinal(Conflict):
+    """Money goes back only for a Transfer whose block nothing can replace any more."""
+
+    is_for_operators = True
+    title = "The transfer is not final"
+    next_step = "Wait until its block is final, some twenty minutes on Base."
+
+    def __init__(self, named: str) -> None:
+        super().__init__(f"{named} is in no final block yet")
+
+
+class UnknownRedemption(NotFound):
+    """No plain transfer of this transaction was redeemed for credits."""
+
+    is_for_operators = True
+    next_step = (
+        "Send the hash of a plain transfer whose credits were claimed. What came by an"
+        " authorization is a top-up (top_…)."
+    )
+
+    def __init__(self, tx_hash: bytes) -> None:
+        super().__init__(f"nothing of 0x{tx_hash.hex()} was redeemed")
+
+
+class SeveralTransfers(Conflict):
+    """The transaction made several transfers that were redeemed."""
+
+    is_for_operators = True
+    title = "The transaction made several transfers"
+    next_step = "Name one of them with --log."
+
+    def __init__(self, logs: list[int]) -> None:
+        super().__init__(f"its transfers are the logs {', '.join(map(str, logs))}")
+
+
 class NothingToPayBack(Conflict):
     """All that was bought with the payment was spent, is held or went back already."""
 
@@ -34,8 +69,8 @@ class NothingToPayBack(Conflict):
     title = "Nothing of it is unused"
     next_step = "Nothing is to be done, unless a running call gives credits back."
 
-    def __init__(self, topup_id: int) -> None:
-        super().__init__(f"nothing unused is left of {encode_id('top', topup_id)}")
+    def __init__(self, named: str) -> None:
+        super().__init__(f"nothing unused is left of {named}")
 
 
 class PaybackTooLarge(Conflict):

@@ -53,9 +53,9 @@ IS_ISSUED: ColumnElement[bool] = literal_column(f"payback.{_ISSUED}")
 
 
 class Payback(SQLModel, table=True):
-    """Unused credits of one top-up on their way back to its payer, as USDC.
+    """Unused credits of one payment on their way back to its payer, as USDC.
 
-    ``number`` counts the top-up's paybacks; ``nonce`` follows from it (EIP-3009), so
+    The payment is a top-up or a redeemed Transfer. ``number`` counts its paybacks; ``nonce`` follows from it (EIP-3009), so
     that whatever is signed for this payback moves its money at most once.
     ``valid_before`` is the end of the latest window that was handed out to be signed.
     """
@@ -75,7 +75,11 @@ class Payback(SQLModel, table=True):
             " AND (tx_hash IS NULL) = (log_index IS NULL)",
             name="paid_has_transfer",
         ),
+        CheckConstraint(
+            "(topup_id IS NULL) <> (chain_transfer_id IS NULL)", name="of_one"
+        ),
         UniqueConstraint("topup_id", "number"),
+        UniqueConstraint("chain_transfer_id", "number"),
         UniqueConstraint("nonce"),
         # One Transfer ends one payback.
         Index(
@@ -96,12 +100,14 @@ class Payback(SQLModel, table=True):
     )
 
     id: int = Field(sa_column=id_column())
-    topup_id: int = Field(sa_column=reference_column("topup.id"))
+    topup_id: int | None = Field(
+        default=None, sa_column=reference_column("topup.id", nullable=True)
+    )
     number: int
     customer_id: int = Field(sa_column=reference_column("customer.id", index=True))
     chain_id: int = Field(sa_column=big_column())
     token: bytes = Field(sa_column=bytes_column(size=20))
-    # The top-up's payer, and nobody else.
+    # The payment's payer, and nobody else.
     to_address: bytes = Field(sa_column=bytes_column(size=20))
     credits: int = Field(sa_column=big_column())
     usdc: int = Field(sa_column=big_column())
@@ -134,6 +140,10 @@ class Payback(SQLModel, table=True):
     block_number: int | None = Field(default=None, sa_column=big_column(nullable=True))
     proposed_at_ms: int = Field(sa_column=big_column())
     changed_at_ms: int = Field(sa_column=big_column())
+    # Instead of a top-up: the plain Transfer that was redeemed.
+    chain_transfer_id: int | None = Field(
+        default=None, sa_column=reference_column("chain_transfer.id", nullable=True)
+    )
 
 
 class PaidBack(SQLModel, table=True):
@@ -150,6 +160,24 @@ class PaidBack(SQLModel, table=True):
 
     topup_id: int = Field(
         sa_column=reference_column("topup.id", primary_key=True, autoincrement=False)
+    )
+    paid: int = Field(sa_column=big_column())
+    usdc: int = Field(sa_column=big_column())
+    last_number: int
+
+
+class TransferPaidBack(SQLModel, table=True):
+    """The same of a plain Transfer that was redeemed."""
+
+    __tablename__ = "transfer_paid_back"
+    __table_args__ = (
+        CheckConstraint("usdc >= 0 AND usdc <= paid", name="usdc_within_paid"),
+    )
+
+    chain_transfer_id: int = Field(
+        sa_column=reference_column(
+            "chain_transfer.id", primary_key=True, autoincrement=False
+        )
     )
     paid: int = Field(sa_column=big_column())
     usdc: int = Field(sa_column=big_column())

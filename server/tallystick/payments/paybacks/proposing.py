@@ -7,20 +7,16 @@ spends them while their money is on its way. Every bound is a conditional write.
 from dataclasses import dataclass
 
 from sqlalchemy import insert, update
-from sqlmodel import col, select
+from sqlmodel import col
 
 from tallystick.credits.debts import owed_by
-from tallystick.credits.models import Grant, GrantCategory
 from tallystick.credits.refunds import left_of
 from tallystick.kernel.db import Database, WriteSession, insert_once, new_id, now_ms
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.log import get_logger
-from tallystick.kernel.money import USDC, MicroCredits
-from tallystick.ledger.models import LedgerTransaction
+from tallystick.kernel.money import MicroCredits
 from tallystick.operators.acts import Signed, note_act, operator_named, reason_told
-from tallystick.payments.errors import UnknownTopUp
-from tallystick.payments.models.topups import TopUp, TopUpState
-from tallystick.payments.observing.crediting import grant_keys
+from tallystick.payments.models.chain import ChainTransfer
 from tallystick.payments.paybacks.booking import book_proposed
 from tallystick.payments.paybacks.errors import (
     CustomerOwes,
@@ -28,13 +24,18 @@ from tallystick.payments.paybacks.errors import (
     PaybackNotReady,
     PaybackTooLarge,
     SameOperator,
-    TopUpNotFinal,
 )
-from tallystick.payments.paybacks.models import PaidBack, Payback, PaybackState
+from tallystick.payments.paybacks.models import Payback, PaybackState
+from tallystick.payments.paybacks.origins import (
+    Origin,
+    PlainTransfer,
+    counter_of,
+    final_transfer,
+    origin_of_topup,
+    origin_of_transfer,
+)
 from tallystick.payments.paybacks.reading import read_payback
-from tallystick.payments.paybacks.terms import payback_nonce
 from tallystick.payments.rail import Rail
-from tallystick.payments.topups import read_topup
 
 _log = get_logger(__name__)
 
@@ -43,15 +44,18 @@ _log = get_logger(__name__)
 class Proposal:
     """Who wants what to go back, and why; all that is unused if ``credits`` is None.
 
-    Raises ``UnusableWords`` for a name or a reason that is none.
+    Of a top-up, or of a plain transfer that was redeemed. Raises ``UnusableWords`` for a
+    name or a reason that is none.
     """
 
-    topup_id: int
+    topup_id: int | None
     operator: str
     reason: str
     credits: MicroCredits | None = None
+    transfer: PlainTransfer | None = None
 
     def __post_init__(self) -> None:
+        assert (self.topup_id is None) != (self.transfer is None)
         object.__setattr__(self, "operator", operator_named(self.operator))
         object.__setattr__(self, "reason", reason_told(self.reason))
 
@@ -59,78 +63,52 @@ class Proposal:
 async def propose(db: Database, rail: Rail, wanted: Proposal) -> Payback:
     """Take the credits out of their lot, and keep them for the way back.
 
-    Raises ``UnknownTopUp``, ``TopUpNotFinal``, ``NothingToPayBack``,
-    ``PaybackTooLarge`` or ``CustomerOwes``; then nothing was taken.
+    Raises ``UnknownTopUp``, ``TopUpNotFinal``, ``UnknownRedemption``,
+    ``SeveralTransfers``, ``TransferNotFinal``, ``NothingToPayBack``,
+    ``PaybackTooLarge`` or ``CustomerOwes``, and for a transfer ``RpcUnavailable``; then
+    nothing was taken.
     """
-    payback = await db.write(lambda session: _propose(session, rail, wanted))
+    transfer = None
+    if wanted.transfer is not None:
+        transfer = await final_transfer(db, rail, wanted.transfer)
+    payback = await db.write(lambda session: _propose(session, rail, wanted, transfer))
     _log.info(
         "payback_proposed",
         payback=encode_id("pbk", payback.id),
-        topup=encode_id("top", payback.topup_id),
         operator=payback.proposed_by,
         usdc_atomic=payback.usdc,
     )
     return payback
 
 
-async def _propose(session: WriteSession, rail: Rail, wanted: Proposal) -> Payback:
-    topup = await read_topup(session, wanted.topup_id)
-    await _require_final(session, rail, topup)
-    grant = await _grant_of(session, topup)
+async def _propose(
+    session: WriteSession, rail: Rail, wanted: Proposal, transfer: ChainTransfer | None
+) -> Payback:
+    if transfer is not None:
+        origin = await origin_of_transfer(session, transfer)
+    else:
+        assert wanted.topup_id is not None, "it is of one or the other"
+        origin = await origin_of_topup(session, rail, wanted.topup_id)
+    grant = origin.grant
     # The account stays locked from here on, and with it the debt.
-    left = await left_of(session, topup.customer_id, grant.id)
-    await require_no_debt(session, topup.customer_id)
+    left = await left_of(session, origin.customer_id, grant.id)
+    await require_no_debt(session, origin.customer_id)
     amount = left if wanted.credits is None else wanted.credits
     if not left:
-        raise NothingToPayBack(topup.id)
+        raise NothingToPayBack(origin.named)
     if not 0 < amount <= left:
         raise PaybackTooLarge(amount, left)
     assert grant.cost_amount is not None, "what was bought has its cost"
     usdc = amount * grant.cost_amount // grant.amount
     if not usdc:
-        raise NothingToPayBack(topup.id)
-    number = await _count(session, topup, grant.cost_amount, usdc)
-    payback = _row(session, rail, wanted, topup, number, (amount, usdc))
+        raise NothingToPayBack(origin.named)
+    number = await _count(session, origin, grant.cost_amount, usdc)
+    payback = _row(session, rail, wanted, origin, number, (amount, usdc))
     await session.exec(insert(Payback).values(**payback.model_dump()))
     await book_proposed(session, payback, grant.id)
     signed = Signed(wanted.operator, wanted.reason)
     await note_act(session, signed, "propose_payback", encode_id("pbk", payback.id))
     return payback
-
-
-async def _require_final(session: WriteSession, rail: Rail, topup: TopUp) -> None:
-    """It is final, and stays so until this is written."""
-    if (topup.chain_id, bytes(topup.token)) != (
-        rail.domain.chain_id,
-        rail.domain.contract,
-    ):
-        raise UnknownTopUp(topup.id)
-    final = col(TopUp.id) == topup.id, col(TopUp.state) == TopUpState.FINAL
-    kept = update(TopUp).where(*final).values(state=TopUpState.FINAL)
-    kept = kept.execution_options(synchronize_session=False)
-    if (await session.exec(kept)).rowcount != 1:
-        raise TopUpNotFinal(topup.id, topup.state)
-
-
-async def _grant_of(session: WriteSession, topup: TopUp) -> Grant:
-    """What its money bought; a bonus is another grant, of which nothing goes back."""
-    bought, _ = grant_keys(topup)
-    query = (
-        select(Grant)
-        .join(
-            LedgerTransaction,
-            col(LedgerTransaction.id) == col(Grant.ledger_transaction_id),
-        )
-        .where(
-            col(LedgerTransaction.idempotency_key) == bought,
-            col(Grant.category) == GrantCategory.PAID,
-            col(Grant.cost_asset) == USDC.code,
-        )
-    )
-    grant = (await session.exec(query)).one_or_none()
-    if grant is None:  # a payment too small for one micro-credit
-        raise NothingToPayBack(topup.id)
-    return grant
 
 
 async def require_no_debt(session: WriteSession, customer_id: int) -> None:
@@ -140,28 +118,21 @@ async def require_no_debt(session: WriteSession, customer_id: int) -> None:
         raise CustomerOwes(owed)
 
 
-async def _count(session: WriteSession, topup: TopUp, paid: int, usdc: int) -> int:
-    """Count it against what was paid; which payback of the top-up it is."""
-    row: dict[str, object] = {
-        "topup_id": topup.id,
-        "paid": paid,
-        "usdc": 0,
-        "last_number": 0,
-    }
-    await insert_once(session, PaidBack, row)
+async def _count(session: WriteSession, origin: Origin, paid: int, usdc: int) -> int:
+    """Count it against what was paid; which payback of the payment it is."""
+    counter, is_its_own = counter_of(origin)
+    empty = {"paid": paid, "usdc": 0, "last_number": 0}
+    await insert_once(session, counter, origin.key | empty)
     counted = (
-        update(PaidBack)
-        .where(
-            col(PaidBack.topup_id) == topup.id,
-            col(PaidBack.usdc) + usdc <= col(PaidBack.paid),
-        )
-        .values(usdc=PaidBack.usdc + usdc, last_number=PaidBack.last_number + 1)
-        .returning(col(PaidBack.last_number))
+        update(counter)
+        .where(is_its_own, col(counter.usdc) + usdc <= col(counter.paid))
+        .values(usdc=counter.usdc + usdc, last_number=counter.last_number + 1)
+        .returning(col(counter.last_number))
         .execution_options(synchronize_session=False)
     )
     number = (await session.exec(counted)).scalar_one_or_none()
     if number is None:
-        raise NothingToPayBack(topup.id)
+        raise NothingToPayBack(origin.named)
     return int(number)
 
 
@@ -169,7 +140,7 @@ def _row(
     session: WriteSession,
     rail: Rail,
     wanted: Proposal,
-    topup: TopUp,
+    origin: Origin,
     number: int,
     amounts: tuple[int, int],
 ) -> Payback:
@@ -178,15 +149,15 @@ def _row(
     now = now_ms(session)
     return Payback(
         id=new_id(session),
-        topup_id=topup.id,
+        **origin.key,
         number=number,
-        customer_id=topup.customer_id,
-        chain_id=topup.chain_id,
-        token=bytes(topup.token),
-        to_address=bytes(topup.payer),
+        customer_id=origin.customer_id,
+        chain_id=origin.paid.chain_id,
+        token=bytes(origin.paid.token),
+        to_address=origin.payer,
         credits=credits_back,
         usdc=usdc,
-        nonce=payback_nonce(topup, number),
+        nonce=origin.nonce(number),
         state=PaybackState.PROPOSED if is_large else PaybackState.APPROVED,
         proposed_by=wanted.operator,
         reason=wanted.reason,

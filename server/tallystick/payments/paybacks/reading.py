@@ -48,7 +48,8 @@ def facts_of(one: Payback) -> dict[str, Any]:
     return {
         "id": encode_id("pbk", one.id),
         "state": one.state,
-        "topup": encode_id("top", one.topup_id),
+        "topup": _topup(one.topup_id),
+        "is_of_transfer": one.chain_transfer_id is not None,
         "customer": encode_id("cus", one.customer_id),
         "credits": to_decimal(one.credits),
         "usdc": to_decimal(one.usdc, USDC_SCALE),
@@ -69,6 +70,10 @@ def facts_of(one: Payback) -> dict[str, Any]:
         "proposed_at": rfc3339(one.proposed_at_ms),
         "changed_at": rfc3339(one.changed_at_ms),
     }
+
+
+def _topup(found: int | None) -> str | None:
+    return None if found is None else encode_id("top", found)
 
 
 def _address(found: bytes | None) -> str | None:

@@ -1,18 +1,20 @@
 """What is signed for a payback: an authorization, or a Safe's batch. Pure.
 
-The nonce is made of the purchase's own authorization and of the payback's number, which
-a restored database counts again: so books of before a backup cannot pay twice, either.
+The nonce is made of the purchase's own authorization, or of the place on the chain of a
+plain Transfer, and of the payback's number, which a restored database counts again: so books of before a backup cannot pay twice, either.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
+from tallystick.payments.models.chain import ChainTransfer
 from tallystick.payments.models.topups import TopUp
 from tallystick.payments.paybacks.models import Payback
 from tallystick.x402.keccak import checksum_address, keccak256
 from tallystick.x402.wire import Authorization, TokenDomain
 
 _TAG = b"tallystick payback 1"
+_TRANSFER_TAG = b"tallystick payback of a transfer 1"
 _ADDRESS = {"internalType": "address", "name": "to", "type": "address"}
 _VALUE = {"internalType": "uint256", "name": "value", "type": "uint256"}
 _TRANSFER = {"inputs": [_ADDRESS, _VALUE], "name": "transfer", "payable": False}
@@ -26,6 +28,18 @@ def payback_nonce(topup: TopUp, number: int) -> bytes:
         + topup.token
         + topup.payer
         + topup.nonce
+        + number.to_bytes(8, "big")
+    )
+
+
+def transfer_payback_nonce(paid: ChainTransfer, number: int) -> bytes:
+    """The same of a plain Transfer, which has no authorization but a place for good."""
+    return keccak256(
+        _TRANSFER_TAG
+        + paid.chain_id.to_bytes(32, "big")
+        + paid.token
+        + paid.tx_hash
+        + paid.log_index.to_bytes(8, "big")
         + number.to_bytes(8, "big")
     )
 
