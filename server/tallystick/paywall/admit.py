@@ -7,9 +7,9 @@ charged here: credits are held, and ``finish`` captures or releases them.
 from functools import partial
 
 from tallystick.credits.holds import place
+from tallystick.credits.spendable import spendable
 from tallystick.kernel.db import WriteSession
 from tallystick.kernel.money import MicroCredits
-from tallystick.ledger.balances import customer_balance
 from tallystick.ledger.errors import InsufficientCredits
 from tallystick.metering.charges import Usage, shortage
 from tallystick.paywall.answer import Answer
@@ -61,8 +61,7 @@ async def challenge_for(
     available = MicroCredits(0)
     if facts.customer_id is not None:
         async with gate.db.read() as session:
-            funds = await customer_balance(session, facts.customer_id)
-            available = funds.available
+            available = await spendable(session, facts.customer_id)
     if not isinstance(refusal, InsufficientCredits):
         refusal.members.update(figures(facts.price, available))
     return challenge(

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from tallystick.chain.rpc import Block
 from tallystick.claims.claim import claim, find_claim, take_over
 from tallystick.claims.models import Claim, ClaimState
+from tallystick.credits.spendable import spendable
 from tallystick.customers.wallets import customer_of_wallet, ensure_customer_of_wallet
 from tallystick.kernel.crash_points import CrashPoint, reached
 from tallystick.kernel.db import WriteSession
 from tallystick.kernel.money import MicroCredits
-from tallystick.ledger.balances import customer_balance
 from tallystick.payments.errors import PaymentInProgress, SettlementPending
 from tallystick.payments.models.topups import PENDING_STATES
 from tallystick.payments.presented import check_payment, money_of
@@ -83,8 +83,8 @@ async def _check(gate: Gate, facts: Facts, payload: PaymentPayload) -> PaidCall:
     payer = payload.authorization.payer
     async with gate.db.read() as session:
         customer_id = await customer_of_wallet(session, payer)
-        funds = await customer_balance(session, customer_id or 0)
-    amounts = (funds.available, MicroCredits(0))
+        available = await spendable(session, customer_id or 0)
+    amounts = (available, MicroCredits(0))
     offered = [one for had in amounts for one in offers_for_call(gate, facts, had).v1]
     if payload.version == 1 or not offered:
         offered += [

@@ -5,6 +5,7 @@ import asyncio
 from tallystick.chain.rpc import Block
 from tallystick.claims.claim import decide, find_claim
 from tallystick.claims.models import Claim, ClaimState
+from tallystick.credits.spendable import spendable
 from tallystick.kernel.crash_points import CrashPoint, reached
 from tallystick.kernel.db import WriteSession
 from tallystick.ledger.balances import customer_balance
@@ -80,8 +81,8 @@ async def _may_advance(call: PaidCall, made: Claim) -> bool:
         known = await find_claim(session, call.presented.money)
         if known is None or known.state != ClaimState.CLAIMED:
             return True
-        funds = await customer_balance(session, made.customer_id)
-        if call.may_waive and funds.available >= call.presented.quote.charge:
+        available = await spendable(session, made.customer_id)
+        if call.may_waive and available >= call.presented.quote.charge:
             return True
         return not await has_lane(session, made.chain_id, made.payer)
 
