@@ -17,6 +17,7 @@ from tallystick.boot import (
 )
 from tallystick.chain.errors import RpcUnavailable, TokenUnreadable, WrongChain
 from tallystick.config import Settings
+from tallystick.idle_settings import idle_settings
 from tallystick.kernel.clock import Clock
 from tallystick.kernel.db import Database
 from tallystick.kernel.errors import Unavailable
@@ -87,6 +88,7 @@ async def running(
     Raises as ``preflight`` does.
     """
     async with _opened(settings, clock, api_prefix) as gate:
+        _tell_of_idle(settings)
         await note_offered(gate.db, gate.catalog())
         works = [_run_on_chain(gate), _note_for_ever(gate)]
         if gate.rail.elsewhere is None:
@@ -102,6 +104,7 @@ async def work_alone(settings: Settings, ended: asyncio.Event) -> None:
     """
     check_worker(settings)
     async with _opened(settings) as gate:
+        _tell_of_idle(settings)
         works = [_run_on_chain(gate), *_upkeep(gate)]
         async with _at_work(gate, works) as tasks:
             _log.info("worker_started", network=gate.rail.network)
@@ -225,6 +228,12 @@ async def _run_on_chain(gate: Gate) -> None:
         is_elsewhere = gate.rail.elsewhere is not None
         for work in _lookouts(gate) if is_elsewhere else _chain_rounds(gate):
             group.create_task(work)
+
+
+def _tell_of_idle(settings: Settings) -> None:
+    for one in idle_settings(settings):
+        said, _, next_step = one.partition(": ")
+        _log.warning("setting_without_effect", detail=said, next_step=next_step)
 
 
 def _tell_of_payments(rail: Rail) -> None:

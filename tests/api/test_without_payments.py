@@ -128,3 +128,28 @@ async def test_the_program_says_that_it_takes_no_payments(
     finally:
         if server.program is not None:
             server.program.process.kill()
+
+
+async def test_relayer_keys_that_a_facilitator_leaves_idle_are_told_at_the_start(
+    sqlite_url: str, chain: LocalChain, free_port: int
+) -> None:
+    told = {}
+    for fallback in (False, True):
+        settings = make_settings(
+            sqlite_url,
+            chain.url,
+            free_port,
+            facilitator_url="http://127.0.0.1:1",
+            facilitator_fallback=fallback,
+        )
+        with capture_logs() as logs:
+            live = await start_server(settings)
+            await live.stop()
+        told[fallback] = [
+            one for one in logs if one["event"] == "setting_without_effect"
+        ]
+    assert told[True] == []
+    (warning,) = told[False]
+    assert warning["log_level"] == "warning"
+    assert warning["detail"].startswith("RELAYER_KEYS settle nothing")
+    assert warning["next_step"].startswith("set FACILITATOR_FALLBACK=true")

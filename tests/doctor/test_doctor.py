@@ -495,3 +495,16 @@ async def test_a_float_that_cannot_pay_is_told(
     assert "$0.00 to pay back" in (await told())["said"]
     await fresh.mint(address, UsdcAtomic(2_000_000))
     assert (await told())["verdict"] == "ok"
+
+
+async def test_relayer_keys_beside_a_facilitator_that_settles_everything_are_told(
+    fresh: LocalChain, tmp_path: Path
+) -> None:
+    settings = settings_for(fresh, tmp_path, FACILITATOR_URL="http://127.0.0.1:1")
+    found = await doctor(tmp_path, settings, "--no-server", code=0)
+    (idle,) = [one for one in found if one["said"].startswith("RELAYER_KEYS")]
+    assert (idle["check"], idle["verdict"]) == ("settings", "warning")
+    assert idle["next_step"].startswith("Set FACILITATOR_FALLBACK=true")
+    for more in ({"FACILITATOR_FALLBACK": "true"}, {"ACT_AS_FACILITATOR": "true"}):
+        found = await doctor(tmp_path, settings | more, "--no-server", code=0)
+        assert not [one for one in found if one["said"].startswith("RELAYER_KEYS")]

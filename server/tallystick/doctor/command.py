@@ -28,6 +28,7 @@ from tallystick.doctor.nodes import Token, examine_nodes
 from tallystick.doctor.offers import Expected
 from tallystick.doctor.server import Visit, examine_public_url, examine_server
 from tallystick.doctor.storage import examine_books, examine_database
+from tallystick.idle_settings import idle_settings
 from tallystick.kernel.errors import TallystickError
 from tallystick.safe_settings import UnsafeSettings, check_settings, is_web_address
 from tallystick.x402.keccak import checksum_address, read_address
@@ -131,6 +132,7 @@ def _examine_settings(exam: Examination, settings: Settings) -> bool:
         exam.refused("settings", error.problems)
         return False
     exam.ok("settings", f"{settings.network}, paid to {settings.pay_to}")
+    exam.noted("settings", idle_settings(settings))
     return True
 
 

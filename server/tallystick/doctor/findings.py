@@ -57,10 +57,13 @@ class Examination:
 
     def refused(self, check: str, problems: list[str]) -> None:
         """Problems as ``boot`` words them: what is wrong, a colon, the remedy."""
-        for one in problems:
-            said, _, remedy = one.partition(": ")
-            step = remedy[:1].upper() + remedy[1:]
-            self.problem(check, said, step or "Correct it and ask again.")
+        for said, step in map(_parted, problems):
+            self.problem(check, said, step)
+
+    def noted(self, check: str, remarks: list[str]) -> None:
+        """What works in the same words."""
+        for said, step in map(_parted, remarks):
+            self.warn(check, said, step)
 
     def count(self, verdict: Verdict) -> int:
         return sum(one.verdict == verdict for one in self.findings)
@@ -81,3 +84,9 @@ class Examination:
     def _add(self, finding: Finding) -> None:
         self.findings.append(finding)
         self.tell(finding)
+
+
+def _parted(text: str) -> tuple[str, str]:
+    said, _, remedy = text.partition(": ")
+    step = remedy[:1].upper() + remedy[1:]
+    return said, step or "Correct it and ask again."
