@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {ExactProxy} from "../src/ExactProxy.sol";
 import {HostileWallet} from "../src/HostileWallet.sol";
+import {Permit2} from "../src/Permit2.sol";
 import {SmartWallet} from "../src/SmartWallet.sol";
 import {TestDollar} from "../src/TestDollar.sol";
 import {Fixture} from "./Fixture.sol";
@@ -19,6 +21,8 @@ contract PlantingTest is Fixture {
         same(keccak256(committed("TestDollar")), keccak256(type(TestDollar).runtimeCode));
         same(keccak256(committed("SmartWallet")), keccak256(type(SmartWallet).runtimeCode));
         same(keccak256(committed("HostileWallet")), keccak256(type(HostileWallet).runtimeCode));
+        same(keccak256(committed("Permit2")), keccak256(type(Permit2).runtimeCode));
+        same(keccak256(committed("ExactProxy")), keccak256(type(ExactProxy).runtimeCode));
     }
 
     function test_DomainOnBaseIsTheRealOne() public view {

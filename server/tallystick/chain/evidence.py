@@ -9,8 +9,8 @@ raises ``BlockNotSeen``. An empty list means "not seen", never "did not happen".
 All readings are of one node: a log of a block that another has left would be no ghost.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 
 from tallystick.chain import abi
 from tallystick.chain.errors import BlockNotSeen
@@ -20,6 +20,12 @@ from tallystick.chain.logs import (
     logs_between,
     logs_in_block,
     receipt,
+)
+from tallystick.chain.permit2 import (
+    EXACT_PROXY,
+    PERMIT2,
+    calldata_of,
+    read_settlement,
 )
 from tallystick.chain.rpc import Block, Chain
 from tallystick.chain.together import together
@@ -44,13 +50,16 @@ class TransferLog(OnChain):
     """USDC that moved, in atomic units.
 
     ``nonce`` is that of the EIP-3009 authorization which moved it: FiatToken logs
-    AuthorizationUsed at the log index directly before. None for any other transfer.
+    AuthorizationUsed at the log index directly before. Or that of the permit, if the
+    transaction is a call of x402's proxy; then ``authority`` is Permit2, whose nonce it
+    is. None for any other transfer.
     """
 
     payer: bytes
     pay_to: bytes
     amount: UsdcAtomic
     nonce: bytes | None
+    authority: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +78,15 @@ class Cancelled(OnChain):
 
     payer: bytes
     nonce: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Proven:
+    """A log that holds, with what vouches for it."""
+
+    log: RawLog
+    receipt: Receipt
+    block: Block
 
 
 async def find_settlements(
@@ -124,7 +142,18 @@ async def transfers_to(
     ``RpcErrorAnswer``, ``RpcUnavailable``.
     """
     topics = [abi.TRANSFER, None, abi.word(pay_to)]
-    return _moved(await _held_between(chain, topics, from_block, to_block))
+    return await _arrived_between(chain, topics, from_block, to_block)
+
+
+async def transfers_between(
+    chain: Chain, payer: bytes, pay_to: bytes, from_block: int
+) -> list[TransferLog]:
+    """What one has paid another since a height, up to the node's head.
+
+    Otherwise as ``transfers_to``.
+    """
+    topics = [abi.TRANSFER, abi.word(payer), abi.word(pay_to)]
+    return await _arrived_between(chain, topics, from_block, None)
 
 
 async def transfers_from(
@@ -144,7 +173,11 @@ async def transfers_in_block(
     logs is not canonical any more; ``RpcUnavailable``.
     """
     topics = [abi.TRANSFER, None, abi.word(pay_to)]
-    return await _moved_in_block(chain, block_hash, topics)
+
+    async def ask(node: Chain) -> list[TransferLog]:
+        return await _with_permits(node, await _held_in(node, block_hash, topics))
+
+    return await chain.of_one_node(ask)
 
 
 async def transfers_out_of_block(
@@ -152,42 +185,99 @@ async def transfers_out_of_block(
 ) -> list[TransferLog]:
     """USDC that left in one block; otherwise as ``transfers_in_block``."""
     topics = [abi.TRANSFER, abi.word(payer)]
-    return await _moved_in_block(chain, block_hash, topics)
 
-
-async def _moved_in_block(
-    chain: Chain, block_hash: bytes, topics: Sequence[bytes | None]
-) -> list[TransferLog]:
     async def ask(node: Chain) -> list[TransferLog]:
-        logs = await logs_in_block(node, block_hash, topics)
-        found = await _holding(node, logs)
-        if any(log not in {one.log for one in found} for log in logs):
-            # Ghosts: the chain may come back to this block, so it is not done with.
-            raise BlockNotSeen(f"block 0x{block_hash.hex()} is not canonical")
-        return _moved(found)
+        return _moved(await _held_in(node, block_hash, topics))
 
     return await chain.of_one_node(ask)
 
 
-@dataclass(frozen=True, slots=True)
-class _Proven:
-    """A log that holds, with what vouches for it."""
+async def heights_of(
+    chain: Chain,
+    contract: bytes,
+    topics: Sequence[bytes | None],
+    from_block: int,
+    wanted: Callable[[RawLog], bool],
+) -> tuple[int, ...]:
+    """In which blocks since a height a contract has logged what is wanted.
 
-    log: RawLog
-    receipt: Receipt
-    block: Block
+    Raises ``BlockNotSeen``, ``RpcUnavailable``.
+    """
+    found = await _held_between(chain, topics, from_block, contract=contract)
+    return tuple(one.log.block_number for one in found if wanted(one.log))
+
+
+async def _held_in(
+    node: Chain, block_hash: bytes, topics: Sequence[bytes | None]
+) -> list[_Proven]:
+    logs = await logs_in_block(node, block_hash, topics)
+    found = await _holding(node, logs)
+    if any(log not in {one.log for one in found} for log in logs):
+        # Ghosts: the chain may come back to this block, so it is not done with.
+        raise BlockNotSeen(f"block 0x{block_hash.hex()} is not canonical")
+    return found
+
+
+async def _arrived_between(
+    chain: Chain, topics: Sequence[bytes | None], first: int, last: int | None
+) -> list[TransferLog]:
+    async def ask(node: Chain) -> list[TransferLog]:
+        return await _with_permits(node, await _held_between(node, topics, first, last))
+
+    return await chain.of_one_node(ask)
 
 
 def _moved(found: Sequence[_Proven]) -> list[TransferLog]:
-    moved = [_transfer(proven, proven.log.log_index) for proven in found]
-    return [item for item in moved if item and item.amount > 0]
+    return [moved for _, moved in _pairs(found)]
+
+
+def _pairs(found: Sequence[_Proven]) -> list[tuple[_Proven, TransferLog]]:
+    moved = [(one, _transfer(one, one.log.log_index)) for one in found]
+    return [(one, item) for one, item in moved if item and item.amount > 0]
+
+
+async def _with_permits(chain: Chain, found: Sequence[_Proven]) -> list[TransferLog]:
+    asked = [_with_permit(chain, one, moved) for one, moved in _pairs(found)]
+    return await together(asked, _AT_ONCE)
+
+
+async def _with_permit(
+    chain: Chain, proven: _Proven, moved: TransferLog
+) -> TransferLog:
+    """The Transfer with the nonce of its permit, if the proxy itself was called.
+
+    Such a call does one thing, once: the signature of a contract is asked for without
+    a right to change anything. Calls by way of other contracts prove less.
+    """
+    if moved.nonce is not None or proven.receipt.to != EXACT_PROXY:
+        return moved
+    called = await calldata_of(chain, moved.tx_hash, moved.block_hash)
+    expected = (proven.log.address, moved.amount, moved.payer, moved.pay_to)
+    permit = read_settlement(called)
+    if permit is None or permit.terms != expected or not _is_sole(proven):
+        return moved
+    return replace(moved, nonce=permit.nonce, authority=PERMIT2)
+
+
+def _is_sole(proven: _Proven) -> bool:
+    """Whether no other log of the transaction says the same."""
+    log = proven.log
+    said = (log.address, log.topics, log.payload)
+    alike = [(one.address, one.topics, one.payload) for one in proven.receipt.logs]
+    return alike.count(said) == 1
 
 
 async def _held_between(
-    chain: Chain, topics: Sequence[bytes | None], first: int, last: int | None = None
+    chain: Chain,
+    topics: Sequence[bytes | None],
+    first: int,
+    last: int | None = None,
+    *,
+    contract: bytes | None = None,
 ) -> list[_Proven]:
     async def ask(node: Chain) -> list[_Proven]:
-        return await _holding(node, await logs_between(node, topics, first, last))
+        logs = await logs_between(node, topics, first, last, contract=contract)
+        return await _holding(node, logs)
 
     return await chain.of_one_node(ask)
 

@@ -1,4 +1,4 @@
-"""A chain of one's own: anvil, with the test dollar where USDC is.
+"""A chain of one's own: anvil, with the test dollar where USDC is, and Permit2.
 
 For the demo, for tests and for trying things; never for money. Stock clients find the
 asset and the EIP-712 domain that they expect, because the test dollar's runtime code
@@ -24,6 +24,7 @@ from tallystick.chain.anvil import (
 from tallystick.chain.fees import fees
 from tallystick.chain.hexadecimal import fixed, octets, quantity, to_hex
 from tallystick.chain.logs import Receipt, receipt
+from tallystick.chain.permit2 import EXACT_PROXY, PERMIT2
 from tallystick.chain.rpc import Chain
 from tallystick.chain.well_known import (
     ADDRESSES,
@@ -160,14 +161,20 @@ class LocalChain:
         )
 
     async def start(self) -> None:
-        """Start the node and plant the test dollar; all or nothing.
+        """Start the node and plant what x402 pays with; all or nothing.
 
         Raises ``AnvilFailed``, ``ArtifactMissing``.
         """
         code = artifact("TestDollar", self._artifacts)
+        others = {
+            PERMIT2: artifact("Permit2", self._artifacts),
+            EXACT_PROXY: artifact("ExactProxy", self._artifacts),
+        }
         try:
             await self._start_node()
             await self.plant(self.token, code)
+            for address, other in others.items():
+                await self.plant(address, other)
             title = encode(("string", "address"), (self.title, OWNER))
             call = abi.selector("initialize(string,address)") + title
             await self.send(OWNER, self.token, call)

@@ -42,7 +42,8 @@ class RawLog:
 class Receipt:
     """What a mined transaction did; ``succeeded`` is its status 1.
 
-    ``l1_fee`` in wei is what an OP-stack chain took for its data, 0 elsewhere.
+    ``l1_fee`` in wei is what an OP-stack chain took for its data, 0 elsewhere; ``to``
+    is whom its sender called, None when it made a contract.
     """
 
     tx_hash: bytes
@@ -53,6 +54,7 @@ class Receipt:
     effective_gas_price: int
     logs: tuple[RawLog, ...]
     l1_fee: int = 0
+    to: bytes | None = None
 
     @property
     def cost(self) -> int:
@@ -107,10 +109,12 @@ async def logs_between(
     topics: Sequence[bytes | None],
     from_block: int,
     to_block: int | None = None,
+    *,
+    contract: bytes | None = None,
 ) -> list[RawLog]:
     """The token's logs from one height to another, both included, in chain order.
 
-    Without ``to_block`` up to the node's head. Hosts limit blocks and results for each
+    Or another contract's. Without ``to_block`` up to the node's head. Hosts limit blocks and results for each
     request in many ways and words, so any error halves the range, down to one block.
     Raises ``BlockNotSeen`` when the node has not reached ``to_block`` and would leave
     logs out in silence; ``RpcErrorAnswer``, ``RpcUnavailable``.
@@ -118,7 +122,7 @@ async def logs_between(
 
     async def ask(node: Chain) -> list[RawLog]:
         end = await _seen(node, to_block)
-        return await _ranges(node, topics, from_block, end)
+        return await _ranges(node, contract or chain.token, topics, from_block, end)
 
     # A node that has come so far says nothing of what another has.
     found = await chain.of_one_node(ask)
@@ -126,7 +130,11 @@ async def logs_between(
 
 
 async def _ranges(
-    chain: Chain, topics: Sequence[bytes | None], from_block: int, end: int
+    chain: Chain,
+    contract: bytes,
+    topics: Sequence[bytes | None],
+    from_block: int,
+    end: int,
 ) -> list[RawLog]:
     found: list[RawLog] = []
     span, start = FIRST_SPAN_BLOCKS, from_block
@@ -134,7 +142,7 @@ async def _ranges(
         stop = min(end, start + span - 1)
         bounds = {"fromBlock": hex(start), "toBlock": hex(stop)}
         try:
-            found += await logs_once(chain, chain.token, topics, bounds)
+            found += await logs_once(chain, contract, topics, bounds)
         except RpcErrorAnswer:
             if stop == start:
                 raise
@@ -217,6 +225,7 @@ def _receipt_of(tx_hash: bytes) -> Callable[[Any], Receipt | None]:
             effective_gas_price=quantity(field(found, "effectiveGasPrice")),
             logs=logs,
             l1_fee=quantity(found.get("l1Fee") or "0x0"),
+            to=fixed(found["to"], 20) if found.get("to") else None,
         )
 
     return read

@@ -37,6 +37,7 @@ class Refusal(StrEnum):
     NOT_YET_VALID = "not_yet_valid"
     INVALID_SIGNATURE = "invalid_signature"
     BLACKLISTED = "blacklisted"
+    NO_ALLOWANCE = "no_allowance"
     PAUSED = "paused"
     OTHER = "other"
 
@@ -151,14 +152,15 @@ async def simulate(
     except RpcErrorAnswer as error:
         if not error.is_revert:
             raise
-        words = _words(error.revert_data, error.text)
+        words = revert_words(error.revert_data, error.text)
         return await _diagnose(chain, authorization, words)
     if deployment is None:
         return Simulation()
     succeeded, returned = second_result(answer) or (False, b"")
     if succeeded:
         return Simulation()
-    return await _diagnose(chain, authorization, _words(returned, "not captured"))
+    words = revert_words(returned, "not captured")
+    return await _diagnose(chain, authorization, words)
 
 
 async def estimate_gas(
@@ -217,7 +219,7 @@ async def _diagnose(
     return Simulation(next(meant, Refusal.OTHER), words)
 
 
-def _words(revert_data: bytes, text: str) -> str:
+def revert_words(revert_data: bytes, text: str) -> str:
     """The contract's own reason if it gave one as Error(string), else this text."""
     if revert_data[: abi.SELECTOR_BYTES] == abi.ERROR_STRING:
         try:

@@ -92,7 +92,8 @@ def _as_transfer(seen: TransferLog) -> TransferLog:
         payer=seen.payer,
         pay_to=seen.pay_to,
         amount=seen.amount,
-        nonce=seen.nonce,
+        # A permit's is in the calldata, for which the transaction's hash stands.
+        nonce=None if seen.authority else seen.nonce,
     )
 
 

@@ -68,6 +68,24 @@ class PaymentRejected(TallystickError):
         self.reason = reason
 
 
+class AllowanceMissing(PaymentRejected):
+    """The payer has not let Permit2 move so much of his token.
+
+    The specification has 412 for it, which stock clients take for the last word; 402
+    goes with a challenge whose other entries need no approval.
+    """
+
+    title = "Permit2 may not move the payer's money yet"
+
+    def __init__(self, reason: str, token: str, spender: str) -> None:
+        super().__init__(reason, "the payer's allowance to Permit2 is too small")
+        self.next_step = (
+            f"Once: call approve({spender}, amount) of the token {token} from the"
+            " payer's wallet, then sign a new payment. Or pay an entry of `accepts`"
+            " without `assetTransferMethod`, which needs no approval."
+        )
+
+
 class MalformedSignIn(BadInput):
     """A sign-in header that is not the one canonical form of a sign-in."""
 

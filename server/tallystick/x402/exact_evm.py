@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from tallystick.x402 import reasons
-from tallystick.x402.eip712 import authorization_digest
 from tallystick.x402.erc6492 import Factory, Wrapped, is_wrapped, unwrap
 from tallystick.x402.errors import PaymentRejected
+from tallystick.x402.permit2 import digest_of, signature_reason
 from tallystick.x402.signature import (
     ContractQuestion,
     MalformedSignature,
@@ -40,14 +40,19 @@ def check_authorization(
     ``now_seconds`` is the time of the chain's head, or the clock's if that is later.
     Raises ``PaymentRejected`` with the reason code of the first check that fails.
     """
+    check_offer(payload, terms)
+    _check_transfer(payload.authorization, terms)
+    check_window(payload.authorization, now_seconds=now_seconds)
+
+
+def check_offer(payload: PaymentPayload, terms: PaymentTerms) -> None:
+    """Whether the payment says that it is for these terms; raises ``PaymentRejected``."""
     if payload.scheme != EXACT:
         raise PaymentRejected(reasons.UNSUPPORTED_SCHEME, "scheme is not supported")
     if payload.network != terms.network:
         raise PaymentRejected(reasons.INVALID_NETWORK, "network is not the one offered")
     if payload.version == 2:
         _check_accepted(payload.accepted, terms)
-    _check_transfer(payload.authorization, terms)
-    check_window(payload.authorization, now_seconds=now_seconds)
 
 
 def check_window(
@@ -104,18 +109,19 @@ def prove_payer(
     with the selector of the one function that does. Raises ``PaymentRejected`` for a
     signature that nobody may use.
     """
-    payer = payload.authorization.payer
-    digest = authorization_digest(domain, payload.authorization)
+    signed = payload.authorization
+    payer, reason = signed.payer, signature_reason(signed)
+    digest = digest_of(domain, signed)
     if factories and is_wrapped(payload.signature):
         wrapped = _known(unwrap(payload.signature), factories)
         return ContractQuestion(payer, digest, wrapped.inner, deployment=wrapped)
     recovery = recover(digest, payload.signature)
     if isinstance(recovery, MalformedSignature):
-        raise PaymentRejected(reasons.SIGNATURE, f"signature {recovery.problem}")
+        raise PaymentRejected(reason, f"signature {recovery.problem}")
     if isinstance(recovery, Recovered) and recovery.address == payer:
         return ProvenPayer(payer)
     problem = None if isinstance(recovery, Recovered) else recovery.problem
-    return ContractQuestion(payer, digest, payload.signature, problem)
+    return ContractQuestion(payer, digest, payload.signature, problem, reason=reason)
 
 
 def _known(wrapped: Wrapped | None, factories: frozenset[Factory]) -> Wrapped:

@@ -22,6 +22,7 @@ from tallystick.x402.fields import (
 )
 from tallystick.x402.networks import NETWORKS_BY_V1_NAME
 from tallystick.x402.payment_identifier import read_payment_identifier
+from tallystick.x402.permit2 import Permit2Authorization
 from tallystick.x402.strict_json import decode_header, encode_header
 from tallystick.x402.wire import (
     EXACT,
@@ -49,6 +50,7 @@ PAYMENT_RESPONSE: Final = "PAYMENT-RESPONSE"
 X_PAYMENT: Final = "X-PAYMENT"
 X_PAYMENT_RESPONSE: Final = "X-PAYMENT-RESPONSE"
 
+_PERMIT: Final = "permit2Authorization"
 _CAIP2 = re.compile(r"[-a-z0-9]{3,8}:[-_a-zA-Z0-9]{1,32}")
 
 
@@ -86,7 +88,7 @@ def _payment_v2(document: Mapping[str, Any]) -> PaymentPayload:
     _require_version(document, 2)
     accepted = read_terms(member(document, "accepted", dict), "accepted.")
     resource = optional_member(document, "resource", dict)
-    authorization, signature = _exact_payload(document)
+    authorization, signature = _exact_payload(document, takes_permits=True)
     return PaymentPayload(
         version=2,
         scheme=accepted.scheme,
@@ -151,11 +153,42 @@ def read_terms(entry: Mapping[str, Any], path: str) -> AcceptedTerms:
     )
 
 
-def _exact_payload(document: Mapping[str, Any]) -> tuple[Authorization, bytes]:
+def _exact_payload(
+    document: Mapping[str, Any], *, takes_permits: bool = False
+) -> tuple[Authorization, bytes]:
+    """What was signed, by either method of the scheme; version 1 knows only one."""
     payload = member(document, "payload", dict)
-    signed = member(payload, "authorization", dict, "payload.")
+    authorization: Authorization
+    if takes_permits and _PERMIT in payload:
+        if "authorization" in payload:
+            raise FieldRefused(f"payload.{_PERMIT}", "stands beside authorization")
+        authorization = _permit(member(payload, _PERMIT, dict, "payload."))
+    else:
+        authorization = _authorization(
+            member(payload, "authorization", dict, "payload.")
+        )
+    return authorization, hex_bytes(payload, "signature", "payload.")
+
+
+def _permit(signed: Mapping[str, Any]) -> Permit2Authorization:
+    path = f"payload.{_PERMIT}."
+    permitted = member(signed, "permitted", dict, path)
+    witness = member(signed, "witness", dict, path)
+    return Permit2Authorization(
+        payer=address(signed, "from", path),
+        pay_to=address(witness, "to", f"{path}witness."),
+        value=uint256(permitted, "amount", f"{path}permitted."),
+        valid_after=uint256(witness, "validAfter", f"{path}witness."),
+        valid_before=uint256(signed, "deadline", path),
+        nonce=uint256(signed, "nonce", path).to_bytes(32, "big"),
+        token=address(permitted, "token", f"{path}permitted."),
+        spender=address(signed, "spender", path),
+    )
+
+
+def _authorization(signed: Mapping[str, Any]) -> Authorization:
     path = "payload.authorization."
-    authorization = Authorization(
+    return Authorization(
         payer=address(signed, "from", path),
         pay_to=address(signed, "to", path),
         value=uint256(signed, "value", path),
@@ -163,4 +196,3 @@ def _exact_payload(document: Mapping[str, Any]) -> tuple[Authorization, bytes]:
         valid_before=uint256(signed, "validBefore", path),
         nonce=bytes32(signed, "nonce", path),
     )
-    return authorization, hex_bytes(payload, "signature", "payload.")

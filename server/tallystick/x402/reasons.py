@@ -47,6 +47,29 @@ SPECIFICATION: Final = frozenset(
 NONCE_ALREADY_USED: Final = "invalid_exact_evm_nonce_already_used"
 SETTLEMENT_PENDING: Final = "settlement_pending"
 
+# Of payments by Permit2, as the SDK's facilitators say them.
+PERMIT2_SPENDER: Final = "invalid_permit2_spender"
+PERMIT2_RECIPIENT: Final = "invalid_permit2_recipient_mismatch"
+PERMIT2_DEADLINE: Final = "permit2_deadline_expired"
+PERMIT2_NOT_YET_VALID: Final = "permit2_not_yet_valid"
+PERMIT2_AMOUNT: Final = "permit2_amount_mismatch"
+PERMIT2_TOKEN: Final = "permit2_token_mismatch"  # noqa: S105  # a reason code
+PERMIT2_SIGNATURE: Final = "invalid_permit2_signature"
+PERMIT2_ALLOWANCE: Final = "permit2_allowance_required"
+
+OF_PERMIT2: Final = frozenset(
+    {
+        PERMIT2_SPENDER,
+        PERMIT2_RECIPIENT,
+        PERMIT2_DEADLINE,
+        PERMIT2_NOT_YET_VALID,
+        PERMIT2_AMOUNT,
+        PERMIT2_TOKEN,
+        PERMIT2_SIGNATURE,
+        PERMIT2_ALLOWANCE,
+    }
+)
+
 _OF_THE_SDK: Final = {
     "invalid_exact_evm_payload_authorization_value_mismatch": VALUE,
     "invalid_exact_evm_insufficient_balance": INSUFFICIENT_FUNDS,
@@ -55,6 +78,7 @@ _OF_THE_SDK: Final = {
     "invalid_exact_evm_transaction_simulation_failed": INVALID_TRANSACTION_STATE,
     "invalid_exact_evm_failed_to_verify_signature": SIGNATURE,
     "invalid_exact_evm_failed_to_get_network_config": INVALID_NETWORK,
+    "permit2_insufficient_balance": INSUFFICIENT_FUNDS,
     "missing_eip712_domain": INVALID_PAYMENT_REQUIREMENTS,
     "invalid_exact_evm_token_name_mismatch": INVALID_PAYMENT_REQUIREMENTS,
     "invalid_exact_evm_token_version_mismatch": INVALID_PAYMENT_REQUIREMENTS,

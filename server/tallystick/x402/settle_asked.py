@@ -15,6 +15,7 @@ from tallystick.x402.fields import FieldRefused, member
 from tallystick.x402.headers import read_payment, read_terms
 from tallystick.x402.keccak import checksum_address
 from tallystick.x402.networks import NETWORKS, NETWORKS_BY_V1_NAME
+from tallystick.x402.permit2 import Permit2Authorization
 from tallystick.x402.wire import (
     EXACT,
     AcceptedTerms,
@@ -73,10 +74,13 @@ def read_asked(document: Any) -> Asked:
 
 def _payment(document: Mapping[str, Any], version: Version) -> PaymentPayload:
     try:
-        return read_payment(document, version)
+        payload = read_payment(document, version)
     except FieldRefused as refusal:
         problem = f"paymentPayload.{refusal.field} {refusal.problem}"
         raise PaymentRejected(reasons.INVALID_PAYLOAD, problem) from None
+    if isinstance(payload.authorization, Permit2Authorization):
+        raise _unfit("payments by Permit2 are not settled for other sellers here")
+    return payload
 
 
 def _terms(entry: Mapping[str, Any], version: Version) -> AcceptedTerms:

@@ -12,6 +12,7 @@ from typing import Final
 
 from coincurve import PublicKey
 
+from tallystick.x402 import reasons
 from tallystick.x402.erc6492 import Wrapped, is_wrapped
 from tallystick.x402.keccak import keccak256
 
@@ -60,7 +61,7 @@ class ContractQuestion:
     Ask ``isValidSignature(digest, signature)`` at ``wallet`` (EIP-1271), and only if
     there is code. Without code the signature is void; ``problem`` then says why no key
     can have made it, if that is so. With a ``deployment`` the wallet may not be there
-    yet: then it is asked as if it were.
+    yet: then it is asked as if it were. ``reason`` is the code of a refusal.
     """
 
     wallet: bytes
@@ -68,6 +69,7 @@ class ContractQuestion:
     signature: bytes = field(repr=False)
     problem: str | None = None
     deployment: Wrapped | None = None
+    reason: str = reasons.SIGNATURE
 
     @property
     def refusal(self) -> str:
