@@ -11,11 +11,18 @@ from sqlalchemy.exc import DBAPIError
 
 from tallystick import migrations
 from tallystick.chain.deployment import MULTICALL3
+from tallystick.chain.permit2 import (
+    EXACT_PROXY,
+    PERMIT2,
+    is_exact_proxy,
+    knows_domain,
+)
 from tallystick.chain.rpc import Chain
 from tallystick.chain.token import token_facts
 from tallystick.kernel.db import Database, open_database
 from tallystick.safe_settings import UnsafeSettings, check_database_url
 from tallystick.x402.keccak import checksum_address
+from tallystick.x402.permit2 import permit2_separator
 from tallystick.x402.wire import TokenDomain
 
 
@@ -128,6 +135,26 @@ async def check_multicall(chain: Chain) -> None:
             f" {checksum_address(MULTICALL3)}, which would call them: unset it."
         )
         raise UnsafeSettings([problem])
+
+
+async def check_permit2(chain: Chain) -> None:
+    """What payments by Permit2 are signed for is there, and is what it seems.
+
+    Raises ``UnsafeSettings``, or ``RpcUnavailable`` when nobody can be asked.
+    """
+    problems = []
+    if not await knows_domain(chain, permit2_separator(chain.expected_chain_id)):
+        problems.append(
+            f"PERMIT2 is set, and this chain has no Permit2 at {checksum_address(PERMIT2)}"
+            " with the usual EIP-712 domain: unset it."
+        )
+    if not await is_exact_proxy(chain):
+        problems.append(
+            "PERMIT2 is set, and this chain has no x402ExactPermit2Proxy of that Permit2"
+            f" at {checksum_address(EXACT_PROXY)}: unset it."
+        )
+    if problems:
+        raise UnsafeSettings(problems)
 
 
 async def check_token(chain: Chain, domain: TokenDomain) -> None:

@@ -83,6 +83,8 @@ class Settings(BaseSettings):
     """Who may deploy wallets with their first payment: address:selector, comma-separated."""
     deployer_key: SecretStr | None = None
     """A private key that pays the gas of such payments, and has no other power."""
+    permit2: bool = False
+    """Whether payments by Permit2 are offered, after those that need no approval."""
     facilitator_url: str | None = None
     """A facilitator that settles instead of relayers; https unless on this machine."""
     facilitator_fallback: bool = False

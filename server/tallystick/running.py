@@ -11,6 +11,7 @@ from tallystick import migrations
 from tallystick.boot import (
     check_database,
     check_multicall,
+    check_permit2,
     check_token,
     reachable,
     require_no_folder,
@@ -183,6 +184,8 @@ async def check_contracts(rail: Rail) -> None:
     await check_token(rail.chain, rail.domain)
     if rail.factories:
         await check_multicall(rail.chain)
+    if rail.takes_permit2:
+        await check_permit2(rail.chain)
 
 
 async def open_rail(gate: Gate) -> None:

@@ -212,6 +212,11 @@ def _facilitator(settings: Settings) -> list[str]:
             "ACT_AS_FACILITATOR needs RELAYER_KEYS, which pay the gas of what other"
             " sellers have settled: set them, or unset it."
         )
+    if settings.permit2 and is_without_keys:
+        problems.append(
+            "PERMIT2 needs RELAYER_KEYS, because no facilitator is asked to settle such"
+            " payments: set them, or unset it."
+        )
     return problems + _cdp_key(settings)
 
 

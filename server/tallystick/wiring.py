@@ -97,6 +97,7 @@ def _rail(settings: Settings, clock: Clock) -> Rail:
         facilitator=_desk(settings, clock),
         elsewhere=None if settings.run_workers else Elsewhere(),
         serves_merchants=settings.act_as_facilitator,
+        takes_permit2=settings.permit2,
     )
 
 

@@ -22,6 +22,7 @@ async def test_an_adopted_claim_stays_and_its_neighbours_are_forgotten(
         await adopt_claim(
             session,
             adopted,
+            token=bytes(20),
             pay_to=bytes(20),
             credits_bought=MicroCredits(1),
             catalog_version="1",

@@ -101,7 +101,7 @@ CONTROLS = {
         """INSERT INTO chain_transfer
            SELECT id + 1, chain_id, token, block_number, block_hash, tx_hash,
                   log_index + 100, sender, pay_to, value, NULL, NULL, seen_at_ms,
-                  presence, generation
+                  presence, generation, NULL
              FROM chain_transfer WHERE topup_id IS NULL""",
         {I5_SUSPENSE, I16},
     ),

@@ -38,6 +38,7 @@ SETTLE_WITH_PERMIT = abi.selector(
     f"settleWithPermit({','.join((_APPROVAL, *_SETTLE_TYPES))})"
 )
 INVALIDATION = abi.topic("UnorderedNonceInvalidation(address,uint256,uint256)")
+_ITS_PERMIT2 = abi.selector("PERMIT2()")
 NONCE_BITMAP = abi.selector("nonceBitmap(address,uint256)")
 ALLOWANCE = abi.selector("allowance(address,address)")
 _WORDS_OF_APPROVAL = 5
@@ -162,6 +163,23 @@ async def allowance_to_permit2(chain: Chain, payer: bytes) -> int:
     """
     calldata = ALLOWANCE + abi.word(payer) + abi.word(PERMIT2)
     return await _number(chain, chain.token, calldata, "latest")
+
+
+async def knows_domain(chain: Chain, separator: bytes) -> bool:
+    """Whether Permit2 is there, with this EIP-712 domain; raises ``RpcUnavailable``."""
+    return await _says(chain, PERMIT2, abi.DOMAIN_SEPARATOR) == separator
+
+
+async def is_exact_proxy(chain: Chain) -> bool:
+    """Whether x402's proxy is there and spends by Permit2; raises ``RpcUnavailable``."""
+    return await _says(chain, EXACT_PROXY, _ITS_PERMIT2) == abi.word(PERMIT2)
+
+
+async def _says(chain: Chain, to: bytes, calldata: bytes) -> bytes:
+    try:
+        return await chain.call(to, calldata)
+    except RpcErrorAnswer:
+        return b""
 
 
 async def _number(chain: Chain, to: bytes, calldata: bytes, block: int | Tag) -> int:

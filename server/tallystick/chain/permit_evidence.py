@@ -28,13 +28,13 @@ from tallystick.chain.rpc import Chain
 class PermitTraces:
     """What the chain shows of a permit at its head.
 
-    ``captures`` moved money to its payee. ``is_unclear`` means that its nonce is used
-    and that a Transfer may be its own or another's. ``invalidated_at`` are the heights
-    at which its payer withdrew it, if nothing of it was captured.
+    ``captures`` moved money to its payee. ``unclear`` are Transfers that may be its own
+    or another's, while its nonce is used. ``invalidated_at`` are the heights at which
+    its payer withdrew it, if nothing of it was captured.
     """
 
     captures: tuple[TransferLog, ...] = ()
-    is_unclear: bool = False
+    unclear: tuple[TransferLog, ...] = ()
     invalidated_at: tuple[int, ...] = ()
 
 
@@ -61,9 +61,10 @@ async def _traces(
     if captures or not is_used:
         return PermitTraces(captures)
     found = await _roundabout(node, permit, moved)
-    if found.captures or found.is_unclear:
+    if found.captures:
         return found
-    return PermitTraces(invalidated_at=await _invalidations(node, permit, from_block))
+    withdrawn = await _invalidations(node, permit, from_block)
+    return PermitTraces(unclear=found.unclear, invalidated_at=withdrawn)
 
 
 def _is_of(one: TransferLog, permit: AuthorizationFields) -> bool:
@@ -82,19 +83,18 @@ async def _roundabout(
 ) -> PermitTraces:
     """Whether the permit was settled by way of another contract than the proxy."""
     alike = [one for one in moved if one.nonce is None and one.amount == permit.value]
-    captures, is_unclear = [], False
+    captures: list[TransferLog] = []
+    unclear: list[TransferLog] = []
     for tx_hash in dict.fromkeys(one.tx_hash for one in alike):
         of_it = [one for one in alike if one.tx_hash == tx_hash]
         if not await _has_word_of_proxy(node, tx_hash):
             continue  # the proxy alone can use the permit, and it would tell
         is_sole = len(of_it) == 1
         if is_sole and await _names(node, permit, of_it[0]):
-            captures.append(of_it[0])
+            captures += of_it
         else:
-            is_unclear = True
-    if captures:
-        return PermitTraces(tuple(captures))
-    return PermitTraces(is_unclear=is_unclear)
+            unclear += of_it
+    return PermitTraces(tuple(captures), tuple(unclear))
 
 
 async def _has_word_of_proxy(node: Chain, tx_hash: bytes) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tallystick.boot import check_multicall, check_token
+from tallystick.boot import check_multicall, check_permit2, check_token
 from tallystick.chain import abi
 from tallystick.chain.errors import RpcErrorAnswer, RpcUnavailable, TokenUnreadable
 from tallystick.chain.relay import fees
@@ -122,6 +122,19 @@ async def examine_deployer(exam: Examination, chain: Chain, address: bytes) -> N
     if dollars:
         said = f"{shown} has {to_decimal(dollars)} dollars, and should have only ether"
         exam.warn("deployer", said, "Move them to another address.")
+
+
+async def examine_permit2(exam: Examination, chain: Chain) -> None:
+    """Whether the contracts are there that payments by Permit2 are signed for."""
+    exam.looking("Permit2")
+    try:
+        await check_permit2(chain)
+    except UnsafeSettings as error:
+        exam.refused("permit2", error.problems)
+    except (RpcUnavailable, RpcErrorAnswer) as error:
+        exam.problem("permit2", error.detail, "Mend the nodes first.")
+    else:
+        exam.ok("permit2", "Permit2 and x402's proxy are where they should be")
 
 
 async def examine_float(exam: Examination, chain: Chain, address: bytes) -> None:

@@ -21,6 +21,7 @@ from tallystick.doctor.addresses import (
     examine_deployer,
     examine_float,
     examine_pay_to,
+    examine_permit2,
     examine_relayers,
 )
 from tallystick.doctor.findings import Examination, Finding, Verdict
@@ -164,6 +165,8 @@ async def _examine_chain(
             await examine_pay_to(exam, chain, pay_to, relayers)
         if relayers:
             await examine_relayers(exam, chain, relayers)
+        if settings.permit2:
+            await examine_permit2(exam, chain)
         for deployer in _addresses([settings.deployer_key]):
             await examine_deployer(exam, chain, deployer)
         for one in _addresses([settings.payback_key]):

@@ -63,8 +63,8 @@ async def is_over(db: Database, topup: TopUp) -> bool:
 async def facilitator_settles(db: Database, rail: Rail, topup: TopUp) -> bool:
     """Whether the facilitator is to be asked next, and not a relayer of ours."""
     desk = rail.facilitator
-    if desk is None:
-        return False
+    if desk is None or topup.authority is not None:
+        return False  # what was signed for Permit2 only our relayers settle
     if not (desk.falls_back and rail.solvent_relayers):
         return True
     if desk.trouble is not None:

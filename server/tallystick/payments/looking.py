@@ -1,10 +1,14 @@
 """What the chain shows of a top-up at this moment."""
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from tallystick.chain.errors import RpcErrorAnswer
-from tallystick.chain.evidence import Settled, find_cancellations, find_settlements
+from tallystick.chain.evidence import (
+    TransferLog,
+    find_cancellations,
+    find_settlements,
+)
 from tallystick.chain.relay import Refusal, Simulation
 from tallystick.chain.rpc import Block
 from tallystick.chain.token import nonce_used
@@ -12,8 +16,10 @@ from tallystick.kernel.db import Database
 from tallystick.payments.facilitated import is_over
 from tallystick.payments.machine import Look, Rehearsal
 from tallystick.payments.models.topups import Payment, TopUp, TopUpState
+from tallystick.payments.observing.permit_fate import Fate, fate_of_permit
+from tallystick.payments.permits import PERMIT_REASONS, is_permit
 from tallystick.payments.rail import Rail
-from tallystick.payments.relaying.relayer import relayer_for
+from tallystick.payments.relaying.relayer import authorization_of, relayer_for
 from tallystick.payments.relaying.sending import is_dead, may_be_mined, rehearse
 from tallystick.x402 import reasons
 
@@ -29,16 +35,16 @@ _REASONS = {
 
 async def look_at(
     db: Database, rail: Rail, topup: Payment
-) -> tuple[Look, Settled | None]:
+) -> tuple[Look, TransferLog | None]:
     """What is known of an open top-up, with the capture that paid us if there is one.
 
     Raises ``RpcUnavailable``.
     """
     if topup.state == TopUpState.CLAIMED:
-        return await _look_before_signing(rail, topup)
+        return await _look_before_signing(db, rail, topup)
     # Finality is asked before the logs: "no event by then" must not be older.
     final, head = await _blocks(rail)
-    fate = await _fate(rail, topup, final)
+    fate = await _fate(db, rail, topup)
     rehearsal, reason, dead = None, None, False
     if topup.state == TopUpState.SIGNED:
         dead = (
@@ -54,45 +60,39 @@ async def look_at(
 
 
 async def _look_before_signing(
-    rail: Rail, topup: Payment
-) -> tuple[Look, Settled | None]:
+    db: Database, rail: Rail, topup: Payment
+) -> tuple[Look, TransferLog | None]:
     (_, head), (rehearsal, reason) = await asyncio.gather(
         _blocks(rail), rehearsal_of(rail, topup)
     )
-    fate = _Fate()
+    fate = Fate()
     if rehearsal == Rehearsal.NONCE_USED:
-        fate = await _fate(rail, topup, None)
+        fate = await _fate(db, rail, topup)
     look = _look(topup, None, head, fate, rehearsal, reason)
     return look, fate.ours[0] if fate.ours else None
 
 
-@dataclass(frozen=True, slots=True)
-class _Fate:
-    """What became of the nonce; heights of what took it away from us."""
-
-    ours: tuple[Settled, ...] = ()
-    spent_at_blocks: tuple[int, ...] = ()
-
-
-async def _fate(rail: Rail, topup: Payment, final: Block | None) -> _Fate:
+async def _fate(db: Database, rail: Rail, topup: Payment) -> Fate:
+    if is_permit(topup):
+        return await fate_of_permit(db, rail, topup, authorization_of(topup))
     captures = await find_settlements(
         rail.chain, topup.payer, topup.nonce, topup.scan_from_block
     )
     ours = tuple(one for one in captures if one.pay_to == topup.pay_to)
     if captures or not await nonce_used(rail.chain, topup.payer, topup.nonce):
         others = tuple(one.block_number for one in captures if one not in ours)
-        return _Fate(ours, others)
+        return Fate(ours, others)
     canceled = await find_cancellations(
         rail.chain, topup.payer, topup.nonce, topup.scan_from_block
     )
-    return _Fate(spent_at_blocks=tuple(one.block_number for one in canceled))
+    return Fate(spent_at_blocks=tuple(one.block_number for one in canceled))
 
 
 def _look(
     topup: Payment,
     final: Block | None,
     head: Block,
-    fate: _Fate,
+    fate: Fate,
     rehearsal: Rehearsal | None,
     reason: str | None,
     *,
@@ -109,6 +109,7 @@ def _look(
         rehearsal=rehearsal,
         reason=reason,
         own_is_dead=own_is_dead,
+        is_unclear=fate.is_unclear,
     )
 
 
@@ -133,14 +134,17 @@ async def rehearsal_of(
         verdict = await rehearse(rail, topup, sender)
     except RpcErrorAnswer:
         return Rehearsal.UNCLEAR, None
-    return _read_verdict(verdict)
+    told = PERMIT_REASONS if is_permit(topup) else _REASONS
+    return _read_verdict(verdict, told)
 
 
-def _read_verdict(verdict: Simulation) -> tuple[Rehearsal, str | None]:
+def _read_verdict(
+    verdict: Simulation, told: Mapping[Refusal, str]
+) -> tuple[Rehearsal, str | None]:
     if verdict.refusal is None:
         return Rehearsal.OK, None
     if verdict.refusal == Refusal.NONCE_USED:
         return Rehearsal.NONCE_USED, None
-    if verdict.refusal in _REASONS:
-        return Rehearsal.REFUSED, _REASONS[verdict.refusal]
+    if verdict.refusal in told:
+        return Rehearsal.REFUSED, told[verdict.refusal]
     return Rehearsal.UNCLEAR, verdict.refusal

@@ -78,6 +78,10 @@ CONTRADICTED = "witness_contradicts"
 """Why a top-up is in quarantine: two providers show different chains."""
 
 
+UNCLEAR = "unclear_evidence"
+"""Why a top-up is in quarantine: money that may be its own may be another's."""
+
+
 class Rehearsal(StrEnum):
     """What simulating the settlement showed."""
 
@@ -98,7 +102,8 @@ class Look:
     and ``is_exact`` tells whether the one capture moved the value. ``is_spent`` means
     that the nonce is gone without a cent for us: cancelled, or captured for another;
     ``is_spent_at_finalized``, that this can change no more. ``own_is_dead`` means that
-    no transaction of ours can still be mined for it.
+    no transaction of ours can still be mined for it, ``is_unclear`` that a permit's
+    nonce is used and nobody can tell whether a Transfer is its own.
     """
 
     head_at: int
@@ -110,6 +115,7 @@ class Look:
     rehearsal: Rehearsal | None = None
     reason: str | None = None
     own_is_dead: bool = False
+    is_unclear: bool = False
 
 
 class Act(StrEnum):
@@ -156,6 +162,8 @@ def decide(state: TopUpState, valid_before: int, look: Look) -> Decision:
         return Decision(Act.CREDIT)
     if look.captures:
         return Decision(Act.MOVE, TopUpState.QUARANTINE, "contradictory_evidence")
+    if look.is_unclear:
+        return Decision(Act.MOVE, TopUpState.QUARANTINE, UNCLEAR)
     if state == TopUpState.CLAIMED:
         return _decide_claimed(valid_before, look)
     return _decide_watched(state, valid_before, look)

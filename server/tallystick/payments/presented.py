@@ -4,21 +4,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tallystick.chain.deployment import will_vouch
-from tallystick.chain.token import is_valid_signature, nonce_used
+from tallystick.chain.token import is_valid_signature
 from tallystick.claims.claim import ClaimedMoney, identifier_of
 from tallystick.claims.errors import PaymentBoundElsewhere
 from tallystick.kernel.seal import Seal
 from tallystick.payments.errors import TopUpsUnavailable
+from tallystick.payments.permits import is_used
 from tallystick.payments.quotes import Quote, open_quote
 from tallystick.payments.rail import Rail
 from tallystick.x402 import reasons
-from tallystick.x402.eip712 import authorization_digest
 from tallystick.x402.erc6492 import Wrapped, is_wrapped
 from tallystick.x402.errors import PaymentRejected
 from tallystick.x402.exact_evm import (
     MIN_REMAINING_SECONDS,
     check_authorization,
     prove_payer,
+)
+from tallystick.x402.exact_permit2 import check_permit
+from tallystick.x402.permit2 import (
+    METHOD,
+    METHOD_KEY,
+    Permit2Authorization,
+    authority_of,
+    digest_of,
+    signature_reason,
 )
 from tallystick.x402.signature import ContractQuestion
 from tallystick.x402.wire import Authorization, PaymentPayload, PaymentTerms
@@ -42,20 +51,22 @@ class Presented:
     is_wrapped: bool = False
 
 
+_BY_PERMIT2 = {METHOD_KEY: METHOD}
 _HONOURED_MS = 300_000
 """How long a payment without a quote may still name the address offered before."""
 
 
-def terms_of(rail: Rail, quote: Quote, token: str) -> PaymentTerms:
+def terms_of(
+    rail: Rail, quote: Quote, token: str, *, by_permit2: bool = False
+) -> PaymentTerms:
     """The entry of ``accepts`` that offers the quote, to the address that it names.
 
-    One that never was ours (another ledger's, with the same secret) is not believed.
+    ``by_permit2`` for the entry that is paid by Permit2. One that never was ours (another ledger's, with the same secret) is not believed.
     """
     named = bytes.fromhex(quote.pay_to)
     pay_to = named if named in rail.payees.retired_at_ms else rail.pay_to
-    return PaymentTerms(
-        rail.domain, quote.usdc, pay_to, rail.offer_seconds, {"quote": token}
-    )
+    extra = {"quote": token} | (_BY_PERMIT2 if by_permit2 else {})
+    return PaymentTerms(rail.domain, quote.usdc, pay_to, rail.offer_seconds, extra)
 
 
 async def check_payment(
@@ -76,27 +87,34 @@ async def check_payment(
     ``PaymentBoundElsewhere`` for another request's quote, and ``RpcUnavailable`` when
     a contract wallet must be asked and cannot be.
     """
+    signed = payload.authorization
+    if isinstance(signed, Permit2Authorization) and not rail.offers_permit2:
+        raise PaymentRejected(
+            reasons.INVALID_PAYMENT_REQUIREMENTS,
+            "payments by Permit2 are not taken here; sign an EIP-3009 authorization",
+        )
     now = rail.now_seconds() if used_at is None else used_at
     token = _quote_token(payload)
     proven = None
     if token is None:
         # What would be offered now tells the payer's credits, so he is proven first.
         proven = await require_signer(rail, payload, may_deploy=True)
-    quote, terms = _quoted(
-        rail, seal, token, payload.authorization, current, now_seconds=now
-    )
+    quote, terms = _quoted(rail, seal, token, signed, current, now_seconds=now)
     if used_at is not None:
-        now = min(used_at, payload.authorization.valid_before - MIN_REMAINING_SECONDS)
-    check_authorization(payload, terms, now_seconds=now)
+        now = min(used_at, signed.valid_before - MIN_REMAINING_SECONDS)
+    if isinstance(signed, Permit2Authorization):
+        check_permit(payload, signed, terms, now_seconds=now)
+    else:
+        check_authorization(payload, terms, now_seconds=now)
     if quote.binding != current[0].binding:
         raise PaymentBoundElsewhere
     if proven is None:
         proven = await require_signer(rail, payload, may_deploy=True)
     return Presented(
-        payload.authorization,
+        signed,
         proven.signature,
         quote,
-        money_of(rail, payload.authorization, current[0].binding),
+        money_of(rail, signed, current[0].binding),
         identifier_of(payload.identifier),
         proven.by_contract,
         is_wrapped(payload.signature),
@@ -117,9 +135,10 @@ def _quoted(
     *,
     now_seconds: int,
 ) -> tuple[Quote, PaymentTerms]:
+    by_permit2 = isinstance(signed, Permit2Authorization)
     if token is not None:
         quote = open_quote(seal, token, now_seconds=now_seconds)
-        return quote, terms_of(rail, quote, token)
+        return quote, terms_of(rail, quote, token, by_permit2=by_permit2)
     fitting = [one for one in current if one.usdc == signed.value]
     quote = max(fitting, key=_worth, default=current[0])
     retired_at_ms = rail.payees.retired_at_ms.get(signed.pay_to)
@@ -127,7 +146,8 @@ def _quoted(
         rail.clock.now_ms() > retired_at_ms + _HONOURED_MS
     )
     pay_to = rail.pay_to if is_late else signed.pay_to
-    plain = PaymentTerms(rail.domain, quote.usdc, pay_to, rail.offer_seconds)
+    extra = _BY_PERMIT2 if by_permit2 else {}
+    plain = PaymentTerms(rail.domain, quote.usdc, pay_to, rail.offer_seconds, extra)
     return quote, plain
 
 
@@ -140,7 +160,7 @@ def money_of(rail: Rail, signed: Authorization, binding: str) -> ClaimedMoney:
     """What the authorization claims, for the request that ``binding`` stands for."""
     return ClaimedMoney(
         chain_id=rail.domain.chain_id,
-        token=rail.domain.contract,
+        token=authority_of(rail.domain, signed),
         payer=signed.payer,
         nonce=signed.nonce,
         value=signed.value,
@@ -169,7 +189,8 @@ async def require_signer(
     A contract wallet is asked, so also ``RpcUnavailable``. ``may_deploy`` is for
     payments that will be settled: one that is not deployed yet proves nothing else.
     """
-    factories = rail.factories if may_deploy else frozenset()
+    is_permit = isinstance(payload.authorization, Permit2Authorization)
+    factories = rail.factories if may_deploy and not is_permit else frozenset()
     proof = prove_payer(payload, rail.domain, factories)
     if not isinstance(proof, ContractQuestion):
         return Proven(payload.signature)
@@ -204,7 +225,7 @@ async def ask_wallet(rail: Rail, question: ContractQuestion) -> None:
         rail.chain, question.wallet, question.digest, question.signature
     )
     if not signed:
-        raise PaymentRejected(reasons.SIGNATURE, question.refusal)
+        raise PaymentRejected(question.reason, question.refusal)
 
 
 async def require_code_agrees(rail: Rail, presented: Presented) -> None:
@@ -219,13 +240,14 @@ async def require_code_agrees(rail: Rail, presented: Presented) -> None:
         return
     question = ContractQuestion(
         signed.payer,
-        authorization_digest(rail.domain, signed),
+        digest_of(rail.domain, signed),
         presented.signature,
         "is the key's, and the payer's account has delegated to a contract",
+        reason=signature_reason(signed),
     )
     try:
         await ask_wallet(rail, question)
     except PaymentRejected:
         # Taken by the token before the account was delegated: then the money is ours.
-        if not await nonce_used(rail.chain, signed.payer, signed.nonce):
+        if not await is_used(rail, presented.money):
             raise

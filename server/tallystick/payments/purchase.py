@@ -5,7 +5,7 @@ import asyncio
 from tallystick.chain.relay import KEY_GAS_CAP
 from tallystick.chain.rpc import Block
 from tallystick.chain.together import together
-from tallystick.chain.token import balance_of, nonce_used
+from tallystick.chain.token import balance_of
 from tallystick.claims.claim import ClaimedMoney, Use, claim, find_claim
 from tallystick.claims.models import Claim, ClaimState
 from tallystick.customers.wallets import customer_of_wallet, ensure_customer_of_wallet
@@ -28,6 +28,13 @@ from tallystick.payments.models.topups import (
     TopUpState,
 )
 from tallystick.payments.observing.unclaimed import find_unclaimed
+from tallystick.payments.permits import (
+    allowance_missing,
+    is_used,
+    reason_told,
+    require_allowance,
+    require_relayer,
+)
 from tallystick.payments.presented import Presented, require_code_agrees
 from tallystick.payments.rail import Rail
 from tallystick.payments.topups import open_topup, read_topup, topup_of_claim
@@ -52,13 +59,15 @@ async def probe_for(db: Database, rail: Rail, presented: Presented) -> Block:
     what their key signed, must not make any. Raises ``PaymentRejected`` as well.
     """
     _require_open(rail)
+    require_relayer(rail, presented.money)
     await _require_budget(db, rail, presented.money.payer)
     questions = [
         rail.head(),
         _has_funds(rail, presented.money),
         require_code_agrees(rail, presented),
+        require_allowance(rail, presented.money),
     ]
-    head, has_funds, _ = await together(questions, len(questions))
+    head, has_funds, *_ = await together(questions, len(questions))
     if not has_funds:
         raise PaymentRejected(
             reasons.INSUFFICIENT_FUNDS, "the payer's wallet holds less than it signed"
@@ -92,7 +101,7 @@ async def _has_funds(rail: Rail, money: ClaimedMoney) -> bool:
     if await balance_of(rail.chain, money.payer) >= money.value:
         return True
     # Gone because somebody submitted this very payment: then the money is ours.
-    return await nonce_used(rail.chain, money.payer, money.nonce)
+    return await is_used(rail, money)
 
 
 def scan_from(rail: Rail, head: Block) -> int:
@@ -199,12 +208,13 @@ def unpaid(topup: TopUp) -> TallystickError:
 
 def not_taken(topup: TopUp) -> PaymentRejected:
     """What a payer is told of a top-up whose money will never arrive."""
-    why = f": {topup.reason}" if topup.reason else ""
-    is_known = topup.reason in reasons.SPECIFICATION
+    reason = reason_told(topup)
+    if reason == reasons.PERMIT2_ALLOWANCE:
+        return allowance_missing(topup.token)
+    why = f": {reason}" if reason else ""
+    is_known = reason in reasons.SPECIFICATION | reasons.OF_PERMIT2
     return PaymentRejected(
         # Clients know the protocol's words; ours are for people.
-        topup.reason
-        if topup.reason and is_known
-        else reasons.INVALID_TRANSACTION_STATE,
+        reason if reason and is_known else reasons.INVALID_TRANSACTION_STATE,
         f"the payment was not taken, it is {topup.state}{why}",
     )

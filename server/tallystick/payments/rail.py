@@ -220,6 +220,7 @@ class Rail:
     its own. ``serves_merchants`` makes it a facilitator for other sellers, and
     ``merchants_busy`` counts what goes on here for each of them.
     ``float_key`` pays back what is unused, within the rules of ``paybacks``.
+    ``takes_permit2`` is whether the operator wants payments by Permit2.
     """
 
     chain: Chain
@@ -245,6 +246,7 @@ class Rail:
     elsewhere: Elsewhere | None = None
     dust_below: int = 0
     serves_merchants: bool = False
+    takes_permit2: bool = False
     changes: Changes = field(default_factory=Changes)
     work: Changes = field(default_factory=Changes)
     opening: Opening = field(default_factory=Opening)
@@ -257,6 +259,12 @@ class Rail:
     def sequence(self, relayer: Relayer) -> Sequence:
         """What we know of the key's nonces."""
         return self.sequences.setdefault(relayer.address, Sequence())
+
+    @property
+    def offers_permit2(self) -> bool:
+        """Whether payments by Permit2 are offered: only our relayers settle them."""
+        has_keys = any(not one.deploys for one in self.relayers)
+        return self.takes_permit2 and (has_keys or self.elsewhere is not None)
 
     @property
     def may_sign(self) -> bool:

@@ -14,7 +14,7 @@ from sqlmodel import col, select
 from tallystick.kernel.db import ReadSession, WriteSession, now_ms
 from tallystick.kernel.errors import Conflict
 from tallystick.kernel.ids import encode_id
-from tallystick.payments.machine import CONTRADICTED, EDGES
+from tallystick.payments.machine import CONTRADICTED, EDGES, UNCLEAR
 from tallystick.payments.models.chain import ChainTransfer
 from tallystick.payments.models.topups import TopUp, TopUpState
 from tallystick.payments.topups import read_topup
@@ -29,6 +29,11 @@ _REMEDIES = {
     "contradictory_evidence": (
         "The payer used the authorization's nonce for another amount. What came is in"
         " suspense. Release it only if a provider was wrong about the amount."
+    ),
+    UNCLEAR: (
+        "The permit's nonce is used, and a Transfer of the same amount may be its own or"
+        " another permit's. Its payer can redeem the Transfer with a signature. Release"
+        " the top-up only if a provider was wrong."
     ),
 }
 _LOOK = "Compare its transaction with a block explorer before it is released."
@@ -77,6 +82,7 @@ async def _arrived(session: ReadSession, topup: TopUp) -> tuple[ChainTransfer, .
     query = select(ChainTransfer).where(
         col(ChainTransfer.sender) == topup.payer,
         col(ChainTransfer.nonce) == topup.nonce,
+        col(ChainTransfer.authority).is_not_distinct_from(topup.authority),
         col(ChainTransfer.chain_id) == topup.chain_id,
         col(ChainTransfer.topup_id).is_(None),
     )

@@ -8,7 +8,7 @@ from sqlalchemy import update
 from sqlmodel import col
 
 from tallystick.chain.errors import GasAboveCap
-from tallystick.chain.evidence import Settled
+from tallystick.chain.evidence import TransferLog
 from tallystick.kernel.crash_points import CrashPoint, reached
 from tallystick.kernel.db import Database, WriteSession
 from tallystick.kernel.ids import encode_id
@@ -60,7 +60,7 @@ async def step(db: Database, rail: Rail, topup_id: int, *, hold_seconds: int) ->
 
 
 async def credit_topup(
-    db: Database, rail: Rail, topup: TopUp, settled: Settled, *, hold_seconds: int
+    db: Database, rail: Rail, topup: TopUp, settled: TransferLog, *, hold_seconds: int
 ) -> None:
     """Grant the credits for a settlement that a canonical block shows."""
     place = place_of(rail)

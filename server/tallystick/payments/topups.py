@@ -22,6 +22,7 @@ from tallystick.payments.models.topups import (
 )
 from tallystick.payments.presented import Presented
 from tallystick.x402.keccak import checksum_address
+from tallystick.x402.permit2 import Permit2Authorization
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +64,17 @@ def _row(
     scan_from_block: int,
 ) -> dict[str, Any]:
     now = now_ms(session)
-    quote = presented.quote
+    quote, signed = presented.quote, presented.authorization
+    token, authority = claim.token, None
+    if isinstance(signed, Permit2Authorization):
+        token, authority = signed.token, claim.token
     return {
         "id": new_id(session),
         "claim_id": claim.id,
         "customer_id": claim.customer_id,
         "chain_id": claim.chain_id,
-        "token": claim.token,
+        "token": token,
+        "authority": authority,
         "payer": claim.payer,
         "pay_to": pay_to,
         "nonce": claim.nonce,
@@ -93,6 +98,7 @@ async def adopt_claim(
     session: WriteSession,
     found: Claim,
     *,
+    token: bytes,
     pay_to: bytes,
     credits_bought: MicroCredits,
     catalog_version: str,
@@ -109,6 +115,7 @@ async def adopt_claim(
     return await open_found(
         session,
         found,
+        token=token,
         pay_to=pay_to,
         credits_bought=credits_bought,
         catalog_version=catalog_version,
@@ -121,6 +128,7 @@ async def open_found(
     session: WriteSession,
     found: Claim,
     *,
+    token: bytes,
     pay_to: bytes,
     credits_bought: MicroCredits,
     catalog_version: str,
@@ -137,7 +145,8 @@ async def open_found(
         claim_id=found.id,
         customer_id=found.customer_id,
         chain_id=found.chain_id,
-        token=found.token,
+        token=token,
+        authority=None if found.token == token else found.token,
         payer=found.payer,
         pay_to=pay_to,
         nonce=found.nonce,

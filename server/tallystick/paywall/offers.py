@@ -47,8 +47,15 @@ class Offers:
 
     def terms(self, gate: Gate, version: int) -> list[PaymentTerms]:
         """The entries of ``accepts`` for a version, sealed."""
-        quotes = self.v2 if version == 2 else self.v1
-        return [terms_of(gate.rail, one, seal_quote(gate.seal, one)) for one in quotes]
+        rail, quotes = gate.rail, self.v2 if version == 2 else self.v1
+        sealed = [(one, seal_quote(gate.seal, one)) for one in quotes]
+        offered = [terms_of(rail, one, token) for one, token in sealed]
+        if version == 2 and rail.offers_permit2:
+            # Last: it needs an approval, so nobody should take it who may choose.
+            offered += [
+                terms_of(rail, one, token, by_permit2=True) for one, token in sealed
+            ]
+        return offered
 
 
 def offers_for_call(

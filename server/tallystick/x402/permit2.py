@@ -82,7 +82,7 @@ def permit_digest(chain_id: int, signed: Permit2Authorization) -> bytes:
         )
     )
     assert len(struct) == 6 * 32, "every field is one word"
-    return keccak256(b"\x19\x01" + _separator(chain_id) + keccak256(struct))
+    return keccak256(b"\x19\x01" + permit2_separator(chain_id) + keccak256(struct))
 
 
 def _struct(type_hash: bytes, address: bytes, number: int) -> bytes:
@@ -90,6 +90,7 @@ def _struct(type_hash: bytes, address: bytes, number: int) -> bytes:
 
 
 @lru_cache(maxsize=8)
-def _separator(chain_id: int) -> bytes:
+def permit2_separator(chain_id: int) -> bytes:
+    """The 32 bytes of Permit2's domain on a chain (EIP-712)."""
     words = (_DOMAIN_TYPE, _NAME, chain_id.to_bytes(32, "big"), _PADDING + PERMIT2)
     return keccak256(b"".join(words))

@@ -69,7 +69,7 @@ class ContractQuestion:
     signature: bytes = field(repr=False)
     problem: str | None = None
     deployment: Wrapped | None = None
-    reason: str = reasons.SIGNATURE
+    reason: str = field(default=reasons.SIGNATURE, repr=False)
 
     @property
     def refusal(self) -> str:

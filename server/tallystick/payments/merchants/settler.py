@@ -10,7 +10,7 @@ from sqlalchemy import update
 from sqlmodel import col
 
 from tallystick.chain.errors import GasAboveCap
-from tallystick.chain.evidence import Settled, find_settlements
+from tallystick.chain.evidence import TransferLog, find_settlements
 from tallystick.kernel.crash_points import CrashPoint, reached
 from tallystick.kernel.db import Database, WriteSession, now_ms
 from tallystick.kernel.ids import encode_id
@@ -71,13 +71,13 @@ async def step_for_merchant(db: Database, rail: Rail, settlement_id: int) -> boo
 
 
 async def _note_settled(
-    db: Database, rail: Rail, one: MerchantSettlement, settled: Settled
+    db: Database, rail: Rail, one: MerchantSettlement, settled: TransferLog
 ) -> None:
     state = SettlementState.SETTLED
     await _move(db, rail, one, state, reason=None, **_anchor(settled))
 
 
-def _anchor(settled: Settled) -> dict[str, Any]:
+def _anchor(settled: TransferLog) -> dict[str, Any]:
     return {
         "tx_hash": settled.tx_hash,
         "block_number": settled.block_number,

@@ -7,10 +7,11 @@ from sqlalchemy import (
     ColumnElement,
     Index,
     UniqueConstraint,
+    func,
     literal_column,
     text,
 )
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field, SQLModel, col
 
 from tallystick.kernel.tables import (
     big_column,
@@ -96,7 +97,7 @@ class ChainTransfer(SQLModel, table=True):
     sender: bytes = Field(sa_column=bytes_column(size=20))
     pay_to: bytes = Field(sa_column=bytes_column(size=20))
     value: int = Field(sa_column=big_column())
-    # Of the authorization that moved it (EIP-3009); None for any other transfer.
+    # Of what its payer signed to move it; None for any other transfer.
     nonce: bytes | None = Field(
         default=None, sa_column=bytes_column(size=32, nullable=True)
     )
@@ -106,6 +107,15 @@ class ChainTransfer(SQLModel, table=True):
     seen_at_ms: int = Field(sa_column=big_column())
     presence: str
     generation: int
+    # The contract whose nonce it is, if it is not the token's own (EIP-3009): Permit2.
+    authority: bytes | None = Field(
+        default=None, sa_column=bytes_column(size=20, nullable=True)
+    )
+
+
+def nonce_keeper() -> ColumnElement[bytes]:
+    """Of Transfers: the contract in which their nonce is used up, as claims name it."""
+    return func.coalesce(col(ChainTransfer.authority), col(ChainTransfer.token))
 
 
 IS_MISSING_OUTFLOW: ColumnElement[bool] = literal_column(

@@ -140,6 +140,10 @@ class TopUp(SQLModel, table=True):
     exposed: int | None = Field(default=None, sa_column=big_column(nullable=True))
     created_at_ms: int = Field(sa_column=big_column())
     next_look_at_ms: int = Field(sa_column=big_column())
+    # The contract whose nonce it is, if it is not the token's own (EIP-3009): Permit2.
+    authority: bytes | None = Field(
+        default=None, sa_column=bytes_column(size=20, nullable=True)
+    )
 
 
 Payment = TopUp | MerchantSettlement

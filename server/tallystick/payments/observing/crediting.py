@@ -29,7 +29,7 @@ from tallystick.ledger.references import reference_to
 from tallystick.payments.exposure import BeyondCap, Caps, expose
 from tallystick.payments.lanes import promote_queued
 from tallystick.payments.machine import CREDITABLE, Act, heed
-from tallystick.payments.models.chain import ChainTransfer, Presence
+from tallystick.payments.models.chain import ChainTransfer, Presence, Redemption
 from tallystick.payments.models.topups import REFUSED_STATES, TopUp, TopUpState
 from tallystick.payments.rail import Rail
 from tallystick.payments.relaying.relayer import settled_by_us
@@ -166,12 +166,22 @@ async def _take(
             col(ChainTransfer.log_index) == seen.log_index,
             col(ChainTransfer.topup_id).is_(None),
             col(ChainTransfer.presence) == Presence.BOOKED,
+            ~_is_redeemed(),
         )
         .values(topup_id=topup_id)
     )
     if (await session.exec(statement)).rowcount != 1:
         raise _NotHere
     return chart.suspense(place_.network, place_.token)
+
+
+def _is_redeemed() -> ColumnElement[bool]:
+    """Of a plain Transfer: that its sender has had it credited as such."""
+    redeemed = select(Redemption.customer_id).where(
+        col(Redemption.chain_transfer_id) == col(ChainTransfer.id),
+        col(Redemption.generation) == col(ChainTransfer.generation),
+    )
+    return redeemed.correlate(ChainTransfer).exists()
 
 
 def suspense_key(chain_transfer_id: int, generation: int) -> bytes:
@@ -227,6 +237,7 @@ async def _record(
         "seen_at_ms": now_ms(session),
         "presence": Presence.BOOKED,
         "generation": 1,
+        "authority": seen.authority,
     }
     if await insert_once(session, ChainTransfer, row):
         return 1

@@ -22,7 +22,12 @@ from tallystick.kernel.money import MicroCredits, UsdcAtomic
 from tallystick.payments.facilitated import is_left_to_settler
 from tallystick.payments.lanes import promote_queued
 from tallystick.payments.machine import CREDITABLE, WAITS_FOR_WITNESS
-from tallystick.payments.models.chain import ChainCursor, ChainTransfer, Presence
+from tallystick.payments.models.chain import (
+    ChainCursor,
+    ChainTransfer,
+    Presence,
+    nonce_keeper,
+)
 from tallystick.payments.models.topups import TopUp, TopUpState
 from tallystick.payments.observing.crediting import (
     WAITS,
@@ -141,14 +146,14 @@ async def match_suspense(
 
 
 async def seen_on_chain(
-    session: ReadSession | WriteSession, token: bytes, payer: bytes, nonce: bytes
+    session: ReadSession | WriteSession, keeper: bytes, payer: bytes, nonce: bytes
 ) -> bool:
     """Whether the observer has seen this authorization captured.
 
-    Then it is public, and whoever shows it may not be its payer.
+    ``keeper`` is the contract whose nonce it is, the token or Permit2. Then it is public, and whoever shows it may not be its payer.
     """
     query = select(ChainTransfer.id).where(
-        col(ChainTransfer.token) == token,
+        nonce_keeper() == keeper,
         col(ChainTransfer.sender) == payer,
         col(ChainTransfer.nonce) == nonce,
     )
@@ -170,6 +175,7 @@ async def _topup_of(
     adopted = await adopt_claim(
         session,
         found,
+        token=rail.domain.contract,
         pay_to=rail.pay_to,
         credits_bought=rate.credits_for(seen.amount),
         catalog_version=rate.catalog_version,
@@ -184,7 +190,7 @@ async def _topup_of(
 def _claims_of(rail: Rail, seen: TransferLog) -> tuple[ColumnElement[bool], ...]:
     return (
         col(Claim.chain_id) == rail.domain.chain_id,
-        col(Claim.token) == rail.domain.contract,
+        col(Claim.token) == (seen.authority or rail.domain.contract),
         col(Claim.payer) == seen.payer,
         col(Claim.nonce) == seen.nonce,
     )
@@ -214,7 +220,7 @@ async def _presented(
             Claim,
             (col(Claim.payer) == col(ChainTransfer.sender))
             & (col(Claim.nonce) == col(ChainTransfer.nonce))
-            & (col(Claim.token) == col(ChainTransfer.token))
+            & (col(Claim.token) == nonce_keeper())
             & (col(Claim.chain_id) == col(ChainTransfer.chain_id))
             & (col(Claim.value) == col(ChainTransfer.value)),
         )

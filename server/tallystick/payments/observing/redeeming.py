@@ -37,7 +37,12 @@ from tallystick.payments.errors import (
     TransferNotSafe,
     UnknownTransfer,
 )
-from tallystick.payments.models.chain import ChainTransfer, Presence, Redemption
+from tallystick.payments.models.chain import (
+    ChainTransfer,
+    Presence,
+    Redemption,
+    nonce_keeper,
+)
 from tallystick.payments.models.topups import PAID_STATES, TopUp, TopUpState
 from tallystick.payments.observing.crediting import redemption_key
 from tallystick.payments.observing.matching import Rate
@@ -135,7 +140,7 @@ async def _suspended(
             Claim,
             (col(Claim.payer) == col(ChainTransfer.sender))
             & (col(Claim.nonce) == col(ChainTransfer.nonce))
-            & (col(Claim.token) == col(ChainTransfer.token))
+            & (col(Claim.token) == nonce_keeper())
             & (col(Claim.chain_id) == col(ChainTransfer.chain_id)),
         )
         .where(
@@ -145,6 +150,9 @@ async def _suspended(
             col(ChainTransfer.tx_hash) == tx_hash,
             # What was presented is its top-up's.
             col(Claim.id).is_(None) | (col(Claim.valid_before) == 0),
+            # A permit's that was settled in a roundabout way, too.
+            col(ChainTransfer.nonce).is_not(None)
+            | col(ChainTransfer.topup_id).is_(None),
             col(ChainTransfer.presence) == Presence.BOOKED,
         )
     )
@@ -219,7 +227,7 @@ async def _found_before(session: WriteSession, rail: Rail, seen: TransferLog) ->
         .join(Claim, col(Claim.id) == col(TopUp.claim_id))
         .where(
             col(Claim.chain_id) == rail.domain.chain_id,
-            col(Claim.token) == rail.domain.contract,
+            col(Claim.token) == (seen.authority or rail.domain.contract),
             col(Claim.payer) == seen.payer,
             col(Claim.nonce) == seen.nonce,
             col(Claim.valid_before) == 0,

@@ -107,6 +107,7 @@ def _of_it(seen: TransferLog) -> tuple[ColumnElement[bool], ...]:
     # An authorization is used once on a chain, and this is the chain.
     return (
         col(ChainTransfer.nonce) == seen.nonce,
+        col(ChainTransfer.authority).is_not_distinct_from(seen.authority),
         col(ChainTransfer.presence) != Presence.GONE,
     )
 

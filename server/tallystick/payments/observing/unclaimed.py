@@ -22,7 +22,12 @@ from tallystick.kernel.db import Database, ReadSession, WriteSession
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.log import get_logger
 from tallystick.kernel.money import MicroCredits, UsdcAtomic
-from tallystick.payments.models.chain import ChainCursor, ChainTransfer, Presence
+from tallystick.payments.models.chain import (
+    ChainCursor,
+    ChainTransfer,
+    Presence,
+    nonce_keeper,
+)
 from tallystick.payments.models.topups import TopUp
 from tallystick.payments.observing.crediting import credit, place_of
 from tallystick.payments.observing.following import (
@@ -49,7 +54,7 @@ async def find_unclaimed(
     query = select(ChainTransfer).where(
         # To whichever address was ours at the time.
         col(ChainTransfer.chain_id) == money.chain_id,
-        col(ChainTransfer.token) == money.token,
+        nonce_keeper() == money.token,
         col(ChainTransfer.sender) == money.payer,
         col(ChainTransfer.nonce) == money.nonce,
         col(ChainTransfer.value) == money.value,
@@ -91,6 +96,7 @@ def as_seen(row: ChainTransfer, block: Block) -> TransferLog:
         pay_to=bytes(row.pay_to),
         amount=UsdcAtomic(row.value),
         nonce=None if row.nonce is None else bytes(row.nonce),
+        authority=None if row.authority is None else bytes(row.authority),
     )
 
 
@@ -101,6 +107,8 @@ async def is_still_booked(session: WriteSession, row: ChainTransfer) -> bool:
         col(ChainTransfer.presence) == Presence.BOOKED,
         col(ChainTransfer.generation) == row.generation,
         col(ChainTransfer.block_hash) == row.block_hash,
+        # Nor has it become a top-up's meanwhile.
+        col(ChainTransfer.topup_id).is_not_distinct_from(row.topup_id),
     )
     kept = await session.exec(
         update(ChainTransfer)
@@ -131,7 +139,7 @@ async def credit_unclaimed(
     assert seen.nonce is not None, "a plain transfer has no authorization"
     money = ClaimedMoney(
         chain_id=rail.domain.chain_id,
-        token=rail.domain.contract,
+        token=seen.authority or rail.domain.contract,
         payer=seen.payer,
         nonce=seen.nonce,
         value=seen.amount,
@@ -147,6 +155,7 @@ async def credit_unclaimed(
     topup = await open_found(
         session,
         made,
+        token=rail.domain.contract,
         pay_to=seen.pay_to,
         credits_bought=finder.rate.credits_for(seen.amount),
         catalog_version=finder.rate.catalog_version,
@@ -216,7 +225,7 @@ async def _final(
             Claim,
             (col(Claim.payer) == col(ChainTransfer.sender))
             & (col(Claim.nonce) == col(ChainTransfer.nonce))
-            & (col(Claim.token) == col(ChainTransfer.token))
+            & (col(Claim.token) == nonce_keeper())
             & (col(Claim.chain_id) == col(ChainTransfer.chain_id)),
         )
         .where(

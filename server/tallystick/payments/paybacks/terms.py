@@ -25,7 +25,7 @@ def payback_nonce(topup: TopUp, number: int) -> bytes:
     return keccak256(
         _TAG
         + topup.chain_id.to_bytes(32, "big")
-        + topup.token
+        + (topup.authority or topup.token)
         + topup.payer
         + topup.nonce
         + number.to_bytes(8, "big")

@@ -111,7 +111,19 @@ _CHECKS = {
            AND topup.token = merchant_settlement.token
            AND topup.payer = merchant_settlement.payer
            AND topup.nonce = merchant_settlement.nonce
-           AND topup.pay_to = merchant_settlement.pay_to""",
+           AND topup.pay_to = merchant_settlement.pay_to
+           AND topup.authority IS NULL""",
+    "I7 what was redeemed as a plain Transfer is no top-up's": """
+        SELECT redemption.chain_transfer_id, chain_transfer.topup_id FROM redemption
+          JOIN chain_transfer
+            ON chain_transfer.id = redemption.chain_transfer_id
+           AND chain_transfer.generation = redemption.generation
+         WHERE chain_transfer.topup_id IS NOT NULL""",
+    "I7 the nonce of a top-up is claimed where it is kept": """
+        SELECT topup.id FROM topup
+          JOIN claim ON claim.id = topup.claim_id
+         WHERE claim.token <> COALESCE(topup.authority, topup.token)
+            OR claim.payer <> topup.payer OR claim.nonce <> topup.nonce""",
     "I7 a waived claim was never handed to a facilitator": """
         SELECT claim.id FROM claim
           JOIN topup ON topup.claim_id = claim.id

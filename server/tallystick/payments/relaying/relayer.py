@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, func, insert, or_, update
 from sqlalchemy.orm import aliased
 from sqlmodel import col, select
 
+from tallystick.chain.permit_settlement import estimate_permit_gas, permit_capture
 from tallystick.chain.relay import (
     Capture,
     SignedTransaction,
@@ -41,6 +42,7 @@ from tallystick.payments.models.topups import (
     TopUp,
     TopUpState,
 )
+from tallystick.payments.permits import is_permit
 from tallystick.payments.rail import Rail, Relayer
 from tallystick.payments.relaying.leases import under_lease
 from tallystick.x402.erc6492 import Wrapped, unwrap
@@ -80,6 +82,8 @@ def signed_by(topup: Payment) -> bytes:
 
 def _capture_of(rail: Rail, topup: Payment) -> Capture:
     signed, deployment = signed_by(topup), deployment_of(topup)
+    if is_permit(topup):
+        return permit_capture(rail.chain, authorization_of(topup), signed)
     return capture(rail.chain, authorization_of(topup), signed, deployment)
 
 
@@ -160,16 +164,20 @@ async def sign(
 
 async def _bound(rail: Rail, relayer: Relayer, topup: Payment) -> Bound:
     """What it may cost at today's fees; the estimate is also the last rehearsal."""
-    estimate = estimate_gas(
-        rail.chain,
-        authorization_of(topup),
-        signed_by(topup),
-        relayer.address,
-        deployment=deployment_of(topup),
-    )
     calldata = _capture_of(rail, topup).calldata
+    estimate = _estimate(rail, relayer, topup)
     return Bound(
         *await asyncio.gather(estimate, fees(rail.chain), data_fee(rail, len(calldata)))
+    )
+
+
+async def _estimate(rail: Rail, relayer: Relayer, topup: Payment) -> int:
+    terms, signature = authorization_of(topup), signed_by(topup)
+    if is_permit(topup):
+        return await estimate_permit_gas(rail.chain, terms, signature, relayer.address)
+    deployment = deployment_of(topup)
+    return await estimate_gas(
+        rail.chain, terms, signature, relayer.address, deployment=deployment
     )
 
 

@@ -13,12 +13,14 @@ from sqlmodel import col, select
 
 from tallystick.chain.errors import RpcErrorAnswer
 from tallystick.chain.logs import receipt
+from tallystick.chain.permit_settlement import simulate_permit
 from tallystick.chain.relay import Outcome, Simulation, broadcast, simulate
 from tallystick.kernel.db import Database, ReadSession, WriteSession, now_ms
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.log import get_logger
 from tallystick.payments.gas.solvency import pause
 from tallystick.payments.models.topups import Payment, RelayedTransaction, SentKind
+from tallystick.payments.permits import is_permit
 from tallystick.payments.rail import Rail
 from tallystick.payments.relaying.nonces import learn_nonces
 from tallystick.payments.relaying.relayer import (
@@ -94,13 +96,11 @@ async def rehearse(rail: Rail, topup: Payment, sender: bytes) -> Simulation:
 
     Raises ``RpcUnavailable`` or ``RpcErrorAnswer``.
     """
-    return await simulate(
-        rail.chain,
-        authorization_of(topup),
-        signed_by(topup),
-        sender,
-        deployment=deployment_of(topup),
-    )
+    terms, signature = authorization_of(topup), signed_by(topup)
+    if is_permit(topup):
+        return await simulate_permit(rail.chain, terms, signature, sender)
+    deployment = deployment_of(topup)
+    return await simulate(rail.chain, terms, signature, sender, deployment=deployment)
 
 
 async def would_revert(rail: Rail, stored: RelayedTransaction, topup: Payment) -> bool:

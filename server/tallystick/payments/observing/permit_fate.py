@@ -1,0 +1,73 @@
+"""What became of a permit, by the chain and by what the books have taken already."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlmodel import col, select
+
+from tallystick.chain.evidence import TransferLog
+from tallystick.chain.permit_evidence import find_traces
+from tallystick.kernel.db import Database, ReadSession
+from tallystick.payments.models.chain import ChainTransfer, Redemption
+from tallystick.payments.models.topups import Payment
+from tallystick.payments.rail import Rail
+from tallystick.x402.wire import Authorization
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What became of a nonce; heights of what took it away from us.
+
+    ``is_unclear`` means that a Transfer may be its own, or another's.
+    """
+
+    ours: tuple[TransferLog, ...] = ()
+    spent_at_blocks: tuple[int, ...] = ()
+    is_unclear: bool = False
+
+
+async def fate_of_permit(
+    db: Database, rail: Rail, topup: Payment, signed: Authorization
+) -> Fate:
+    """The permit's captures that nobody else has had credited.
+
+    Raises ``BlockNotSeen``, ``RpcUnavailable``.
+    """
+    traces = await find_traces(rail.chain, signed, topup.scan_from_block)
+    # What the proxy's own calldata names is nobody else's.
+    certain = tuple(one for one in traces.captures if one.nonce is not None)
+    if certain:
+        return Fate(certain)
+    likely = (*traces.captures, *traces.unclear)
+    async with db.read() as session:
+        taken = [one for one in likely if await _is_taken(session, rail, one)]
+    ours = tuple(one for one in traces.captures if one not in taken)
+    if ours:
+        return Fate(ours)
+    # Its own, and yet another's: a person must look.
+    is_unclear = any(one in taken for one in traces.captures) or any(
+        one not in taken for one in traces.unclear
+    )
+    return Fate(spent_at_blocks=traces.invalidated_at, is_unclear=is_unclear)
+
+
+async def _is_taken(session: ReadSession, rail: Rail, one: TransferLog) -> bool:
+    """Whether it was credited to another payment, or redeemed by its sender."""
+    query: Sequence[object] = (
+        await session.exec(
+            select(ChainTransfer.id)
+            .outerjoin(
+                Redemption,
+                (col(Redemption.chain_transfer_id) == col(ChainTransfer.id))
+                & (col(Redemption.generation) == col(ChainTransfer.generation)),
+            )
+            .where(
+                col(ChainTransfer.chain_id) == rail.domain.chain_id,
+                col(ChainTransfer.block_hash) == one.block_hash,
+                col(ChainTransfer.log_index) == one.log_index,
+                col(ChainTransfer.topup_id).is_not(None)
+                | col(Redemption.customer_id).is_not(None),
+            )
+        )
+    ).all()
+    return bool(query)

@@ -1,0 +1,77 @@
+"""Payments by Permit2: what differs from an authorization of the token's own.
+
+Only our relayers settle them (docs/decisions/0030).
+"""
+
+from typing import Final
+
+from tallystick.chain.permit2 import PERMIT2, allowance_to_permit2, permit_used
+from tallystick.chain.settlement import Refusal
+from tallystick.chain.token import nonce_used
+from tallystick.claims.claim import ClaimedMoney
+from tallystick.payments.errors import TopUpsUnavailable
+from tallystick.payments.models.topups import Payment, TopUp
+from tallystick.payments.rail import Rail
+from tallystick.x402 import reasons
+from tallystick.x402.errors import AllowanceMissing
+from tallystick.x402.keccak import checksum_address
+
+PERMIT_REASONS: Final = {
+    Refusal.INSUFFICIENT_FUNDS: reasons.INSUFFICIENT_FUNDS,
+    Refusal.NO_ALLOWANCE: reasons.PERMIT2_ALLOWANCE,
+    Refusal.EXPIRED: reasons.PERMIT2_DEADLINE,
+    Refusal.NOT_YET_VALID: reasons.PERMIT2_NOT_YET_VALID,
+    Refusal.INVALID_SIGNATURE: reasons.PERMIT2_SIGNATURE,
+    Refusal.BLACKLISTED: reasons.INVALID_TRANSACTION_STATE,
+}
+"""Refusals that end a top-up of which nothing is signed. Others may pass."""
+_SAME_OF_PERMIT2: Final = {
+    reasons.VALID_BEFORE: reasons.PERMIT2_DEADLINE,
+    reasons.VALID_AFTER: reasons.PERMIT2_NOT_YET_VALID,
+}
+
+
+def is_permit(payment: Payment) -> bool:
+    """Whether its payer signed for Permit2."""
+    return isinstance(payment, TopUp) and payment.authority is not None
+
+
+def reason_told(topup: TopUp) -> str | None:
+    """Why it came to nothing, in the words of the method by which it was paid."""
+    if topup.reason is None or not is_permit(topup):
+        return topup.reason
+    return _SAME_OF_PERMIT2.get(topup.reason, topup.reason)
+
+
+async def is_used(rail: Rail, money: ClaimedMoney) -> bool:
+    """Whether the nonce is gone, wherever it is kept.
+
+    Raises ``TokenUnreadable``, ``RpcUnavailable``.
+    """
+    used = permit_used if money.token == PERMIT2 else nonce_used
+    return await used(rail.chain, money.payer, money.nonce)
+
+
+def require_relayer(rail: Rail, money: ClaimedMoney) -> None:
+    """Raise ``TopUpsUnavailable`` for a permit that no relayer could settle now."""
+    if money.token == PERMIT2 and rail.relaying_obstacle is not None:
+        raise TopUpsUnavailable(rail.relaying_obstacle)
+
+
+async def require_allowance(rail: Rail, money: ClaimedMoney) -> None:
+    """Raise ``AllowanceMissing`` unless Permit2 may move so much of the payer's.
+
+    Or has moved it already: then the money is ours. Raises ``RpcUnavailable``.
+    """
+    if money.token != PERMIT2:
+        return
+    allowed = await allowance_to_permit2(rail.chain, money.payer)
+    if allowed < money.value and not await is_used(rail, money):
+        raise allowance_missing(rail.domain.contract)
+
+
+def allowance_missing(token: bytes) -> AllowanceMissing:
+    """What a payer is told who has not approved Permit2."""
+    return AllowanceMissing(
+        reasons.PERMIT2_ALLOWANCE, checksum_address(token), checksum_address(PERMIT2)
+    )
