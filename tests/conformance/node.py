@@ -30,14 +30,18 @@ def program_in(folder: str) -> Path:
 
 
 async def calls(
-    program: Path, wallet: LocalAccount, url: str, times: int
+    program: Path, wallet: LocalAccount, url: str, times: int, *, method: str = ""
 ) -> list[dict[str, Any]]:
-    """What the client got, call by call."""
+    """What the client got, call by call; ``method`` is how alone it may pay."""
     node = shutil.which("node")
     assert node is not None
     child = await asyncio.create_subprocess_exec(
         *(node, str(program), url, str(times)),
-        env={**os.environ, "BUYER_KEY": "0x" + bytes(wallet.key).hex()},
+        env={
+            **os.environ,
+            "BUYER_KEY": "0x" + bytes(wallet.key).hex(),
+            "METHOD": method,
+        },
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

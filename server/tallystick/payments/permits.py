@@ -9,6 +9,7 @@ from tallystick.chain.permit2 import PERMIT2, allowance_to_permit2, permit_used
 from tallystick.chain.settlement import Refusal
 from tallystick.chain.token import nonce_used
 from tallystick.claims.claim import ClaimedMoney
+from tallystick.claims.models import Claim
 from tallystick.payments.errors import TopUpsUnavailable
 from tallystick.payments.models.topups import Payment, TopUp
 from tallystick.payments.rail import Rail
@@ -50,6 +51,17 @@ async def is_used(rail: Rail, money: ClaimedMoney) -> bool:
     """
     used = permit_used if money.token == PERMIT2 else nonce_used
     return await used(rail.chain, money.payer, money.nonce)
+
+
+async def is_permit_used(rail: Rail, money: ClaimedMoney | Claim) -> bool:
+    """Whether the chain shows that a permit was used; never of another payment.
+
+    Who settles a permit in a roundabout way publishes it, and the observer cannot tell.
+    So a permit proves its payer only as long as its nonce is good. Raises
+    ``TokenUnreadable``, ``RpcUnavailable``.
+    """
+    is_its = bytes(money.token) == PERMIT2
+    return is_its and await permit_used(rail.chain, money.payer, money.nonce)
 
 
 def require_relayer(rail: Rail, money: ClaimedMoney) -> None:

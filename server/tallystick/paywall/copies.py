@@ -10,6 +10,7 @@ from tallystick.payments.errors import (
     PaymentSpent,
 )
 from tallystick.payments.models.topups import PAID_STATES, PENDING_STATES, TopUp
+from tallystick.payments.permits import is_permit_used
 from tallystick.payments.presented import require_signer
 from tallystick.payments.purchase import unpaid
 from tallystick.payments.topups import public_facts, topup_of_claim
@@ -40,6 +41,10 @@ async def admit_copy(gate: Gate, known: Claim, payload: PaymentPayload) -> Repla
     if known.valid_before <= gate.rail.now_seconds():
         raise PaymentRejected(reasons.VALID_BEFORE, "the payment's window has closed")
     await require_signer(gate.rail, payload)
+    if await is_permit_used(gate.rail, known):
+        raise PaymentAlreadySettled(
+            "this permit is on the chain, so anybody can show it"
+        )
     return Replay(await _wait_for_answer(gate, known))
 
 

@@ -26,7 +26,8 @@ _WAIVABLE_SECONDS = 120
 class PaidCall:
     """``customer_id`` is None for a wallet that has never paid.
 
-    ``own`` is the caller's Idempotency-Key once this request has begun it.
+    ``own`` is the caller's Idempotency-Key once this request has begun it, and
+    ``is_public`` tells that the chain shows what was signed.
     """
 
     gate: Gate
@@ -35,6 +36,7 @@ class PaidCall:
     version: int
     customer_id: int | None
     own: AnswerKey | None = None
+    is_public: bool = False
 
     @property
     def may_waive(self) -> bool:
@@ -43,7 +45,7 @@ class PaidCall:
         Never for a wallet that comes with its deployment (ruling 3): it is no proof
         of what stands on the chain.
         """
-        if self.presented.is_wrapped:
+        if self.presented.is_wrapped or self.is_public:
             return False
         quote = self.presented.quote
         left = self.presented.money.valid_before - self.gate.rail.now_seconds()

@@ -20,6 +20,7 @@ from tallystick.kernel.db import WriteSession
 from tallystick.kernel.money import MicroCredits
 from tallystick.payments.errors import PaymentInProgress, SettlementPending
 from tallystick.payments.models.topups import PENDING_STATES
+from tallystick.payments.permits import is_permit_used
 from tallystick.payments.presented import check_payment, money_of
 from tallystick.payments.purchase import (
     probe_for,
@@ -96,7 +97,10 @@ async def _check(gate: Gate, facts: Facts, payload: PaymentPayload) -> PaidCall:
     if not offered:
         raise PaymentRejected(reasons.VALUE, "no single payment can cover this call")
     presented = await check_payment(gate.rail, gate.seal, payload, offered)
-    return PaidCall(gate, facts, presented, payload.version, customer_id)
+    is_public = await is_permit_used(gate.rail, presented.money)
+    return PaidCall(
+        gate, facts, presented, payload.version, customer_id, is_public=is_public
+    )
 
 
 @dataclass(frozen=True, slots=True)

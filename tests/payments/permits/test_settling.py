@@ -6,10 +6,11 @@ import pytest
 from eth_abi.abi import encode
 
 from tallystick.chain import abi
-from tallystick.chain.local import OWNER, LocalChain
+from tallystick.chain.local import OWNER, LocalChain, artifact
 from tallystick.chain.permit2 import EXACT_PROXY, PERMIT2, permit_used
 from tallystick.kernel.db import query
 from tallystick.payments.models.topups import TopUpState
+from tallystick.safe_settings import UnsafeSettings
 from tallystick.x402 import reasons
 from tallystick.x402.errors import AllowanceMissing, PaymentRejected
 from tests.house import DOLLAR, House, Process
@@ -326,3 +327,12 @@ async def test_the_relayer_calls_nothing_but_the_proxy(
     found = await local.rpc("eth_getTransactionByHash", f"0x{sent.tx_hash.hex()}")
     assert found["to"] == f"0x{EXACT_PROXY.hex()}"
     assert int(found["gas"], 16) <= 150_000
+
+
+@pytest.mark.parametrize("address", [PERMIT2, EXACT_PROXY])
+async def test_nobody_starts_on_a_chain_where_something_else_is_in_its_place(
+    house: House, local: LocalChain, address: bytes
+) -> None:
+    await local.plant(address, artifact("Multicall"))
+    with pytest.raises(UnsafeSettings, match="PERMIT2 is set, and this chain has no"):
+        await house.start(takes_permit2=True)
