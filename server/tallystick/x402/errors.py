@@ -76,6 +76,10 @@ class AllowanceMissing(PaymentRejected):
     """
 
     title = "Permit2 may not move the payer's money yet"
+    next_step = (
+        "Approve Permit2 once, as the answer says, and sign a new payment; or pay an entry"
+        " of `accepts` without `assetTransferMethod`."
+    )
 
     def __init__(self, reason: str, token: str, spender: str) -> None:
         super().__init__(reason, "the payer's allowance to Permit2 is too small")

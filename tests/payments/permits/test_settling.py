@@ -336,3 +336,19 @@ async def test_nobody_starts_on_a_chain_where_something_else_is_in_its_place(
     await local.plant(address, artifact("Multicall"))
     with pytest.raises(UnsafeSettings, match="PERMIT2 is set, and this chain has no"):
         await house.start(takes_permit2=True)
+
+
+async def test_a_contract_that_lets_it_revert_costs_one_transaction(
+    shop: Process, payer: PermitWallet, local: LocalChain
+) -> None:
+    """It says yes in a rehearsal and no where gas is paid for (A27)."""
+    await local.plant(payer.address, artifact("HostileWallet"))
+    await local.write_storage(payer.address, 0, bytes([6]))
+    topup_id = await shop.claim(await payer.permit(shop.rail.pay_to))
+    assert (await shop.step(topup_id)).state == S.SIGNED
+    assert (await shop.until(topup_id, S.WATCH)).state == S.WATCH
+    for _ in range(3):
+        await shop.step(topup_id)
+    assert len(await shop.sent(topup_id)) == 1
+    assert await shop.credits_of(payer) == 0
+    await shop.tend()
