@@ -511,3 +511,15 @@ class TestDatabase:
         db = open_database("sqlite+aiosqlite:////nonesuch/tallystick.sqlite3")
         with pytest.raises(UnsafeSettings, match="the file may be written"):
             own_file(db).__enter__()
+
+
+def test_permit2_needs_a_relayer_where_payments_are_settled() -> None:
+    """No facilitator is asked for such payments; a server may leave them to workers."""
+    only_facilitator = {"relayer_keys": (), "facilitator_url": FACILITATOR}
+    (problem,) = refusals(permit2=True, **only_facilitator)
+    assert problem.startswith("PERMIT2 needs RELAYER_KEYS")
+    check_settings(settings(permit2=True), is_serving=True)
+    check_settings(settings(permit2=True, facilitator_url=FACILITATOR))
+    database = "postgresql+asyncpg://tallystick:secret@db.example.com/tallystick"
+    away = {"run_workers": False, "relayer_keys": (), "database_url": database}
+    check_settings(settings(permit2=True, **away))

@@ -14,6 +14,7 @@ from tallystick.chain import abi
 from tallystick.chain.deployment import MULTICALL3
 from tallystick.chain.fault import Delay, ErrorAnswer, FaultProxy, Rewrite, Stale
 from tallystick.chain.local import KEYS, OWNER, LocalChain, artifact
+from tallystick.chain.permit2 import EXACT_PROXY
 from tallystick.doctor.findings import Examination, Verdict
 from tallystick.doctor.offers import Expected
 from tallystick.doctor.server import Visit, examine_server
@@ -337,6 +338,23 @@ async def test_a_deployer_needs_ether_and_should_have_nothing_else(
     (_, gas), (verdict, said) = await found(code=0)
     assert "1.000000000 ether for gas" in gas
     assert (verdict, "1.5 dollars" in said) == ("warning", True)
+
+
+async def test_payments_by_permit2_need_its_contracts(
+    fresh: LocalChain, tmp_path: Path
+) -> None:
+    settings = settings_for(fresh, tmp_path, PERMIT2="true")
+    async with serving(tmp_path, **settings):
+        await fresh.mine()
+        findings = await doctor(tmp_path, settings, code=0)
+    assert {one["verdict"] for one in findings if one["check"] == "challenge"} == {"ok"}
+    (found,) = [one for one in findings if one["check"] == "permit2"]
+    assert found["verdict"] == "ok"
+    await fresh.plant(EXACT_PROXY, artifact("Multicall"))
+    findings = await doctor(tmp_path, settings, "--no-server", code=1)
+    (found,) = [one for one in findings if one["check"] == "permit2"]
+    assert found["verdict"] == "problem"
+    assert "no x402ExactPermit2Proxy" in found["said"]
 
 
 async def test_books_of_another_chain_are_a_problem(tmp_path: Path) -> None:
