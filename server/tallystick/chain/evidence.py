@@ -146,14 +146,22 @@ async def transfers_to(
 
 
 async def transfers_between(
-    chain: Chain, payer: bytes, pay_to: bytes, from_block: int
+    chain: Chain, payer: bytes, pay_to: bytes, amount: int, from_block: int
 ) -> list[TransferLog]:
-    """What one has paid another since a height, up to the node's head.
+    """Each time one has paid another this amount since a height, up to the node's head.
 
     Otherwise as ``transfers_to``.
     """
     topics = [abi.TRANSFER, abi.word(payer), abi.word(pay_to)]
-    return await _arrived_between(chain, topics, from_block, None)
+
+    def is_wanted(log: RawLog) -> bool:
+        return log.payload == abi.word(amount)
+
+    async def ask(node: Chain) -> list[TransferLog]:
+        found = await _held_between(node, topics, from_block, wanted=is_wanted)
+        return await _with_permits(node, found)
+
+    return await chain.of_one_node(ask)
 
 
 async def transfers_from(
@@ -203,8 +211,10 @@ async def heights_of(
 
     Raises ``BlockNotSeen``, ``RpcUnavailable``.
     """
-    found = await _held_between(chain, topics, from_block, contract=contract)
-    return tuple(one.log.block_number for one in found if wanted(one.log))
+    found = await _held_between(
+        chain, topics, from_block, contract=contract, wanted=wanted
+    )
+    return tuple(one.log.block_number for one in found)
 
 
 async def _held_in(
@@ -274,10 +284,13 @@ async def _held_between(
     last: int | None = None,
     *,
     contract: bytes | None = None,
+    wanted: Callable[[RawLog], bool] = lambda _: True,
 ) -> list[_Proven]:
+    """``wanted`` leaves out what needs no proof: others can make logs by the thousand."""
+
     async def ask(node: Chain) -> list[_Proven]:
         logs = await logs_between(node, topics, first, last, contract=contract)
-        return await _holding(node, logs)
+        return await _holding(node, [one for one in logs if wanted(one)])
 
     return await chain.of_one_node(ask)
 

@@ -28,7 +28,7 @@ from tallystick.chain.rpc import Chain
 class PermitTraces:
     """What the chain shows of a permit at its head.
 
-    ``captures`` moved money to its payee. ``unclear`` are Transfers that may be its own
+    ``captures`` moved its value to its payee. ``unclear`` are Transfers that may be its own
     or another's, while its nonce is used. ``invalidated_at`` are the heights at which
     its payer withdrew it, if nothing of it was captured.
     """
@@ -56,7 +56,9 @@ async def _traces(
         raise BlockNotSeen("the node names no newest block")
     # Asked before the logs, so that these hold whatever has used it by then.
     is_used = await _is_used(node, permit, head.number)
-    moved = await transfers_between(node, permit.payer, permit.pay_to, from_block)
+    moved = await transfers_between(
+        node, permit.payer, permit.pay_to, permit.value, from_block
+    )
     captures = tuple(one for one in moved if _is_of(one, permit))
     if captures or not is_used:
         return PermitTraces(captures)
@@ -82,7 +84,7 @@ async def _roundabout(
     node: Chain, permit: AuthorizationFields, moved: list[TransferLog]
 ) -> PermitTraces:
     """Whether the permit was settled by way of another contract than the proxy."""
-    alike = [one for one in moved if one.nonce is None and one.amount == permit.value]
+    alike = [one for one in moved if one.nonce is None]
     captures: list[TransferLog] = []
     unclear: list[TransferLog] = []
     for tx_hash in dict.fromkeys(one.tx_hash for one in alike):

@@ -8,6 +8,8 @@ from tallystick.chain.permit2 import PERMIT2
 from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.db import open_database
 from tallystick.migrations import downgrade
+from tallystick.payments.models.topups import TopUp
+from tallystick.payments.paybacks.terms import payback_nonce
 from tests.house import DOLLAR, House, Process
 from tests.payments.test_audit import I7_REDEEMED, tamper
 from tests.permits import PermitWallet, submit_permit
@@ -69,3 +71,10 @@ async def test_no_step_back_makes_a_permits_nonce_another(
     (topup,) = await again.topups()
     assert topup.authority == PERMIT2
     await house.stop()
+
+
+def test_what_goes_back_for_a_permit_has_a_nonce_of_its_own() -> None:
+    """The same number signed for the token is another purchase, paid back by itself."""
+    bought = TopUp(chain_id=84532, token=b"\x03" * 20, payer=bytes(20), nonce=bytes(32))
+    by_permit = TopUp(**bought.model_dump() | {"authority": PERMIT2})
+    assert payback_nonce(bought, 1) != payback_nonce(by_permit, 1)

@@ -7,13 +7,17 @@ from sqlmodel import col, select
 
 from tallystick.chain.local import LocalChain
 from tallystick.chain.permit2 import PERMIT2
-from tallystick.kernel.db import query
+from tallystick.kernel.db import WriteSession, query
 from tallystick.payments.errors import TransferNotSafe, UnknownTransfer
 from tallystick.payments.models.chain import ChainTransfer
 from tallystick.payments.models.topups import TopUpState
 from tallystick.payments.observing.matching import seen_on_chain
 from tallystick.payments.observing.redeeming import Redeemed, Redeemer, redeem
+from tallystick.payments.observing.redeeming import _redeem as _redeem_one
+from tallystick.payments.observing.unclaimed import Finder, as_seen, block_of
 from tallystick.payments.review import look_again, under_review
+from tallystick.payments.topups import read_topup
+from tallystick.payments.witness import Heard
 from tests.house import DOLLAR, RATE, House, Process
 from tests.payments.test_observer import suspense
 from tests.permits import (
@@ -103,6 +107,39 @@ async def test_a_redemption_and_the_settler_at_once_credit_once(
     assert unexpected == []
     assert await any_shop.credits_of(payer) == 10 * DOLLAR
     assert await suspense(any_shop) == 0
+
+
+async def test_a_redemption_that_is_being_written_keeps_the_settler_out(
+    any_house: House, any_shop: Process, payer: PermitWallet, local: LocalChain
+) -> None:
+    """Each asks for the other once the row is its own, whatever it saw before."""
+    signed = await payer.permit(any_shop.rail.pay_to)
+    topup_id = await any_shop.claim(signed)
+    await submit_together(local, by_proxy(signed))
+    await any_shop.observe()
+    await _make_safe(any_shop, local)
+    settler = await any_house.start(relayers=())
+    is_written, may_commit = asyncio.Event(), asyncio.Event()
+
+    async def redeem_slowly(session: WriteSession) -> None:
+        (row,) = (await session.exec(select(ChainTransfer))).all()
+        block = await block_of(any_shop.rail, row)
+        assert block is not None
+        topup = await read_topup(session, topup_id)
+        finder = Finder(topup.customer_id, RATE)
+        heard = Heard(as_seen(row, block))
+        await _redeem_one(session, any_shop.rail, finder, row, heard)
+        is_written.set()
+        await may_commit.wait()
+
+    redeeming = asyncio.create_task(any_shop.db.write(redeem_slowly))
+    await is_written.wait()
+    looking = asyncio.create_task(settler.step(topup_id))
+    await asyncio.sleep(0.5)
+    may_commit.set()
+    await asyncio.gather(redeeming, looking)
+    assert (await any_shop.topup(topup_id)).state != S.CREDITED
+    assert await any_shop.credits_of(payer) == 10 * DOLLAR
 
 
 async def _make_safe(shop: Process, local: LocalChain) -> None:

@@ -1,6 +1,7 @@
 """One permit's way, with everything that can happen to it in between (A10, A30)."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from eth_abi.abi import encode
@@ -10,6 +11,8 @@ from tallystick.chain.local import OWNER, LocalChain, artifact
 from tallystick.chain.permit2 import EXACT_PROXY, PERMIT2, permit_used
 from tallystick.kernel.db import query
 from tallystick.payments.models.topups import TopUpState
+from tallystick.payments.review import under_review
+from tallystick.payments.rules.gas import GAS_RULES
 from tallystick.safe_settings import UnsafeSettings
 from tallystick.x402 import reasons
 from tallystick.x402.errors import AllowanceMissing, PaymentRejected
@@ -273,12 +276,18 @@ async def test_a_permit_of_another_amount_by_the_same_nonce_is_for_a_person(
     signed = await payer.permit(shop.rail.pay_to)
     topup_id = await shop.claim(signed)
     number = int.from_bytes(signed[0].nonce, "big")
-    await submit_permit(local, await payer.permit(shop.rail.pay_to, 5, nonce=number))
+    await submit_permit(
+        local, await payer.permit(shop.rail.pay_to, 5 * DOLLAR, nonce=number)
+    )
+    assert (await shop.step(topup_id)).state == S.WATCH
+    await shop.observe()
     topup = await shop.settle(topup_id)
-    assert (topup.state, topup.reason) == (S.QUARANTINE, "contradictory_evidence")
-    assert await shop.credits_of(payer) == 0
+    assert (topup.state, topup.reason) == (S.QUARANTINE, "unclear_evidence")
     await shop.observe()
     assert await shop.credits_of(payer) == 0
+    async with shop.db.read() as session:
+        (reviewed,) = await under_review(session)
+    assert [one.value for one in reviewed.arrived] == [5 * DOLLAR]
 
 
 async def test_an_expired_permit_is_never_sent(
@@ -333,9 +342,13 @@ async def test_the_relayer_calls_nothing_but_the_proxy(
 async def test_nobody_starts_on_a_chain_where_something_else_is_in_its_place(
     house: House, local: LocalChain, address: bytes
 ) -> None:
+    code = await local.chain.code_at(address)
     await local.plant(address, artifact("Multicall"))
-    with pytest.raises(UnsafeSettings, match="PERMIT2 is set, and this chain has no"):
-        await house.start(takes_permit2=True)
+    try:
+        with pytest.raises(UnsafeSettings, match="PERMIT2 is set, and this chain has"):
+            await house.start(takes_permit2=True)
+    finally:
+        await local.plant(address, code)
 
 
 async def test_a_contract_that_lets_it_revert_costs_one_transaction(
@@ -352,3 +365,35 @@ async def test_a_contract_that_lets_it_revert_costs_one_transaction(
     assert len(await shop.sent(topup_id)) == 1
     assert await shop.credits_of(payer) == 0
     await shop.tend()
+
+
+async def test_a_process_that_dies_with_a_permit_at_any_step_is_succeeded(
+    any_house: House, payer: PermitWallet, local: LocalChain
+) -> None:
+    """Claimed and nothing else; signed and dropped by the node; sent and not looked at."""
+    first = await any_house.start(takes_permit2=True)
+    topup_id = await first.claim(await payer.permit(any_house.pay_to))
+    second = await any_house.restart(takes_permit2=True)
+    await local.set_automine(on=False)
+    assert (await second.step(topup_id)).state == S.SIGNED
+    await local.rpc("anvil_dropAllTransactions")
+    await local.set_automine(on=True)
+    third = await any_house.restart(takes_permit2=True)
+    await third.tend()
+    fourth = await any_house.restart(takes_permit2=True)
+    assert (await fourth.settle(topup_id)).state == S.CREDITED
+    await fourth.observe()
+    assert await fourth.credits_of(payer) == 10 * DOLLAR
+
+
+async def test_budgets_for_gas_hold_for_permits_too(
+    house: House, payer: PermitWallet
+) -> None:
+    """One that costs too much by these rules is not signed, and waits."""
+    shop = await house.start(
+        takes_permit2=True, gas=replace(GAS_RULES, percent=0, floor=0)
+    )
+    topup_id = await shop.claim(await payer.permit(house.pay_to))
+    topup = await shop.step(topup_id)
+    assert (topup.state, topup.reason) == (S.CLAIMED, "waits_for_gas")
+    assert await shop.sent(topup_id) == []

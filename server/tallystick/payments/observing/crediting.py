@@ -166,22 +166,25 @@ async def _take(
             col(ChainTransfer.log_index) == seen.log_index,
             col(ChainTransfer.topup_id).is_(None),
             col(ChainTransfer.presence) == Presence.BOOKED,
-            ~_is_redeemed(),
         )
         .values(topup_id=topup_id)
+        .returning(col(ChainTransfer.id), col(ChainTransfer.generation))
+        .execution_options(synchronize_session=False)
     )
-    if (await session.exec(statement)).rowcount != 1:
+    taken = (await session.exec(statement)).one_or_none()
+    # Asked once the row is ours: who redeems it takes the row first, too.
+    if taken is None or await _is_redeemed(session, *taken):
         raise _NotHere
     return chart.suspense(place_.network, place_.token)
 
 
-def _is_redeemed() -> ColumnElement[bool]:
-    """Of a plain Transfer: that its sender has had it credited as such."""
+async def _is_redeemed(session: WriteSession, row_id: int, generation: int) -> bool:
+    """Whether its sender has had it credited as a plain Transfer."""
     redeemed = select(Redemption.customer_id).where(
-        col(Redemption.chain_transfer_id) == col(ChainTransfer.id),
-        col(Redemption.generation) == col(ChainTransfer.generation),
+        col(Redemption.chain_transfer_id) == row_id,
+        col(Redemption.generation) == generation,
     )
-    return redeemed.correlate(ChainTransfer).exists()
+    return (await session.exec(redeemed)).one_or_none() is not None
 
 
 def suspense_key(chain_transfer_id: int, generation: int) -> bytes:

@@ -1,14 +1,14 @@
 """What became of a permit, by the chain and by what the books have taken already."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlmodel import col, select
 
 from tallystick.chain.evidence import TransferLog
+from tallystick.chain.permit2 import PERMIT2
 from tallystick.chain.permit_evidence import find_traces
 from tallystick.kernel.db import Database, ReadSession
-from tallystick.payments.models.chain import ChainTransfer, Redemption
+from tallystick.payments.models.chain import ChainTransfer, Presence, Redemption
 from tallystick.payments.models.topups import Payment
 from tallystick.payments.rail import Rail
 from tallystick.x402.wire import Authorization
@@ -48,26 +48,40 @@ async def fate_of_permit(
     is_unclear = any(one in taken for one in traces.captures) or any(
         one not in taken for one in traces.unclear
     )
+    is_unclear = is_unclear or await _has_come_otherwise(db, topup)
     return Fate(spent_at_blocks=traces.invalidated_at, is_unclear=is_unclear)
+
+
+async def _has_come_otherwise(db: Database, topup: Payment) -> bool:
+    """Whether the observer has seen its nonce move another amount to us."""
+    query = select(ChainTransfer.id).where(
+        # By the chain alone SQLite would look for it, and read all there is.
+        col(ChainTransfer.chain_id) + 0 == topup.chain_id,
+        col(ChainTransfer.sender) == topup.payer,
+        col(ChainTransfer.nonce) == topup.nonce,
+        col(ChainTransfer.authority) == PERMIT2,
+        col(ChainTransfer.value) != topup.value,
+        col(ChainTransfer.presence) == Presence.BOOKED,
+    )
+    async with db.read() as session:
+        return (await session.exec(query.limit(1))).one_or_none() is not None
 
 
 async def _is_taken(session: ReadSession, rail: Rail, one: TransferLog) -> bool:
     """Whether it was credited to another payment, or redeemed by its sender."""
-    query: Sequence[object] = (
-        await session.exec(
-            select(ChainTransfer.id)
-            .outerjoin(
-                Redemption,
-                (col(Redemption.chain_transfer_id) == col(ChainTransfer.id))
-                & (col(Redemption.generation) == col(ChainTransfer.generation)),
-            )
-            .where(
-                col(ChainTransfer.chain_id) == rail.domain.chain_id,
-                col(ChainTransfer.block_hash) == one.block_hash,
-                col(ChainTransfer.log_index) == one.log_index,
-                col(ChainTransfer.topup_id).is_not(None)
-                | col(Redemption.customer_id).is_not(None),
-            )
+    query = (
+        select(ChainTransfer.id)
+        .outerjoin(
+            Redemption,
+            (col(Redemption.chain_transfer_id) == col(ChainTransfer.id))
+            & (col(Redemption.generation) == col(ChainTransfer.generation)),
         )
-    ).all()
-    return bool(query)
+        .where(
+            col(ChainTransfer.chain_id) == rail.domain.chain_id,
+            col(ChainTransfer.block_hash) == one.block_hash,
+            col(ChainTransfer.log_index) == one.log_index,
+            col(ChainTransfer.topup_id).is_not(None)
+            | col(Redemption.customer_id).is_not(None),
+        )
+    )
+    return (await session.exec(query)).one_or_none() is not None

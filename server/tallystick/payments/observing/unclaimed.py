@@ -52,8 +52,9 @@ async def find_unclaimed(
 ) -> ChainTransfer | None:
     """The Transfer of this authorization that waits in suspense, if the books have it."""
     query = select(ChainTransfer).where(
-        # To whichever address was ours at the time.
-        col(ChainTransfer.chain_id) == money.chain_id,
+        # To whichever address was ours at the time. By the chain alone SQLite would
+        # look for it, and read all there is.
+        col(ChainTransfer.chain_id) + 0 == money.chain_id,
         nonce_keeper() == money.token,
         col(ChainTransfer.sender) == money.payer,
         col(ChainTransfer.nonce) == money.nonce,
