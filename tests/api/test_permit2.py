@@ -186,6 +186,18 @@ async def test_a_pack_is_bought_by_permit2(
     assert await count(permitting, "topup") == 1
 
 
+@ON_SQLITE
+async def test_a_client_that_leaves_the_quote_out_pays_what_is_offered(
+    door: httpx.AsyncClient, payer: LocalAccount
+) -> None:
+    offered = await permit_entry(door)
+    extra = {
+        name: offered["extra"][name] for name in offered["extra"] if name != "quote"
+    }
+    _, payment = permit_for(payer, offered | {"extra": extra})
+    assert (await get(door, payment)).status_code == 200
+
+
 async def test_many_copies_of_a_permit_are_one_payment(
     door: httpx.AsyncClient,
     payer: LocalAccount,

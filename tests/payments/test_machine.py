@@ -1,5 +1,6 @@
 """The machine as properties: what may never follow, whatever the chain shows."""
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -213,3 +214,17 @@ def test_states_that_are_over_need_no_decision() -> None:
     for state in set(TopUpState) - set(PENDING_STATES):
         with pytest.raises(AssertionError, match="needs no decision"):
             decide(state, VALID_BEFORE, Look(1, None))
+
+
+@pytest.mark.parametrize("state", UNDECIDED)
+def test_unclear_evidence_is_for_a_person_unless_the_money_is_told(
+    state: TopUpState,
+) -> None:
+    """Of a permit: whatever else is known, nothing is guessed, and nothing is signed."""
+    for look in LOOKS:
+        unclear = decide(state, VALID_BEFORE, replace(look, is_unclear=True))
+        if look.captures:
+            assert unclear == decide(state, VALID_BEFORE, look)
+        else:
+            expected = Decision(Act.MOVE, S.QUARANTINE, "unclear_evidence")
+            assert unclear == expected

@@ -26,6 +26,7 @@ _SIZES = {"token": 20, "payer": 20, "nonce": 32, "binding": 16}
 class ClaimedMoney:
     """An authorization in canonical bytes, and the request it came with.
 
+    ``token`` is the contract that lets its nonce be used once: the token, or Permit2.
     The caller has checked the amount and the window; ``value`` is atomic USDC, the
     window is in seconds.
     """

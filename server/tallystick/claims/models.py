@@ -61,6 +61,7 @@ class Claim(SQLModel, table=True):
 
     id: int = Field(sa_column=id_column())
     chain_id: int = Field(sa_column=big_column())
+    # The contract that lets the nonce be used once: the token, or Permit2.
     token: bytes = Field(sa_column=bytes_column(size=20))
     payer: bytes = Field(sa_column=bytes_column(size=20))
     nonce: bytes = Field(sa_column=bytes_column(size=32))

@@ -5,12 +5,16 @@ Only our relayers settle them (docs/decisions/0030).
 
 from typing import Final
 
+from sqlmodel import col, select
+
 from tallystick.chain.permit2 import PERMIT2, allowance_to_permit2, permit_used
 from tallystick.chain.settlement import Refusal
 from tallystick.chain.token import nonce_used
 from tallystick.claims.claim import ClaimedMoney
 from tallystick.claims.models import Claim
+from tallystick.kernel.db import ReadSession, WriteSession
 from tallystick.payments.errors import TopUpsUnavailable
+from tallystick.payments.models.chain import Redemption
 from tallystick.payments.models.topups import Payment, TopUp
 from tallystick.payments.rail import Rail
 from tallystick.x402 import reasons
@@ -62,6 +66,20 @@ async def is_permit_used(rail: Rail, money: ClaimedMoney | Claim) -> bool:
     """
     is_its = bytes(money.token) == PERMIT2
     return is_its and await permit_used(rail.chain, money.payer, money.nonce)
+
+
+async def is_redeemed(
+    session: ReadSession | WriteSession, transfer_id: int, generation: int
+) -> bool:
+    """Whether a Transfer was credited to its sender as a plain one.
+
+    A permit's may have been, if it was settled in a roundabout way.
+    """
+    redeemed = select(Redemption.customer_id).where(
+        col(Redemption.chain_transfer_id) == transfer_id,
+        col(Redemption.generation) == generation,
+    )
+    return (await session.exec(redeemed)).one_or_none() is not None
 
 
 def require_relayer(rail: Rail, money: ClaimedMoney) -> None:

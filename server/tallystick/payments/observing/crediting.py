@@ -29,8 +29,9 @@ from tallystick.ledger.references import reference_to
 from tallystick.payments.exposure import BeyondCap, Caps, expose
 from tallystick.payments.lanes import promote_queued
 from tallystick.payments.machine import CREDITABLE, Act, heed
-from tallystick.payments.models.chain import ChainTransfer, Presence, Redemption
+from tallystick.payments.models.chain import ChainTransfer, Presence
 from tallystick.payments.models.topups import REFUSED_STATES, TopUp, TopUpState
+from tallystick.payments.permits import is_redeemed
 from tallystick.payments.rail import Rail
 from tallystick.payments.relaying.relayer import settled_by_us
 from tallystick.payments.witness import Heard
@@ -173,18 +174,9 @@ async def _take(
     )
     taken = (await session.exec(statement)).one_or_none()
     # Asked once the row is ours: who redeems it takes the row first, too.
-    if taken is None or await _is_redeemed(session, *taken):
+    if taken is None or await is_redeemed(session, *taken):
         raise _NotHere
     return chart.suspense(place_.network, place_.token)
-
-
-async def _is_redeemed(session: WriteSession, row_id: int, generation: int) -> bool:
-    """Whether its sender has had it credited as a plain Transfer."""
-    redeemed = select(Redemption.customer_id).where(
-        col(Redemption.chain_transfer_id) == row_id,
-        col(Redemption.generation) == generation,
-    )
-    return (await session.exec(redeemed)).one_or_none() is not None
 
 
 def suspense_key(chain_transfer_id: int, generation: int) -> bytes:
