@@ -11,6 +11,7 @@ import pytest
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
+from tallystick.chain.fault import ANY, ErrorAnswer, FaultProxy
 from tallystick.chain.local import LocalChain
 from tallystick.chain.permit2 import EXACT_PROXY, PERMIT2, permit_call
 from tallystick.chain.token import balance_of
@@ -428,3 +429,35 @@ async def test_a_waived_permit_that_somebody_submits_is_credited(
     assert await count(permitting, "claim", "state = 'overtaken'") == 1
     answer = await get(door, permit_for(payer, await permit_entry(door))[1])
     assert answer.headers["credits-remaining"] == "17"
+
+
+@ON_SQLITE
+async def test_without_a_node_a_permit_proves_nobody_and_loses_nothing(
+    database_url: str, chain: LocalChain, free_port: int, payer: LocalAccount
+) -> None:
+    """Whether it is on the chain nobody can say. Nothing of it is written or used up."""
+    async with FaultProxy(chain.url) as node:
+        settings = make_settings(database_url, node.url, free_port, permit2=True)
+        live = await start_server(settings)
+        try:
+            async with httpx.AsyncClient(base_url=live.url, timeout=60) as http:
+                await _pay_without_a_node(live, http, node, payer)
+            assert (await live.audit()).findings == []
+        finally:
+            await live.stop()
+
+
+async def _pay_without_a_node(
+    live: LiveServer, http: httpx.AsyncClient, node: FaultProxy, payer: LocalAccount
+) -> None:
+    entry = await permit_entry(http)
+    assert (await get(http, permit_for(payer, entry)[1])).status_code == 200
+    before = await books(live)
+    node.inject(ANY, ErrorAnswer(message="internal error"))
+    _, payment = permit_for(payer, entry)
+    answer = await get(http, payment)
+    assert answer.status_code == 503, answer.text
+    assert await books(live) == before
+    node.heal()
+    again = await get(http, payment)
+    assert again.headers["credits-remaining"] == "8"
