@@ -16,7 +16,7 @@ from tallystick.kernel.db import Database
 from tallystick.payments.facilitated import is_over
 from tallystick.payments.machine import Look, Rehearsal
 from tallystick.payments.models.topups import Payment, TopUp, TopUpState
-from tallystick.payments.observing.permit_fate import Fate, fate_of_permit
+from tallystick.payments.permit_fate import Fate, fate_of_permit
 from tallystick.payments.permits import PERMIT_REASONS, is_permit
 from tallystick.payments.rail import Rail
 from tallystick.payments.relaying.relayer import authorization_of, relayer_for
