@@ -102,7 +102,7 @@ async def test_credits_that_are_held_cannot_be_spent_meanwhile(
     assert CALLS["held"] == 1
 
 
-async def _lapse(session: WriteSession) -> None:
+async def lapse(session: WriteSession) -> None:
     connection = await session.connection()
     await connection.execute(
         text("UPDATE hold SET expires_at_ms = 1 WHERE state = 'open'")
@@ -122,7 +122,7 @@ async def test_an_answer_that_cannot_be_charged_never_leaves(
     path = f"/features/slow?name={name}"
     call = asyncio.create_task(shop.get(path, headers=bearer(key) | headers))
     await one.begun.wait()
-    await shop_server.gate.db.write(_lapse)
+    await shop_server.gate.db.write(lapse)
     one.may_end.set()
     answer = await call
     assert refusal_of(answer) == (503, "capture_failed")

@@ -11,7 +11,7 @@ from tallystick.chain.local import LocalChain
 from tests.api.callers import bearer, customer_key
 from tests.api.payments import funded, offer_of, refusal_of, sign
 from tests.api.shop import SLOW, Slowly
-from tests.api.test_handlers import _lapse
+from tests.api.test_handlers import lapse
 from tests.live import LiveServer
 
 WORDS = "/features/words?words=" + ",".join(map(str, range(48)))
@@ -49,7 +49,7 @@ async def _tell_and_pay(
 
     held = await refused()
     assert (held["credits"], held["required"], held["shortfall"]) == (8, 12, 4)
-    await shop_server.gate.db.write(_lapse)
+    await shop_server.gate.db.write(lapse)
     free = await refused()
     assert (free["credits"], free["required"], free["shortfall"]) == (10, 12, 2)
     exact = free["accepts"][0]

@@ -19,6 +19,7 @@ from tests.api.payments import (
     sign,
 )
 from tests.api.shop import CALLS, SLOW, Slowly
+from tests.api.test_handlers import lapse
 from tests.live import LiveServer
 
 pytestmark = ON_SQLITE
@@ -148,6 +149,26 @@ async def test_a_payment_whose_call_failed_may_not_be_used_again(
     assert refusal_of(answer) == (409, "echo_taken")
     again = await shop.get(path, headers=payment.headers)
     assert refusal_of(again) == (409, "payment_spent")
+    assert await count(shop_server, "usage_event") == 0
+
+
+async def test_a_call_whose_hold_has_lapsed_is_over_for_its_copies_at_once(
+    shop: httpx.AsyncClient, shop_server: LiveServer, wallet: LocalAccount
+) -> None:
+    """Its process may have been killed: nobody can charge it any more, so none waits."""
+    path = "/features/slow?name=over"
+    SLOW["over"] = one = Slowly()
+    payment = sign(wallet, await offer_of(shop, path))
+    call = asyncio.create_task(shop.get(path, headers=payment.headers))
+    await one.begun.wait()
+    try:
+        await shop_server.gate.db.write(lapse)
+        async with asyncio.timeout(4):
+            copy = await shop.get(path, headers=payment.headers)
+        assert refusal_of(copy) == (409, "payment_spent")
+    finally:
+        one.may_end.set()
+    assert refusal_of(await call) == (503, "capture_failed")
     assert await count(shop_server, "usage_event") == 0
 
 

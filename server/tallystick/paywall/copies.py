@@ -3,6 +3,8 @@
 import asyncio
 
 from tallystick.claims.models import Claim
+from tallystick.credits.holds import is_open
+from tallystick.kernel.db import ReadSession
 from tallystick.kernel.ids import encode_id
 from tallystick.payments.errors import (
     PaymentAlreadySettled,
@@ -16,6 +18,7 @@ from tallystick.payments.purchase import unpaid
 from tallystick.payments.topups import public_facts, topup_of_claim
 from tallystick.paywall import answers
 from tallystick.paywall.answer import Answer
+from tallystick.paywall.answers import AnswerKey
 from tallystick.paywall.gate import Gate
 from tallystick.paywall.paid_call import waived_key
 from tallystick.paywall.verdicts import Replay
@@ -76,6 +79,8 @@ async def _wait_for_answer(gate: Gate, known: Claim) -> Answer:
             try:
                 found = await answers.given(session, key)
             except answers.RequestInProgress:
+                if await _is_over(session, known, key):
+                    raise PaymentSpent from None
                 if now() >= deadline:
                     raise
             else:
@@ -83,3 +88,18 @@ async def _wait_for_answer(gate: Gate, known: Claim) -> Answer:
                     raise PaymentSpent
                 return found
         await change.within(_LOOK_SECONDS)
+
+
+async def _is_over(session: ReadSession, known: Claim, key: AnswerKey) -> bool:
+    """Whether its call can be answered no more, because its hold has lapsed.
+
+    Whoever answered it may be dead or only slow, and the hold alone says which: a seller's
+    own server may hold the admission, so that not even a restart of ours ends it sooner.
+    """
+    if known.hold_id is None or await is_open(session, known.hold_id):
+        return False
+    try:
+        # Charging and keeping the answer are one write: what was charged has it by now.
+        return await answers.given(session, key) is None
+    except answers.RequestInProgress:
+        return True
