@@ -412,6 +412,7 @@ class TestToken:
 async def test_factories_are_refused_on_a_chain_that_has_nobody_to_call_them(
     local: LocalChain,
 ) -> None:
+    await local.plant(MULTICALL3, b"")  # another test may have left it there
     with pytest.raises(UnsafeSettings, match="this chain has no Multicall3"):
         await check_multicall(local.chain)
     await local.plant(MULTICALL3, artifact("Multicall"))
