@@ -191,6 +191,10 @@ async def test_the_owner_may_come_back_to_its_own_lease(shared: House) -> None:
 async def test_a_nonce_that_is_not_the_next_any_more_is_not_signed(
     any_house: House,
 ) -> None:
+    local = any_house.local
+    sent = await local.chain.nonce(KEY.address, "latest")
+    # So that there is one before it, also on a chain where the key was never used.
+    await local.rpc("anvil_setNonce", f"0x{KEY.address.hex()}", hex(sent + 1))
     shop = await any_house.start(relayers=(KEY,))
     topup_id = await claimed(any_house, shop)
     shop.rail.sequence(KEY).next_nonce -= 1
