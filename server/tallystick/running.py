@@ -39,7 +39,7 @@ from tallystick.payments.observing.confirm import confirm, look_at_heights
 from tallystick.payments.observing.opening import open_books
 from tallystick.payments.observing.payees import know_payees
 from tallystick.payments.observing.same_chain import check_chain
-from tallystick.payments.paybacks.funds import check_float
+from tallystick.payments.paybacks.funds import check_funds
 from tallystick.payments.paybacks.paying import pay_out
 from tallystick.payments.rail import Rail
 from tallystick.payments.relaying.leases import keep_leases, release_leases
@@ -285,7 +285,7 @@ def _chain_rounds(gate: Gate) -> list[Coroutine[Any, Any, None]]:
     if rail.float_key is not None:
         rounds += [
             repeat("paybacks", lambda: pay_out(db, rail), every_seconds=2),
-            repeat("float", lambda: check_float(rail), every_seconds=10),
+            repeat("float", lambda: check_funds(rail), every_seconds=10),
         ]
     if not db.is_sqlite:
         said = repeat(

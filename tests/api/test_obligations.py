@@ -16,7 +16,7 @@ from tallystick.kernel.money import MicroCredits, UsdcAtomic
 from tallystick.payments.gas.costs import settle_gas
 from tallystick.payments.models.topups import TopUp, TopUpState
 from tallystick.payments.observing.confirm import confirm
-from tallystick.payments.paybacks.funds import check_float
+from tallystick.payments.paybacks.funds import check_funds
 from tallystick.payments.paybacks.issuing import hand_out, pay_from_float_key
 from tallystick.payments.paybacks.models import Payback
 from tallystick.payments.paybacks.paying import pay_out
@@ -142,7 +142,7 @@ async def test_a_float_that_cannot_pay_wakes_somebody_until_it_can(
     gate = shop.live.gate
     payback = await shop.propose(topup, 2 * DOLLAR)
     await approve(gate.db, payback.id, "bob")
-    await check_float(gate.rail)
+    await check_funds(gate.rail)
     assert (await shop.http.get("/healthz/chain")).json()["reasons"] == []
     await pay_from_float_key(gate.db, gate.rail, payback.id, "ann")
     await pay_out(gate.db, gate.rail)
@@ -163,7 +163,7 @@ async def test_a_float_that_cannot_pay_wakes_somebody_until_it_can(
 
     await shop.chain.mint(shop.float_address, UsdcAtomic(DOLLAR))
     await shop.chain.give_gas(shop.float_address)
-    await check_float(gate.rail)
+    await check_funds(gate.rail)
     await pay_out(gate.db, gate.rail)
     answer = await shop.http.get("/healthz/chain")
     assert (answer.status_code, answer.json()["reasons"]) == (200, [])

@@ -12,7 +12,7 @@ from tallystick.kernel.ids import encode_id
 from tallystick.kernel.money import format_usdc
 from tallystick.payments.gas.solvency import ether
 from tallystick.payments.merchants.health import MerchantHealth, merchant_health
-from tallystick.payments.paybacks.funds import check_float
+from tallystick.payments.paybacks.funds import check_funds
 from tallystick.payments.paybacks.health import (
     PaybackHealth,
     Standing,
@@ -114,7 +114,7 @@ async def _examine_float(exam: Examination, db: Database, rail: Rail) -> None:
     try:
         # What is mined has left the float, and is not paid by the books yet.
         owed = sum([one.usdc for one in rows if not await _has_moved(rail, one)])
-        funds = await check_float(rail)
+        funds = await check_funds(rail)
     except (RpcUnavailable, RpcErrorAnswer, TokenUnreadable) as error:
         exam.warn("paybacks", f"not looked at: {error.detail}", "Mend the nodes first.")
         return

@@ -6,7 +6,7 @@ from tallystick.payments.gas.solvency import gas_reserve
 from tallystick.payments.rail import FloatFunds, Rail
 
 
-async def check_float(rail: Rail) -> FloatFunds | None:
+async def check_funds(rail: Rail) -> FloatFunds | None:
     """Know what the float has now; None without one.
 
     Raises ``RpcUnavailable`` or ``TokenUnreadable``.
