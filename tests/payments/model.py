@@ -3,8 +3,8 @@
 What is decided is decided by the server's own ``decide``; the model has what happens
 around it: a chain that mines, finalizes and replaces its blocks, a payer who cancels,
 strangers who submit, nodes that lag, a node of ours that shows a payment which is not
-on the chain, a witness that is silent or tells the truth, a worker that acts on an old look, and a crash
-between any two steps (which loses nothing here but a look).
+on the chain, a witness that is silent or tells the truth, a worker that acts on an old
+look, and a crash between any two steps (which loses nothing here but a look).
 
 Left out: amounts (a capture is exact or wrong), what credits are spent on, gas, and
 more than one top-up of a wallet. Attempts at one nonce are one transaction here, because

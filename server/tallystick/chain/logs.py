@@ -114,10 +114,11 @@ async def logs_between(
 ) -> list[RawLog]:
     """The token's logs from one height to another, both included, in chain order.
 
-    Or another contract's. Without ``to_block`` up to the node's head. Hosts limit blocks and results for each
-    request in many ways and words, so any error halves the range, down to one block.
-    Raises ``BlockNotSeen`` when the node has not reached ``to_block`` and would leave
-    logs out in silence; ``RpcErrorAnswer``, ``RpcUnavailable``.
+    Or another contract's. Without ``to_block`` up to the node's head. Hosts limit
+    blocks and results for each request in many ways and words, so any error halves the
+    range, down to one block. Raises ``BlockNotSeen`` when the node has not reached
+    ``to_block`` and would leave logs out in silence; ``RpcErrorAnswer``,
+    ``RpcUnavailable``.
     """
 
     async def ask(node: Chain) -> list[RawLog]:

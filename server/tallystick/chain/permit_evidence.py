@@ -28,9 +28,9 @@ from tallystick.chain.rpc import Chain
 class PermitTraces:
     """What the chain shows of a permit at its head.
 
-    ``captures`` moved its value to its payee. ``unclear`` are Transfers that may be its own
-    or another's, while its nonce is used. ``invalidated_at`` are the heights at which
-    its payer withdrew it, if nothing of it was captured.
+    ``captures`` moved its value to its payee. ``unclear`` are Transfers that may be its
+    own or another's, while its nonce is used. ``invalidated_at`` are the heights at
+    which its payer withdrew it, if nothing of it was captured.
     """
 
     captures: tuple[TransferLog, ...] = ()

@@ -61,7 +61,8 @@ async def forgive(
 ) -> MicroCredits:
     """Write off so many micro-credits of what the customer owes, all by default.
 
-    Returns how many it were. Raises ``InvalidAmount``, and ``OwesLess`` when he owes less, or nothing.
+    Returns how many it were. Raises ``InvalidAmount``, and ``OwesLess`` when he owes
+    less, or nothing.
     """
     # Whoever collects the debt reads it under this lock.
     await change(session, [customer_id], lambda _: None, now=now_ms(session), lock=True)

@@ -132,7 +132,8 @@ class Act(StrEnum):
 class Decision:
     """An act; ``state`` and ``reason`` belong to MOVE.
 
-    ``keeps_lane`` says whether further settlements of the wallet wait for this one: as long as we may still settle it, and no longer.
+    ``keeps_lane`` says whether further settlements of the wallet wait for this one: as
+    long as we may still settle it, and no longer.
     """
 
     act: Act

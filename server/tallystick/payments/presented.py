@@ -61,7 +61,8 @@ def terms_of(
 ) -> PaymentTerms:
     """The entry of ``accepts`` that offers the quote, to the address that it names.
 
-    ``by_permit2`` for the entry that is paid by Permit2. One that never was ours (another ledger's, with the same secret) is not believed.
+    ``by_permit2`` for the entry that is paid by Permit2. One that never was ours
+    (another ledger's, with the same secret) is not believed.
     """
     named = bytes.fromhex(quote.pay_to)
     pay_to = named if named in rail.payees.retired_at_ms else rail.pay_to

@@ -127,16 +127,16 @@ class Outlook:
     ``without_gas`` the relayers that cannot pay for a settlement now, ``over_budget``
     those that may not until the day is over (``told_over_budget``: on which day that
     was told last), ``price`` what gas costs, ``has_l1_fee`` whether the chain also
-    bills for data, ``relayer_wei`` what each has, ``final_number`` and ``safe_number`` the newest block that is it,
-    ``exposure_cap`` what all together may have before theirs are. ``witness_agreed``
-    and ``witness_disagreed`` count the Transfers of which the witness said so,
-    ``testimonies`` is what it said last of the newest of them, and
-    ``witness_rests_until`` is when it may be asked again, in the event loop's time.
-    ``compared`` is what
-    the last comparison of books and chain said, ``compares_since_ms`` when there was to
-    be the first; ``transitions`` counts the top-ups that went from state to state.
-    ``float_has`` is what the float had, ``float_sent`` what it sent last, and
-    ``told_of_paybacks`` why which payback could not be sent when that was tried last.
+    bills for data, ``relayer_wei`` what each has, ``final_number`` and ``safe_number``
+    the newest block that is it, ``exposure_cap`` what all together may have before
+    theirs are. ``witness_agreed`` and ``witness_disagreed`` count the Transfers of
+    which the witness said so, ``testimonies`` is what it said last of the newest of
+    them, and ``witness_rests_until`` is when it may be asked again, in the event loop's
+    time. ``compared`` is what the last comparison of books and chain said,
+    ``compares_since_ms`` when there was to be the first; ``transitions`` counts the
+    top-ups that went from state to state. ``float_has`` is what the float had,
+    ``float_sent`` what it sent last, and ``told_of_paybacks`` why which payback could
+    not be sent when that was tried last.
     """
 
     head_seconds: int = 0

@@ -52,8 +52,9 @@ def challenge(
 ) -> Challenge:
     """The answer for a refusal: problem document, offers and, if wanted, a sign-in.
 
-    ``extensions`` are told beside ours. Its ``type`` is the edge's to add, which knows where our page of errors is.
-    A server that takes no payments offers none, and says so.
+    ``extensions`` are told beside ours. Its ``type`` is the edge's to add, which knows
+    where our page of errors is. A server that takes no payments offers none, and says
+    so.
     """
     if not gate.rail.takes_payments:
         offers = Offers([], [])

@@ -1,6 +1,7 @@
 """What travels between a paying client and us, in canonical form.
 
-Addresses are 20 bytes and nonces 32, so that two spellings of one payment are equal. Amounts are in the token's atomic units, times in Unix seconds.
+Addresses are 20 bytes and nonces 32, so that two spellings of one payment are equal.
+Amounts are in the token's atomic units, times in Unix seconds.
 """
 
 from collections.abc import Mapping

@@ -35,10 +35,7 @@ async def test_a_roundabout_settlement_is_credited_once(
     any_shop: Process, payer: PermitWallet, local: LocalChain
 ) -> None:
     """By way of another contract: its calldata holds all that was signed."""
-    signed = await payer.permit(any_shop.rail.pay_to)
-    topup_id = await any_shop.claim(signed)
-    tx_hash = await submit_together(local, by_proxy(signed))
-    await any_shop.observe()
+    topup_id, tx_hash = await _roundabout(any_shop, payer, local)
     assert (await any_shop.topup(topup_id)).state == S.CLAIMED
     assert await suspense(any_shop) == DOLLAR
     topup = await any_shop.settle(topup_id)
@@ -63,10 +60,7 @@ async def test_a_roundabout_settlement_that_the_settler_sees_first(
 async def test_what_was_credited_in_a_roundabout_way_is_not_redeemed_as_well(
     any_shop: Process, payer: PermitWallet, local: LocalChain
 ) -> None:
-    signed = await payer.permit(any_shop.rail.pay_to)
-    topup_id = await any_shop.claim(signed)
-    tx_hash = await submit_together(local, by_proxy(signed))
-    await any_shop.observe()
+    topup_id, tx_hash = await _roundabout(any_shop, payer, local)
     await any_shop.settle(topup_id)
     await _make_safe(any_shop, local)
     with pytest.raises(UnknownTransfer):
@@ -77,10 +71,7 @@ async def test_what_was_credited_in_a_roundabout_way_is_not_redeemed_as_well(
 async def test_what_was_redeemed_is_not_credited_as_well(
     any_shop: Process, payer: PermitWallet, local: LocalChain
 ) -> None:
-    signed = await payer.permit(any_shop.rail.pay_to)
-    topup_id = await any_shop.claim(signed)
-    tx_hash = await submit_together(local, by_proxy(signed))
-    await any_shop.observe()
+    topup_id, tx_hash = await _roundabout(any_shop, payer, local)
     await _make_safe(any_shop, local)
     assert (await _redeem(any_shop, payer, tx_hash)).credits == 10 * DOLLAR
     topup = await any_shop.settle(topup_id)
@@ -91,10 +82,7 @@ async def test_what_was_redeemed_is_not_credited_as_well(
 async def test_a_redemption_and_the_settler_at_once_credit_once(
     any_shop: Process, payer: PermitWallet, local: LocalChain
 ) -> None:
-    signed = await payer.permit(any_shop.rail.pay_to)
-    topup_id = await any_shop.claim(signed)
-    tx_hash = await submit_together(local, by_proxy(signed))
-    await any_shop.observe()
+    topup_id, tx_hash = await _roundabout(any_shop, payer, local)
     await _make_safe(any_shop, local)
     redeeming = (_redeem(any_shop, payer, tx_hash) for _ in range(3))
     looking = (any_shop.step(topup_id) for _ in range(3))
@@ -140,6 +128,17 @@ async def test_a_redemption_that_is_being_written_keeps_the_settler_out(
     await asyncio.gather(redeeming, looking)
     assert (await any_shop.topup(topup_id)).state != S.CREDITED
     assert await any_shop.credits_of(payer) == 10 * DOLLAR
+
+
+async def _roundabout(
+    shop: Process, payer: PermitWallet, local: LocalChain
+) -> tuple[int, bytes]:
+    """The top-up of a permit that another contract has the proxy settle; its hash."""
+    signed = await payer.permit(shop.rail.pay_to)
+    topup_id = await shop.claim(signed)
+    tx_hash = await submit_together(local, by_proxy(signed))
+    await shop.observe()
+    return topup_id, tx_hash
 
 
 async def _make_safe(shop: Process, local: LocalChain) -> None:

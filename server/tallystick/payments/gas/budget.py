@@ -1,9 +1,9 @@
 """Gas money is reserved in the write that stores what may spend it.
 
 Each UTC day has two budgets: that of the key, which pays, and that of the payer, for
-what comes to nothing; what is settled for another seller has his besides. A conditional UPDATE reserves the most that a transaction may
-cost, and its row count is the verdict, so that no two writes take the same money
-(docs/decisions/0026).
+what comes to nothing; what is settled for another seller has his besides. A conditional
+UPDATE reserves the most that a transaction may cost, and its row count is the verdict,
+so that no two writes take the same money (docs/decisions/0026).
 """
 
 from dataclasses import dataclass

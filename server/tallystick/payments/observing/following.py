@@ -6,6 +6,7 @@ that read a branch which the chain has left since, only one goes on.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from sqlalchemy import ColumnElement, delete, func, update
 from sqlmodel import col, select
@@ -28,6 +29,8 @@ from tallystick.payments.rail import Rail
 _log = get_logger(__name__)
 Movements = type[ChainTransfer] | type[ChainOutflow]
 """What came to ``pay_to``, or what left it."""
+Row = TypeVar("Row", ChainTransfer, ChainOutflow)
+_BATCH = 100
 _Which = Callable[[Movements], tuple[ColumnElement[bool], ...]]
 
 
@@ -231,6 +234,29 @@ async def _miss(session: WriteSession, rail: Rail, which: _Which) -> None:
             .values(presence=Presence.MISSING)
             .execution_options(synchronize_session=False)
         )
+
+
+async def read_missing(
+    db: Database, rail: Rail, table: type[Row], is_missing: ColumnElement[bool]
+) -> tuple[ChainCursor, Sequence[Row]]:
+    """What the blocks up to the cursor should show and do not, the first hundred.
+
+    ``is_missing`` is the condition of the table's own index. Raises
+    ``TopUpsUnavailable`` before the first boot.
+    """
+    async with db.read() as session:
+        cursor = await read_cursor(session, rail)
+        query = (
+            select(table)
+            .where(
+                *movements_of(table, rail),
+                is_missing,
+                col(table.block_number) <= cursor.block_number,
+            )
+            .order_by(col(table.id))
+            .limit(_BATCH)
+        )
+        return cursor, (await session.exec(query)).all()
 
 
 def transfers_of(rail: Rail) -> tuple[ColumnElement[bool], ...]:

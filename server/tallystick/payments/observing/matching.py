@@ -150,7 +150,8 @@ async def seen_on_chain(
 ) -> bool:
     """Whether the observer has seen this authorization captured.
 
-    ``keeper`` is the contract whose nonce it is, the token or Permit2. Then it is public, and whoever shows it may not be its payer.
+    ``keeper`` is the contract whose nonce it is, the token or Permit2. Then it is
+    public, and whoever shows it may not be its payer.
     """
     query = select(ChainTransfer.id).where(
         nonce_keeper() == keeper,

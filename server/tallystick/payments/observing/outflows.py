@@ -29,13 +29,12 @@ from tallystick.payments.observing.following import (
     Overtaken,
     hold_cursor,
     movements_of,
-    read_cursor,
+    read_missing,
 )
 from tallystick.payments.observing.reversing import undo
 from tallystick.payments.rail import Rail
 
 _log = get_logger(__name__)
-_BATCH = 100
 
 
 async def book_outflow(
@@ -159,19 +158,7 @@ async def _record(
 
 async def take_back_outflows(db: Database, rail: Rail) -> int:
     """Reverse what the blocks read by now should have and have not; how much."""
-    async with db.read() as session:
-        cursor = await read_cursor(session, rail)
-        query = (
-            select(ChainOutflow)
-            .where(
-                *movements_of(ChainOutflow, rail),
-                IS_MISSING_OUTFLOW,
-                col(ChainOutflow.block_number) <= cursor.block_number,
-            )
-            .order_by(col(ChainOutflow.id))
-            .limit(_BATCH)
-        )
-        missing = (await session.exec(query)).all()
+    cursor, missing = await read_missing(db, rail, ChainOutflow, IS_MISSING_OUTFLOW)
     count = 0
     for row in missing:
         count += await db.write(partial(_take_back, rail, cursor, row))

@@ -36,14 +36,13 @@ from tallystick.payments.observing.crediting import (
 from tallystick.payments.observing.following import (
     Overtaken,
     hold_cursor,
-    read_cursor,
+    read_missing,
     transfers_of,
 )
 from tallystick.payments.rail import Rail
 from tallystick.payments.topups import read_topup
 
 _log = get_logger(__name__)
-_BATCH = 100
 _TAKEN_BACK = "Its block was replaced, and the payment is not in the new one"
 
 
@@ -117,19 +116,7 @@ async def take_back_missing(db: Database, rail: Rail) -> int:
 
     Each in a transaction of its own, as long as nobody goes back in between.
     """
-    async with db.read() as session:
-        cursor = await read_cursor(session, rail)
-        query = (
-            select(ChainTransfer)
-            .where(
-                *transfers_of(rail),
-                IS_MISSING,
-                col(ChainTransfer.block_number) <= cursor.block_number,
-            )
-            .order_by(col(ChainTransfer.id))
-            .limit(_BATCH)
-        )
-        missing = (await session.exec(query)).all()
+    cursor, missing = await read_missing(db, rail, ChainTransfer, IS_MISSING)
     count = 0
     for row in missing:
         taken = await db.write(partial(_take_back, rail, cursor, row))

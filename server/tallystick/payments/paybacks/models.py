@@ -55,9 +55,10 @@ IS_ISSUED: ColumnElement[bool] = literal_column(f"payback.{_ISSUED}")
 class Payback(SQLModel, table=True):
     """Unused credits of one payment on their way back to its payer, as USDC.
 
-    The payment is a top-up or a redeemed Transfer. ``number`` counts its paybacks; ``nonce`` follows from it (EIP-3009), so
-    that whatever is signed for this payback moves its money at most once.
-    ``valid_before`` is the end of the latest window that was handed out to be signed.
+    The payment is a top-up or a redeemed Transfer. ``number`` counts its paybacks;
+    ``nonce`` follows from it (EIP-3009), so that whatever is signed for this payback
+    moves its money at most once. ``valid_before`` is the end of the latest window that
+    was handed out to be signed.
     """
 
     __table_args__ = (

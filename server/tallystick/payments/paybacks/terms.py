@@ -1,7 +1,8 @@
 """What is signed for a payback: an authorization, or a Safe's batch. Pure.
 
 The nonce is made of the purchase's own authorization, or of the place on the chain of a
-plain Transfer, and of the payback's number, which a restored database counts again: so books of before a backup cannot pay twice, either.
+plain Transfer, and of the payback's number, which a restored database counts again: so
+books of before a backup cannot pay twice, either.
 """
 
 from collections.abc import Sequence
