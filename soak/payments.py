@@ -28,7 +28,6 @@ from eth_account.signers.local import LocalAccount
 from tests.api.payments import address_of
 from tests.api.shop import CATALOG
 from tests.ledger.tampering import tamper
-from tests.postgres import free_port
 from tests.processes import ServerProcess
 
 from soak import attackers, payers, places
@@ -43,6 +42,7 @@ from tallystick.chain import abi
 from tallystick.chain.fault import FaultProxy
 from tallystick.chain.local import KEYS, OWNER, LocalChain
 from tallystick.chain.rpc import Chain
+from tallystick.demo.ports import free_port
 from tallystick.kernel.db import open_database, query
 
 _RELAYER = 7

@@ -29,7 +29,6 @@ from typing import Any
 from eth_account import Account
 from sqlalchemy.exc import DBAPIError
 from tests.live import make_settings, start_server
-from tests.postgres import free_port
 
 from soak import places
 from soak.disk import Disk, Files, read_files, write_files
@@ -38,6 +37,7 @@ from soak.load import Load, make_customers, working
 from soak.plan import Plan
 from soak.recorder import Operation, Recorder, Sync
 from tallystick.chain.local import LocalChain
+from tallystick.demo.ports import free_port
 from tallystick.kernel.db import open_database
 
 _BOOKS = "books.sqlite3"

@@ -20,6 +20,7 @@ from tallystick.app import create_app
 from tallystick.audit import AuditReport, audit
 from tallystick.chain.local import KEYS, LocalChain
 from tallystick.config import Settings
+from tallystick.demo.ports import free_port
 from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.money import UsdcAtomic
 from tallystick.payments.observer import observe
@@ -131,13 +132,9 @@ async def slow_chain() -> AsyncIterator[LocalChain]:
         yield local
 
 
-@pytest.fixture
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@pytest.fixture(name="free_port")
+def a_free_port() -> int:
+    return free_port()
 
 
 def make_settings(database_url: str, rpc_url: str, port: int, **more: Any) -> Settings:

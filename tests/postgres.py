@@ -5,7 +5,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import uuid
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import asyncpg
 
+from tallystick.demo.ports import free_port
 from tallystick.kernel.db import Database, open_database
 
 # Only its binaries are used; importing the package looks for a desktop's folders.
@@ -173,9 +173,3 @@ class PostgresServer:
             user=self._user.pw_uid if self._user else None,
             cwd="/",
         )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -5,7 +5,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import sys
 from collections.abc import Awaitable
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from eth_account import Account
 
 from tallystick.chain.local import KEYS, LocalChain
+from tallystick.demo.ports import free_port
 from tallystick.identity.keys import verify_key
 from tallystick.kernel.db import open_database
 from tallystick.kernel.seal import Seal
@@ -27,9 +27,7 @@ PASSWORD = "hunter2"
 
 
 def settings_for(chain: LocalChain, folder: Path, **more: str) -> dict[str, str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     return {
         "DATABASE_URL": f"sqlite+aiosqlite:///{folder}/tallystick.sqlite3",
         "RPC_URLS": chain.url,

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.postgres import PostgresServer, free_port
+from tallystick.demo.ports import free_port
+from tests.postgres import PostgresServer
 
 
 @pytest.fixture

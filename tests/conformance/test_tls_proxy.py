@@ -29,9 +29,9 @@ from x402.mechanisms.evm.exact import ExactEvmScheme
 from x402.mechanisms.evm.signers import EthAccountSigner
 
 from tallystick.chain.local import LocalChain
+from tallystick.demo.ports import free_port
 from tests.api.payments import ANALYST, decode, funded, sign
 from tests.doctor.mangling import Terminated, mangled
-from tests.postgres import free_port
 from tests.processes import ServerProcess, environment, run, serving
 from tests.test_cli import settings_for
 from x402 import x402Client

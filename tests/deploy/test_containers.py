@@ -7,7 +7,6 @@ import asyncio
 import json
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from tallystick.chain.anvil import AnvilProcess, find_anvil
 from tallystick.chain.local import LocalChain
 from tallystick.chain.well_known import WELL_KNOWN_SECRET
 from tallystick.config import Settings
+from tallystick.demo.ports import free_port
 from tallystick.safe_settings import UnsafeSettings, check_settings
 from tests.processes import Program, environment, run, serving
 
@@ -100,11 +100,11 @@ def test_the_local_chains_environment_is_whole_and_refused_on_a_real_chain() -> 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 async def test_the_local_chains_environment_serves_a_stock_client_at_once(
-    tmp_path: Path, empty_url: str, free_port: int
+    tmp_path: Path, empty_url: str
 ) -> None:
     """What the containers run, as programs: chain, migrate, serve, and a payment."""
     given = _set_in(".env.local-chain")
-    chain_port = _free_port()
+    port, chain_port = free_port(), free_port()
     # Other places than in the containers; everything else is as it is given.
     settings = {
         name.removeprefix("TALLYSTICK_"): value.replace(
@@ -114,8 +114,8 @@ async def test_the_local_chains_environment_serves_a_stock_client_at_once(
         if name.startswith("TALLYSTICK_")
     } | {
         "DATABASE_URL": empty_url,
-        "PORT": str(free_port),
-        "PUBLIC_URL": f"http://127.0.0.1:{free_port}",
+        "PORT": str(port),
+        "PUBLIC_URL": f"http://127.0.0.1:{port}",
     }
     chain = Program(("chain", "--port", str(chain_port)), {}, tmp_path)
     try:
@@ -143,12 +143,6 @@ async def test_the_local_chains_environment_serves_a_stock_client_at_once(
             assert json.loads(paid.stdout)["status"] == 200
     finally:
         await chain.end(signal.SIGTERM)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_everything_that_is_copied_exists_and_is_let_through() -> None:

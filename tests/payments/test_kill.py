@@ -5,7 +5,6 @@ import json
 import random
 import secrets
 import signal
-import socket
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from sqlmodel import col, select
 
 from tallystick.chain.evidence import find_settlements, transfers_to
 from tallystick.chain.local import ADDRESSES, KEYS, LocalChain
+from tallystick.demo.ports import free_port
 from tallystick.kernel.db import Database, open_database
 from tallystick.payments.models.topups import PAID_STATES, RelayedTransaction, TopUp
 from tests.api.payments import (
@@ -39,12 +39,6 @@ UNKNOWN = {202, 409, 503}
 """Answers after which a payer asks again, with the same header."""
 
 
-def free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
-
-
 def settings_for(database_url: str, chain: LocalChain) -> dict[str, str]:
     port = free_port()
     return {
@@ -53,7 +47,7 @@ def settings_for(database_url: str, chain: LocalChain) -> dict[str, str]:
         "PAY_TO": Account.create().address,
         "RELAYER_KEYS": f"0x{KEYS[RELAYER].hex()}",
         "SECRET_KEY": secrets.token_urlsafe(48),
-        "PORT": port,
+        "PORT": str(port),
         "PUBLIC_URL": f"http://127.0.0.1:{port}",
         "POLL_SECONDS": "0.25",
     }
@@ -231,7 +225,7 @@ async def test_two_processes_settle_twenty_payments_once_each(
     """Both get every payment, and share one relayer key and one database."""
     name = await postgres.create_database()
     settings = settings_for(postgres.url(name), slow_chain)
-    other = settings | {"PORT": free_port()}
+    other = settings | {"PORT": str(free_port())}
     first_nonce = await slow_chain.chain.nonce(ADDRESSES[RELAYER], "latest")
     async with serving(tmp_path, **settings) as one, serving(tmp_path, **other) as two:
         # Many wallets with few payments each: a wallet settles one at a time, and the
@@ -268,7 +262,7 @@ async def test_whoever_is_killed_is_succeeded_and_no_nonce_is_lost(
     """The first process has the key, the second takes it when the lease is over."""
     name = await postgres.create_database()
     settings = settings_for(postgres.url(name), slow_chain)
-    other = settings | {"PORT": free_port()}
+    other = settings | {"PORT": str(free_port())}
     first_nonce = await slow_chain.chain.nonce(ADDRESSES[RELAYER], "latest")
     async with serving(tmp_path, **settings) as one, serving(tmp_path, **other) as two:
         clients = [Client(await funded(slow_chain), [two.url]) for _ in range(3)]

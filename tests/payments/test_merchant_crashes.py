@@ -16,10 +16,10 @@ from eth_account.signers.local import LocalAccount
 
 from tallystick.chain.evidence import transfers_to
 from tallystick.chain.local import ADDRESSES, KEYS, LocalChain
+from tallystick.demo.ports import free_port
 from tallystick.kernel.crash_points import CrashPoint
 from tallystick.x402.keccak import checksum_address
 from tests.api.payments import fund, sign
-from tests.payments.test_kill import free_port
 from tests.postgres import PostgresServer
 from tests.processes import Program, ServerProcess, run
 from tests.workers.test_worker_process import without_keys, working

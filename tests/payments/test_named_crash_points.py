@@ -29,6 +29,7 @@ from tallystick.chain.local import ADDRESSES, KEYS, LocalChain
 from tallystick.chain.token import balance_of
 from tallystick.config import Settings
 from tallystick.customers.wallets import customer_of_wallet
+from tallystick.demo.ports import free_port
 from tallystick.kernel.crash_points import CrashPoint
 from tallystick.ledger.balances import customer_balance
 from tallystick.payments.models.chain import ChainCursor, ChainTransfer, Presence
@@ -56,7 +57,6 @@ from tests.api.payments import (
 )
 from tests.api.test_sign_in import signed
 from tests.chain.payer import cancel_call, transfer_call
-from tests.payments.test_kill import free_port
 from tests.payments.test_merchant_crashes import POINTS as MERCHANTS
 from tests.processes import ServerProcess
 
@@ -294,7 +294,7 @@ async def staged(
             "RELAYER_KEYS": f"0x{KEYS[RELAYER].hex()}",
             "PAYBACK_KEY": f"0x{Account.create().key.hex()}",
             "SECRET_KEY": secrets.token_urlsafe(48),
-            "PORT": port,
+            "PORT": str(port),
             "POLL_SECONDS": "0.1",
             "SETTLE_WAIT": "1",
         }

@@ -13,9 +13,10 @@ from soak.attackers import authorization_of, purchase_of, spelled
 from soak.payers import PURCHASE, Town
 
 from tallystick.chain.local import LocalChain
+from tallystick.demo.ports import free_port
 from tallystick.kernel.db import open_database
 from tests.api.payments import funded
-from tests.payments.test_kill import free_port, read_books, settings_for
+from tests.payments.test_kill import read_books, settings_for
 from tests.postgres import PostgresServer
 from tests.processes import serving
 
@@ -37,7 +38,7 @@ async def test_copies_and_spellings_at_two_processes_are_one_payment(
 ) -> None:
     name = await postgres.create_database()
     settings = settings_for(postgres.url(name), slow_chain)
-    other = settings | {"PORT": free_port()}
+    other = settings | {"PORT": str(free_port())}
     wallet = await funded(slow_chain)
     chance = random.Random(20261122)
     with Acknowledgements(tmp_path / "notes.jsonl") as notes:

@@ -2,7 +2,6 @@
 
 import asyncio
 import secrets
-import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator
@@ -16,6 +15,7 @@ from tallystick.chain.local import KEYS, LocalChain
 from tallystick.chain.token import balance_of
 from tallystick.demo.children import Child, child, plain_environment
 from tallystick.demo.errors import StoryBroke
+from tallystick.demo.ports import free_port
 from tallystick.demo.tokens import plant_tokens
 from tallystick.demo.wallet import Wallet
 from tallystick.kernel.money import UsdcAtomic
@@ -96,7 +96,7 @@ async def set_stage() -> AsyncIterator[Stage]:
 
 
 def _settings(folder: Path, local: LocalChain, pay_to: Wallet) -> dict[str, str]:
-    port = _free_port()
+    port = free_port()
     values = {
         "DATABASE_URL": f"sqlite+aiosqlite:///{folder}/books.sqlite3",
         "NETWORK": f"eip155:{local.chain_id}",
@@ -112,12 +112,6 @@ def _settings(folder: Path, local: LocalChain, pay_to: Wallet) -> dict[str, str]
         "LOG_JSON": "false",
     }
     return {f"TALLYSTICK_{name}": value for name, value in values.items()}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def _until_ready(server: Child, http: httpx.AsyncClient) -> None:
