@@ -173,7 +173,7 @@ async def wait_for(db: Database, rail: Rail, topup_id: int, wait_ms: int) -> Top
     now = asyncio.get_running_loop().time
     deadline = now() + wait_ms / 1000
     while True:
-        change = rail.changes.upcoming()
+        change = rail.changes.upcoming(topup_id)
         async with db.read() as session:
             topup = await read_topup(session, topup_id)
         left = deadline - now()

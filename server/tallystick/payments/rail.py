@@ -8,6 +8,7 @@ import secrets
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
+from weakref import WeakValueDictionary
 
 from tallystick.chain.fees import Fees
 from tallystick.chain.rpc import Block, Chain
@@ -43,12 +44,38 @@ class Change:
 
 
 class Changes:
-    """Wakes everybody who waits for a top-up of this process to change.
+    """Wakes who waits in this process for something to change.
+
+    What, says an id: a top-up's, a merchant's settlement's, or a customer's for all that
+    is his. Whoever waits looks at the database when he is woken, so to wake everybody
+    at each change would cost the square of how many there are.
 
     Take ``upcoming`` before looking at the database: what is told between the look and
     the waiting is then not missed. Only a shortcut all the same: whoever waits looks
     again anyway, since another process may have made the change.
     """
+
+    def __init__(self) -> None:
+        # For whom nobody waits there is no event.
+        self._events: WeakValueDictionary[int, asyncio.Event] = WeakValueDictionary()
+
+    def notify(self, id_: int, *more: int) -> None:
+        """Wake all who wait for one of these now."""
+        for one in (id_, *more):
+            event = self._events.pop(one, None)
+            if event is not None:
+                event.set()
+
+    def upcoming(self, id_: int) -> Change:
+        """What to wait for after a look that is about to be taken."""
+        event = self._events.get(id_)
+        if event is None:
+            event = self._events[id_] = asyncio.Event()
+        return Change(event)
+
+
+class Bell:
+    """Wakes workers of this process, whatever there is to do; else as ``Changes``."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
@@ -248,7 +275,7 @@ class Rail:
     serves_merchants: bool = False
     takes_permit2: bool = False
     changes: Changes = field(default_factory=Changes)
-    work: Changes = field(default_factory=Changes)
+    work: Bell = field(default_factory=Bell)
     opening: Opening = field(default_factory=Opening)
     outlook: Outlook = field(default_factory=Outlook)
     payees: Payees = field(default_factory=Payees)

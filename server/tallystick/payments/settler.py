@@ -77,7 +77,7 @@ async def credit_topup(
         reached(CrashPoint.CREDITED)
         rail.outlook.transitions[before, TopUpState.CREDITED] += 1
         _log.info("topup_credited", topup=encode_id("top", topup.id))
-    rail.changes.notify()
+    rail.changes.notify(topup.id, topup.customer_id)
     rail.work.notify()
 
 
@@ -163,6 +163,6 @@ async def _move(db: Database, rail: Rail, topup: TopUp, decision: Decision) -> b
             after=after,
             reason=decision.reason,
         )
-    rail.changes.notify()
+    rail.changes.notify(topup.id, topup.customer_id)
     rail.work.notify()
     return moved

@@ -74,7 +74,7 @@ async def _wait_for_answer(gate: Gate, known: Claim) -> Answer:
     now = asyncio.get_running_loop().time
     deadline = now() + _WAIT_SECONDS
     while True:
-        change = gate.rail.changes.upcoming()
+        change = gate.rail.changes.upcoming(known.customer_id)
         async with gate.db.read() as session:
             try:
                 found = await answers.given(session, key)

@@ -60,9 +60,8 @@ async def finish_served(
         return charged
 
     charged = await gate.db.write(work)
-    if taken < serve.price:
-        # Credits are free again, which may be what another call waits for.
-        gate.rail.changes.notify()
+    # A copy of the call may wait for its answer, and another call for what is left over.
+    gate.rail.changes.notify(usage.customer_id)
     return charged
 
 
@@ -89,7 +88,7 @@ async def finish_failed(gate: Gate, serve: Serve) -> Charge:
         return await _nothing(session, usage)
 
     charged = await gate.db.write(work)
-    gate.rail.changes.notify()
+    gate.rail.changes.notify(usage.customer_id)
     return charged
 
 

@@ -29,7 +29,7 @@ async def drive(call: PaidCall, made: Claim, head: Block) -> Serve:
     now = asyncio.get_running_loop().time
     deadline = now() + call.facts.wait_ms / 1000
     while True:
-        change = rail.changes.upcoming()
+        change = rail.changes.upcoming(made.customer_id)
         left = deadline - now()
         outcome = await _advance(call, made, head, may_queue=left <= 0)
         if outcome is not None:

@@ -117,7 +117,7 @@ async def wait_for_settlement(
     now = asyncio.get_running_loop().time
     deadline = now() + wait_ms / 1000
     while True:
-        change = rail.changes.upcoming()
+        change = rail.changes.upcoming(settlement_id)
         async with db.read() as session:
             one = await read_settlement(session, settlement_id)
         left = deadline - now()

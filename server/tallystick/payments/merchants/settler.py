@@ -186,5 +186,5 @@ async def _move(
             after=state,
             reason=reason,
         )
-    rail.changes.notify()
+    rail.changes.notify(one.id)
     return moved

@@ -97,7 +97,7 @@ async def book(
         # Whatever it was: evidence credits from every state that is not paid.
         rail.outlook.transitions["seen on chain", TopUpState.CREDITED] += 1
         _log.info("topup_credited", topup=encode_id("top", topup.id))
-        rail.changes.notify()
+        rail.changes.notify(topup.id, topup.customer_id)
         rail.work.notify()
 
 

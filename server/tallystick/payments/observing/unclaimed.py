@@ -188,9 +188,9 @@ async def credit_final_unclaimed(db: Database, rail: Rail, rate: Rate) -> int:
             continue
         heard = await hear(rail, as_seen(row, block))
         finder = Finder(customer_id, rate)
-        count += await db.write(partial(_credit, rail, cursor, finder, row, heard))
-    if count:
-        rail.changes.notify()
+        if await db.write(partial(_credit, rail, cursor, finder, row, heard)):
+            rail.changes.notify(customer_id)
+            count += 1
     return count
 
 
