@@ -15,6 +15,8 @@ from tallystick.payments.models.topups import TopUp, TopUpState
 from tallystick.payments.rail import Rail
 
 _BATCH = 64
+# Made once: a new alias derives each of its columns anew.
+_OTHER, _QUEUED = aliased(TopUp), aliased(TopUp)
 
 
 async def promote_queued(session: WriteSession, chain_id: int, payer: bytes) -> bool:
@@ -46,12 +48,11 @@ async def has_lane(session: ReadSession, chain_id: int, payer: bytes) -> bool:
 
 def lane_is_free(topup: TopUp) -> ColumnElement[bool]:
     """That no other settlement of its wallet is in flight."""
-    other = aliased(TopUp)
-    taken = select(other.id).where(
-        col(other.chain_id) == topup.chain_id,
-        col(other.payer) == topup.payer,
-        col(other.id) != topup.id,
-        col(other.in_flight),
+    taken = select(_OTHER.id).where(
+        col(_OTHER.chain_id) == topup.chain_id,
+        col(_OTHER.payer) == topup.payer,
+        col(_OTHER.id) != topup.id,
+        col(_OTHER.in_flight),
     )
     return ~taken.exists()
 
@@ -72,22 +73,21 @@ async def promote_forgotten(db: Database, rail: Rail) -> int:
     Of two transactions at once neither sees the other: one finds the lane taken and
     queues, the other finds nobody to hand it to.
     """
-    holder, queued = aliased(TopUp), aliased(TopUp)
     lane_is_taken = (
-        select(holder.id)
+        select(_OTHER.id)
         .where(
-            col(holder.chain_id) == col(queued.chain_id),
-            col(holder.payer) == col(queued.payer),
-            col(holder.in_flight),
+            col(_OTHER.chain_id) == col(_QUEUED.chain_id),
+            col(_OTHER.payer) == col(_QUEUED.payer),
+            col(_OTHER.in_flight),
         )
         .exists()
     )
     query = (
-        select(queued.payer)
+        select(_QUEUED.payer)
         .where(
-            col(queued.chain_id) == rail.domain.chain_id,
-            col(queued.state) == TopUpState.CLAIMED,
-            ~col(queued.in_flight),
+            col(_QUEUED.chain_id) == rail.domain.chain_id,
+            col(_QUEUED.state) == TopUpState.CLAIMED,
+            ~col(_QUEUED.in_flight),
             ~lane_is_taken,
         )
         .distinct()

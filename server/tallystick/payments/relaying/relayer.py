@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, func, insert, or_, update
-from sqlalchemy.orm import aliased
 from sqlmodel import col, select
 
 from tallystick.chain.permit_settlement import estimate_permit_gas, permit_capture
@@ -32,6 +31,7 @@ from tallystick.payments.gas.budget import (
     data_fee,
     reserve_first,
 )
+from tallystick.payments.lanes import lane_is_free
 from tallystick.payments.models.merchants import MerchantSettlement, SettlementState
 from tallystick.payments.models.topups import (
     Payment,
@@ -251,17 +251,6 @@ async def _mark_merchants(
 async def _mark_topup(
     session: WriteSession, topup: TopUp, may_sign: ColumnElement[bool]
 ) -> bool:
-    other = aliased(TopUp)
-    lane_is_taken = (
-        select(other.id)
-        .where(
-            col(other.chain_id) == topup.chain_id,
-            col(other.payer) == topup.payer,
-            col(other.id) != topup.id,
-            col(other.in_flight),
-        )
-        .exists()
-    )
     statement = (
         update(TopUp)
         .where(
@@ -269,7 +258,7 @@ async def _mark_topup(
             # As it was looked at: a rehearsal before a revert says nothing after it.
             col(TopUp.state) == topup.state,
             col(TopUp.state).in_((TopUpState.CLAIMED, TopUpState.WATCH)),
-            or_(col(TopUp.in_flight), ~lane_is_taken),
+            or_(col(TopUp.in_flight), lane_is_free(topup)),
             may_sign,
         )
         .values(state=TopUpState.SIGNED, reason=None, in_flight=True)
