@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tallystick.payments.rail import Bell, Change, Changes
+from tallystick.payments.changes import Bell, Change, Changes
 
 
 @pytest.mark.parametrize("steps", range(5))

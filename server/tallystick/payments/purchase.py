@@ -172,14 +172,16 @@ async def wait_for(db: Database, rail: Rail, topup_id: int, wait_ms: int) -> Top
     """The top-up once its outcome is known, or as it is when the time is over."""
     now = asyncio.get_running_loop().time
     deadline = now() + wait_ms / 1000
-    while True:
-        change = rail.changes.upcoming(topup_id)
-        async with db.read() as session:
-            topup = await read_topup(session, topup_id)
-        left = deadline - now()
-        if topup.state not in PENDING_STATES or left <= 0:
-            return topup
-        await change.within(min(left, rail.poll_seconds))
+    with rail.lookout.waiting_for(topup_id):
+        while True:
+            change = rail.changes.upcoming(topup_id)
+            async with db.read() as session:
+                topup = await read_topup(session, topup_id)
+            if topup.state not in PENDING_STATES or now() >= deadline:
+                return topup
+            await rail.lookout.until(
+                db, rail.changes, change, deadline, rail.poll_seconds
+            )
 
 
 def require_paid(topup: TopUp) -> TopUp:
