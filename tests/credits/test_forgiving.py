@@ -3,13 +3,16 @@
 import asyncio
 
 import pytest
-from tests.credits.test_debts import claw_back, collect_from, owed, stands
+from tests.credits.test_debts import CAROL, claw_back, collect_from, owed, stands
 from tests.ledger.bookings import ALICE, BOB, balance, book, buy, charge, give
 
 from tallystick.credits.forgiving import Debt, OwesLess, debts, forgive
-from tallystick.kernel.db import Database
+from tallystick.kernel.db import Database, query
+from tallystick.kernel.ids import encode_id
 from tallystick.kernel.money import InvalidAmount, MicroCredits
 from tallystick.ledger import chart
+
+DAVE = 10
 
 
 async def owe(db: Database, amount: int, customer_id: int = ALICE) -> None:
@@ -38,6 +41,11 @@ async def test_what_is_forgiven_is_owed_no_more_and_is_an_expense(db: Database) 
     assert (await balance(db)).posted == 0, "he is given nothing"
     again = await give(db, 30)
     assert await collect_from(db, again) == 0, "nobody collects it from him"
+    told = "SELECT reference, memo FROM ledger_transaction WHERE kind = 'write_off'"
+    async with db.read() as session:
+        found = await query(session, told)
+    said = (f"customer:{ALICE}", "He is a friend")
+    assert [tuple(one.values()) for one in found] == [said, said]
 
 
 @pytest.mark.parametrize("amount", [None, 1, 61])
@@ -47,8 +55,12 @@ async def test_nobody_is_forgiven_more_than_he_owes(
     await owe(db, 60, BOB)
     if amount == 61:
         await owe(db, 60)
-    with pytest.raises(OwesLess):
+    with pytest.raises(OwesLess) as refused:
         await write_off(db, amount)
+    shown = "0.00006" if amount == 61 else "0"
+    name = encode_id("cus", ALICE)
+    assert refused.value.detail == f"{name} owes {shown} credits"
+    assert refused.value.members == {"owed": shown}
     assert await stands(db, chart.bad_debts()) == 0
     assert await owed(db, BOB) == 60
 
@@ -77,11 +89,15 @@ async def test_it_is_forgiven_or_collected_and_never_both(db: Database) -> None:
     assert (await balance(db)).posted == 60 - collected
 
 
-async def test_the_largest_debt_comes_first(db: Database) -> None:
-    await owe(db, 10)
-    await owe(db, 60, BOB)
+async def test_the_largest_debt_comes_first_and_what_is_settled_not_at_all(
+    db: Database,
+) -> None:
+    for customer_id, amount in ((CAROL, 60), (ALICE, 1), (BOB, 60), (DAVE, 5)):
+        await owe(db, amount, customer_id)
+    await write_off(db, customer_id=DAVE)
     async with db.read() as session:
         assert await debts(session) == [
             Debt(BOB, MicroCredits(60)),
-            Debt(ALICE, MicroCredits(10)),
+            Debt(CAROL, MicroCredits(60)),
+            Debt(ALICE, MicroCredits(1)),
         ]

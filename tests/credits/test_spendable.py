@@ -2,6 +2,7 @@
 
 import pytest
 from tests.credits.calls import hold, place, release
+from tests.credits.clocks import StandingClock
 from tests.ledger.bookings import ALICE, BOB, give, give_lot
 
 from tallystick.credits.spendable import spendable
@@ -30,6 +31,30 @@ async def test_a_lapsed_hold_counts_as_free_and_an_open_one_does_not(
     await release(db, kept)
     assert await told(db) == 3
     assert await told(db, BOB) == 0
+
+
+async def test_only_what_the_customer_himself_has_held_returns_to_him(
+    db: Database, clock: OffsetClock
+) -> None:
+    await give(db, 10)
+    await give(db, 10, BOB)
+    await hold(db, 4, seconds=600)
+    await hold(db, 5, BOB, seconds=10)
+    clock.advance(11)
+    assert await told(db) == 6
+    assert await told(db, BOB) == 10
+
+
+@pytest.mark.parametrize(("early_ms", "left"), [(1, 3), (0, 5)])
+async def test_a_hold_lapses_and_a_lot_expires_in_the_very_millisecond(
+    standing: Database, standing_clock: StandingClock, early_ms: int, left: int
+) -> None:
+    end = standing.clock.now_ms() + 10_000
+    await give_lot(standing, 4, expires_at_ms=end)
+    await give(standing, 5)
+    await hold(standing, 6, seconds=10)
+    standing_clock.now = end - early_ms
+    assert await told(standing) == left
 
 
 @pytest.mark.parametrize("lot_lives_seconds", [5, 10_000])

@@ -30,11 +30,21 @@ def test_money_is_kept_by_network_and_token(
 def test_credits_are_kept_by_customer_feature_and_reason() -> None:
     code = f"liabilities:customer:{encode_id('cus', 7)}:credits"
     assert chart.customer_credits(7) == AccountName(code, CREDIT, 7)
-    found = chart.feature_revenue("echo"), chart.breakage(), chart.promotions()
+    found = (
+        chart.feature_revenue("echo"),
+        chart.breakage(),
+        chart.promotions(),
+        chart.bad_debts(),
+        chart.paybacks(),
+        chart.receivable(7),
+    )
     assert [(one.code, one.asset, one.customer_id) for one in found] == [
         ("revenue:feature:echo", CREDIT, None),
         ("revenue:breakage", CREDIT, None),
         ("expense:promotions", CREDIT, None),
+        ("expense:bad_debts", CREDIT, None),
+        ("liabilities:paybacks", CREDIT, None),
+        (f"receivable:customer:{encode_id('cus', 7)}", CREDIT, None),
     ]
 
 

@@ -29,6 +29,7 @@ async def test_a_check_that_fails_tells_the_databases_own_words_and_stops_no_oth
     kind, _, told = first.detail.removeprefix("could not be checked: ").partition(": ")
     assert kind in {"OperationalError", "DataError", "Error"}
     assert "JSON" in told or "nonsense" in told
+    assert not told.startswith("("), "the driver's words, not what wraps them"
     assert last == Finding("last", "first broken row: {'one': 7}")
 
 
