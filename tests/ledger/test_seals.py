@@ -112,6 +112,24 @@ async def test_books_that_were_rewritten_as_a_whole_are_told_by_a_note(
     assert {one.invariant for one in findings} == {NOTED}
 
 
+async def test_all_that_the_oldest_seals_list_is_missed(
+    unaudited_db: Database, clock: OffsetClock
+) -> None:
+    """Below the oldest transaction that is left there are seals yet."""
+    db = unaudited_db
+    sealed = await a_life(db, clock)
+    first, second, _ = await sealed_ids(db)
+    await tamper(
+        db,
+        f"DELETE FROM transfer WHERE ledger_transaction_id <= {max(second)}",
+        f"DELETE FROM ledger_transaction WHERE id <= {max(second)}",
+    )
+    assert min(first) == sealed.ids[0]
+    (removed,) = [one for one in await audit(db) if one.invariant == UNCHANGED]
+    named_first = f"transaction {encode_id('ltx', min(first))} (id {min(first)})"
+    assert removed.detail == f"{named_first} was removed after seal 1"
+
+
 async def test_a_noted_seal_that_was_cut_off_is_missed(
     unaudited_db: Database, clock: OffsetClock
 ) -> None:
@@ -165,6 +183,7 @@ async def test_a_seal_that_says_of_itself_that_it_is_right_must_have_ids(
     )
     found = {one.invariant: one.detail for one in await audit(db)}
     assert found[CHAINED] == "seal 3 was changed"
+    assert not any("could not be checked" in one for one in found.values())
 
 
 async def forge_seals(db: Database, numbers: list[int]) -> None:
