@@ -91,7 +91,7 @@ async def running(
     async with _opened(settings, clock, api_prefix) as gate:
         _tell_of_idle(settings)
         await note_offered(gate.db, gate.catalog())
-        works = [_run_on_chain(gate), _note_for_ever(gate)]
+        works = [_run_on_chain(gate), _measure_for_ever(gate.db), _note_for_ever(gate)]
         if gate.rail.elsewhere is None:
             works += _upkeep(gate)
         async with _at_work(gate, works):
@@ -106,7 +106,7 @@ async def work_alone(settings: Settings, ended: asyncio.Event) -> None:
     check_worker(settings)
     async with _opened(settings) as gate:
         _tell_of_idle(settings)
-        works = [_run_on_chain(gate), *_upkeep(gate)]
+        works = [_run_on_chain(gate), _measure_for_ever(gate.db), *_upkeep(gate)]
         async with _at_work(gate, works) as tasks:
             _log.info("worker_started", network=gate.rail.network)
             told = asyncio.create_task(ended.wait())
@@ -316,6 +316,11 @@ async def _note_for_ever(gate: Gate) -> None:
         lambda: note_offered(gate.db, gate.catalog()),
         every_seconds=NOTE_SECONDS,
     )
+
+
+async def _measure_for_ever(db: Database) -> None:
+    """In every process: whoever has another time lapses what others hold."""
+    await repeat("clock", db.measure_clock, every_seconds=10)
 
 
 async def _sweep_for_ever(gate: Gate) -> None:

@@ -11,7 +11,7 @@ from tallystick.catalog.pricing import credits_for_usdc
 from tallystick.chain.rpc import Chain
 from tallystick.config import Settings
 from tallystick.identity.wallet_sign_in import WalletSignIn
-from tallystick.kernel.clock import Clock, SystemClock
+from tallystick.kernel.clock import Clock
 from tallystick.kernel.db import open_database
 from tallystick.kernel.money import USDC_SCALE
 from tallystick.kernel.seal import Seal
@@ -42,17 +42,17 @@ def build_gate(
     """
     check_settings(settings)
     assert settings.secret_key is not None
-    clock = clock or SystemClock()
     seal = Seal(settings.secret_key.get_secret_value().encode())
-    rail = _rail(settings, clock)
+    db = open_database(settings.database_url, clock)
+    rail = _rail(settings, db.clock)
     shelf = load_catalog(settings.catalog)
     origin = origin_of(settings.public_url)
     assert origin is not None, "the settings were checked"
     return Gate(
-        db=open_database(settings.database_url, clock),
+        db=db,
         rail=rail,
         seal=seal,
-        sign_in=WalletSignIn(origin, rail.chain, seal, clock),
+        sign_in=WalletSignIn(origin, rail.chain, seal, db.clock),
         catalog=lambda: shelf,
         public_url=settings.public_url,
         hold_seconds=settings.hold_seconds,

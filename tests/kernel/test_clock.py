@@ -1,7 +1,16 @@
 """Processes on several machines agree on the time."""
 
-from tallystick.kernel.clock import OffsetClock, SharedClock, SystemClock
-from tallystick.kernel.db import Database
+import time
+
+import pytest
+
+from tallystick.kernel.clock import (
+    OffsetClock,
+    SharedClock,
+    SteadyClock,
+    SystemClock,
+)
+from tallystick.kernel.db import Database, open_database
 
 
 class _SetClock:
@@ -47,3 +56,52 @@ async def test_a_test_s_offset_survives_the_measurement(
     clock.advance(86_400)
     await unaudited_db.measure_clock()
     assert abs(unaudited_db.clock.now_ms() - clock.now_ms()) < 1_000
+
+
+def set_clock(monkeypatch: pytest.MonkeyPatch, by_seconds: int) -> None:
+    """Set the clock of this machine, as this process sees it."""
+    real = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() + by_seconds * 1_000_000_000)
+
+
+@pytest.mark.parametrize("by_seconds", [3_000, -7_200])
+def test_a_steady_clock_goes_on_when_the_machine_s_is_set(
+    monkeypatch: pytest.MonkeyPatch, by_seconds: int
+) -> None:
+    clock, before = SteadyClock(), SystemClock().now_ms()
+    set_clock(monkeypatch, by_seconds)
+    time.sleep(0.02)
+    assert 20 <= clock.now_ms() - before < 10_000
+
+
+@pytest.mark.parametrize("by_seconds", [3_000, -7_200])
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_a_machine_s_clock_that_is_set_moves_nobody_s_time(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, by_seconds: int
+) -> None:
+    """Else the process would lapse the holds and lots of all others."""
+    db = open_database(database_url)
+    try:
+        await db.start()
+        before = db.clock.now_ms()
+        set_clock(monkeypatch, by_seconds)
+        assert 0 <= db.clock.now_ms() - before < 10_000
+        await db.measure_clock()
+        assert 0 <= db.clock.now_ms() - before < 10_000
+    finally:
+        await db.close()
+
+
+@pytest.mark.parametrize("by_seconds", [3_000, -7_200])
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_a_machine_with_another_time_takes_the_server_s_at_its_start(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, by_seconds: int
+) -> None:
+    before = SystemClock().now_ms()
+    set_clock(monkeypatch, by_seconds)
+    db = open_database(database_url)
+    try:
+        await db.start()
+        assert 0 <= db.clock.now_ms() - before < 10_000
+    finally:
+        await db.close()

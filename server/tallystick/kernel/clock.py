@@ -37,6 +37,26 @@ class SystemClock:
         return time.time_ns() // 1_000_000
 
 
+class SteadyClock:
+    """The machine's clock as it was once, going on whatever it is set to later.
+
+    For processes that measure their difference to a shared clock from time to time: in
+    between, a clock that is set must not lapse holds and lots of all the others.
+    """
+
+    def __init__(self) -> None:
+        self._began_ns = time.time_ns() - _elapsed_ns()
+
+    def now_ms(self) -> int:
+        return (self._began_ns + _elapsed_ns()) // 1_000_000
+
+
+def _elapsed_ns() -> int:
+    # Where there is one that goes on while the machine sleeps, it is the right one.
+    which = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return time.clock_gettime_ns(which)
+
+
 class OffsetClock:
     """The machine's clock moved by ``offset_ms``, which a test may change."""
 

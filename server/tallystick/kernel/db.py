@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import SQLModel
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from tallystick.kernel.clock import Clock, SharedClock, SystemClock
+from tallystick.kernel.clock import Clock, SharedClock, SteadyClock, SystemClock
 from tallystick.kernel.engines import (
     postgresql_engine,
     postgresql_lane,
@@ -82,7 +82,10 @@ class Database:
     ) -> None:
         self.writer = writer
         self.reader = reader
-        self.clock = SharedClock(clock or SystemClock())
+        # What the server's clock is compared with. SQLite's is the machine's, always.
+        is_own = clock is not None or self.is_sqlite
+        self._machine: Clock = SystemClock() if is_own else SteadyClock()
+        self.clock = SharedClock(clock or self._machine)
         self.ids = IdFactory(self.clock, slot=0)
         self._turn = asyncio.Lock()
         self.lane: SqliteLane | PostgresqlLane = (
@@ -108,7 +111,7 @@ class Database:
         """
         if self.is_sqlite:
             return
-        machine = SystemClock()
+        machine = self._machine
         async with self.reader.connect() as connection:
             await connection.execute(text("SELECT 1"))
             before = machine.now_ms()

@@ -25,7 +25,6 @@ async def tend_facilitator(rail: Rail) -> None:
 
 async def sweep(db: Database, rail: Rail) -> None:
     """Close lapsed holds, book breakage, forget what nobody may ask for any more."""
-    await db.measure_clock()
     await db.write(expire_due)
     await db.write(settle_due)
     await db.write(collect_due)
