@@ -14,9 +14,10 @@ from tallystick.payments.observing import dust
 from tallystick.payments.reconciling import finalized
 from tallystick.payments.reconciling.finalized import reconcile_finalized
 from tallystick.payments.reconciling.reconcile import Reconciliation
-from tests.house import DOLLAR, House, Process, Wallet
+from tests.house import DOLLAR, PAID, House, Process, Wallet
 from tests.payments.test_audit import tamper
 from tests.payments.test_observer import suspense
+from tests.permits import PermitWallet, by_proxy, submit_together
 
 CENT = DOLLAR // 100
 ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -101,6 +102,54 @@ async def test_what_an_authorization_brought_is_no_dust(
     assert await shop.observe() == 1
     assert (await compare(shop)).findings == []
     assert await lines(shop) == []
+
+
+async def buyer_by_permit(chain: LocalChain) -> PermitWallet:
+    wallet = PermitWallet(chain)
+    await wallet.fund()
+    await wallet.approve()
+    return wallet
+
+
+@pytest.mark.parametrize("others", [(), (3, 4)])
+async def test_a_permit_that_was_gathered_as_dust_is_booked_once_when_it_is_presented(
+    house: House, chain: LocalChain, poisoner: Wallet, others: tuple[int, ...]
+) -> None:
+    """Its payer settles it by a contract of his own, which looks like any Transfer."""
+    shop = await house.start(dust_below=CENT, takes_permit2=True)
+    payer = await buyer_by_permit(chain)
+    signed = await payer.permit(house.pay_to, 5, seconds=3000)
+    await submit_together(chain, by_proxy(signed))
+    for value in others:
+        await poisoner.send(house.pay_to, value)
+    await chain.mine(6)
+    await shop.observe()
+    assert (await compare(shop)).findings == []
+    assert await lines(shop) == [(1 + len(others), 5 + sum(others))]
+    topup = await shop.settle(await shop.claim(signed))
+    assert topup.state in PAID
+    assert await shop.credits_of(payer) == 50
+    assert await lines(shop) == ([(len(others), sum(others))] if others else [])
+    assert await suspense(shop) == sum(others)
+    assert (await compare(shop)).findings == []
+    await chain.mine(6)
+    await shop.observe()
+    assert (await compare(shop)).findings == []
+
+
+async def test_a_small_permit_that_was_never_dust_leaves_the_dust_alone(
+    house: House, chain: LocalChain, poisoner: Wallet
+) -> None:
+    shop = await house.start(dust_below=CENT, takes_permit2=True)
+    payer = await buyer_by_permit(chain)
+    signed = await payer.permit(house.pay_to, 5)
+    topup_id = await shop.claim(signed)
+    await poisoner.send(house.pay_to, 3)
+    assert (await shop.settle(topup_id)).state == "credited"
+    await chain.mine(6)
+    await shop.observe()
+    assert (await compare(shop)).findings == []
+    assert await lines(shop) == [(1, 3)]
 
 
 async def test_dust_of_blocks_that_were_replaced_is_not_in_the_books(

@@ -31,6 +31,7 @@ from tallystick.payments.lanes import promote_queued
 from tallystick.payments.machine import CREDITABLE, Act, heed
 from tallystick.payments.models.chain import ChainTransfer, Presence
 from tallystick.payments.models.topups import REFUSED_STATES, TopUp, TopUpState
+from tallystick.payments.observing.dust_rows import leave_dust
 from tallystick.payments.permits import is_redeemed
 from tallystick.payments.rail import Rail
 from tallystick.payments.relaying.relayer import settled_by_us
@@ -158,6 +159,8 @@ async def _take(
     Raises ``_NotHere`` when another has it, or its block is being replaced.
     """
     if await _record(session, place_, seen, topup_id=topup_id) is not None:
+        books = (place_.network, place_.chain_id, place_.token)
+        await leave_dust(session, *books, seen)
         return chart.chain_assets(place_.network, place_.token)
     statement = (
         update(ChainTransfer)

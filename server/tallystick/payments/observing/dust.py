@@ -30,12 +30,15 @@ from tallystick.ledger.models import TransactionKind
 from tallystick.ledger.posting import Posting, Transfer
 from tallystick.payments.models.chain import ChainDust, ChainTransfer, Payee, Presence
 from tallystick.payments.observing.backlog import unread_blocks
+from tallystick.payments.observing.dust_rows import (
+    LARGEST_DUST,
+    dust_reference,
+    of_payee,
+)
 from tallystick.payments.observing.same_chain import find_cursor
 from tallystick.payments.rail import Rail
 
 I16 = "I16 the dust of a stretch of blocks is in the ledger"
-LARGEST_DUST = 100_000
-"""Atomic USDC; whatever the setting was, nothing from here on was passed over."""
 _SPAN_BLOCKS = 2_000
 _SPANS = 20
 
@@ -133,11 +136,6 @@ def _posting(
         memo=f"{len(dust)} transfers of dust",
         occurred_at_ms=dust[-1].timestamp_seconds * 1000,
     )
-
-
-def dust_reference(first_block: int, last_block: int) -> str:
-    """What the ledger calls it."""
-    return f"dust:{first_block}-{last_block}"
 
 
 async def _with_rows(
@@ -242,8 +240,4 @@ async def all_dust(session: ReadSession, rail: Rail) -> Sequence[ChainDust]:
 def _of(
     table: type[ChainDust] | type[Payee] | type[ChainTransfer], rail: Rail
 ) -> tuple[ColumnElement[bool], ...]:
-    return (
-        col(table.chain_id) == rail.domain.chain_id,
-        col(table.token) == rail.domain.contract,
-        col(table.pay_to) == rail.pay_to,
-    )
+    return of_payee(table, rail.domain.chain_id, rail.domain.contract, rail.pay_to)

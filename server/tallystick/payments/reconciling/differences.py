@@ -11,7 +11,8 @@ from tallystick.ledger import chart
 from tallystick.ledger.findings import Finding
 from tallystick.ledger.references import number_in
 from tallystick.payments.models.chain import ChainOutflow, ChainTransfer, Presence
-from tallystick.payments.observing.dust import Dust, all_dust, dust_reference
+from tallystick.payments.observing.dust import Dust, all_dust
+from tallystick.payments.observing.dust_rows import dust_reference
 from tallystick.payments.observing.following import Movements
 from tallystick.payments.rail import Rail
 from tallystick.payments.reconciling.books import Log
