@@ -31,3 +31,18 @@ def test_every_line_is_json_and_hides_what_is_secret() -> None:
     assert all(one["timestamp"].endswith("Z") for one in lines)
     assert "abab" not in ran.stderr
     assert ran.stdout == ""
+
+
+_SEALED = """
+from tallystick.kernel.log import configure_logging, get_logger
+configure_logging()
+get_logger("ours").info("journal_sealed", seal_digest="16:" + "cd" * 32)
+"""
+
+
+def test_a_seal_can_be_noted_from_the_log() -> None:
+    """``tallystick audit --seal`` takes it as it stands there."""
+    ran = subprocess.run(
+        [sys.executable, "-c", _SEALED], capture_output=True, text=True, check=True
+    )
+    assert json.loads(ran.stderr)["seal_digest"] == "16:" + "cd" * 32

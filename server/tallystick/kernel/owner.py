@@ -21,7 +21,9 @@ class FileOwner:
 
     def __init__(self, database: Path) -> None:
         self._database = database
-        self._lock = database.with_name(database.name + ".owner")
+        # A link to it is the same file by another name.
+        itself = database.resolve()
+        self._lock = itself.with_name(itself.name + ".owner")
 
     def __enter__(self) -> Self:
         self._file = self._lock.open("w")

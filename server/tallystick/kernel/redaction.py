@@ -19,6 +19,7 @@ _NAME = (
     r"|authorization|cookie|bearer|x-payment|api.?key|(?:relayer|signing|access)_?keys?"
 )
 _SECRET_NAME = re.compile(rf"{_NAME}|token$|raw_?(?:transaction|tx)", re.IGNORECASE)
+_HASH = re.compile(r"(?:0x|[0-9]{1,19}:)[0-9a-fA-F]{64}")  # a seal has its number
 _HASH_NAME = re.compile(r"hash|nonce|block|root|topic|digest", re.IGNORECASE)
 
 _PEM = r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
@@ -98,7 +99,7 @@ def _redact(value: Any, depth: int) -> Any:
 def _redact_named(name: str, value: Any, depth: int) -> Any:
     if _SECRET_NAME.search(name):
         return MASK
-    is_hash = isinstance(value, str) and re.fullmatch(r"0x[0-9a-fA-F]{64}", value)
+    is_hash = isinstance(value, str) and _HASH.fullmatch(value)
     if is_hash and _HASH_NAME.search(name):
         return value
     return _redact(value, depth)

@@ -84,7 +84,7 @@ async def seal_late(db: Database) -> int:
     after = _before(min(end.last_id, through), REACH_MS) if end.last_id else LOWEST
     end, made = await _seal(db, end, after, through)
     if end.head.number:
-        _log.info("journal_sealed", seal=end.head.note)
+        _log.info("journal_sealed", seal_digest=end.head.note)
     return made
 
 
