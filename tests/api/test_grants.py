@@ -108,9 +108,9 @@ async def test_a_past_balance_is_told(
     key = await customer_key(shop_server, Account.create(), 7)
     now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     found = await read(shop, f"{CREDITS}?as_of={now}", key)
-    assert found["credits"] == 7
+    assert found["posted"] == 7
     before = await read(shop, f"{CREDITS}?as_of=2025-01-01T00:00:00Z", key)
-    assert (before["credits"], before["as_of_ms"]) == (0, 1_735_689_600_000)
+    assert (before["posted"], before["as_of_ms"]) == (0, 1_735_689_600_000)
 
 
 @pytest.mark.parametrize("as_of", ["2999-01-01T00:00:00Z", "2025-01-01T00:00:00", "x"])

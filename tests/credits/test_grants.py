@@ -156,6 +156,29 @@ async def test_a_payment_cannot_be_credited_again_as_another(
     assert (await balance(db, BOB)).posted == 0
 
 
+async def test_a_gift_cannot_be_given_again_as_another_kind(db: Database) -> None:
+    key = digest16(b"a gift")
+
+    async def gift(category: GrantCategory) -> Posted:
+        return await db.write(
+            lambda session: grant_free(
+                session,
+                ALICE,
+                MicroCredits(5),
+                category=category,
+                idempotency_key=key,
+                reference="gift",
+                memo="Welcome",
+            )
+        )
+
+    first = await gift(GrantCategory.PROMOTIONAL)
+    with pytest.raises(IdempotencyMismatch):
+        await gift(GrantCategory.TRIAL)
+    again = await gift(GrantCategory.PROMOTIONAL)
+    assert again == replace(first, replayed=True)
+
+
 async def test_a_payment_too_small_for_a_credit_is_still_booked(db: Database) -> None:
     dust = replace(_GRANT, credits=MicroCredits(0), cost=Amount(1, USDC))
     await _buy(db, dust)

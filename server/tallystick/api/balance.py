@@ -33,7 +33,8 @@ async def read_credits(
     """What the caller has, what is held, and where it came from.
 
     ``customer`` is null for a wallet that has never paid. With ``as_of``, a time that
-    has passed, only what the statement said then.
+    has passed, only ``posted``: the balance of the statement's last line until then,
+    with what was to count later and what had expired and was not booked yet.
     """
     caller.require(Scope.READ)
     owner = caller.owner
@@ -77,11 +78,11 @@ async def _read_past(gate: Gate, customer_id: int, as_of: datetime) -> Response:
     if at_ms > gate.db.clock.now_ms():
         raise InvalidRequest("the time has not passed yet", field="as_of")
     async with gate.db.read() as session:
-        credits_then = await balance_at(session, customer_id, at_ms)
+        posted = await balance_at(session, customer_id, at_ms)
     document = {
         "customer": _shown(customer_id),
         "as_of_ms": at_ms,
-        "credits": to_decimal(credits_then),
+        "posted": to_decimal(posted),
     }
     return ExactJson(document, headers=NO_STORE)
 

@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 
 from sqlalchemy import insert
+from sqlmodel import col, select
 
 from tallystick.credits.models import Grant, GrantCategory
 from tallystick.kernel.db import ReadSession, WriteSession, new_id, now_ms, query
 from tallystick.kernel.money import CREDIT, Amount, MicroCredits
 from tallystick.ledger import chart
+from tallystick.ledger.errors import IdempotencyMismatch
 from tallystick.ledger.journal import post
 from tallystick.ledger.lotted import PLAIN, LotTerms
 from tallystick.ledger.models import TransactionKind
@@ -107,18 +109,31 @@ async def grant_free(
         TransactionKind.GRANT, idempotency_key, [transfer], reference, memo
     )
     posted = await post(session, posting)
-    if not posted.replayed:
-        await session.exec(
-            insert(Grant).values(
-                id=grant_id,
-                customer_id=customer_id,
-                category=category,
-                amount=credits_given,
-                ledger_transaction_id=posted.ledger_transaction_id,
-                granted_at_ms=now_ms(session),
-            )
+    if posted.replayed:
+        await _require_category(session, posted.ledger_transaction_id, category)
+        return posted
+    await session.exec(
+        insert(Grant).values(
+            id=grant_id,
+            customer_id=customer_id,
+            category=category,
+            amount=credits_given,
+            ledger_transaction_id=posted.ledger_transaction_id,
+            granted_at_ms=now_ms(session),
         )
+    )
     return posted
+
+
+async def _require_category(
+    session: WriteSession, transaction_id: int, category: GrantCategory
+) -> None:
+    """The ledger does not know it, so it is no part of what the posting compares."""
+    given = select(Grant.category).where(
+        col(Grant.ledger_transaction_id) == transaction_id
+    )
+    if (await session.exec(given)).one() != category:
+        raise IdempotencyMismatch
 
 
 async def grant_promotional(
