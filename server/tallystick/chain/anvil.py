@@ -41,7 +41,10 @@ class AnvilFailed(Unavailable):
     """Anvil did not start."""
 
     is_for_operators = True
-    next_step = "Run the program by hand to see what is wrong."
+    next_step = (
+        "If the port is taken, choose another with --port. Else run the program by hand"
+        " to see what is wrong."
+    )
 
 
 def find_anvil(given: str | os.PathLike[str] | None = None) -> Path:

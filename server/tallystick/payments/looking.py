@@ -85,7 +85,8 @@ async def _fate(db: Database, rail: Rail, topup: Payment) -> Fate:
     canceled = await find_cancellations(
         rail.chain, topup.payer, topup.nonce, topup.scan_from_block
     )
-    return Fate(spent_at_blocks=tuple(one.block_number for one in canceled))
+    spent = tuple(one.block_number for one in canceled)
+    return Fate(spent_at_blocks=spent, is_traceless=not spent)
 
 
 def _look(
@@ -99,6 +100,9 @@ def _look(
     own_is_dead: bool = False,
 ) -> Look:
     spent = fate.spent_at_blocks
+    # Until its window is over it may have been captured between two questions. After
+    # that the logs are whole, unless the node keeps some back: it may have paid us.
+    is_over = final is not None and final.timestamp_seconds >= topup.valid_before
     return Look(
         head.timestamp_seconds,
         final.timestamp_seconds if final else None,
@@ -109,7 +113,7 @@ def _look(
         rehearsal=rehearsal,
         reason=reason,
         own_is_dead=own_is_dead,
-        is_unclear=fate.is_unclear,
+        is_unclear=fate.is_unclear or (is_over and fate.is_traceless),
     )
 
 

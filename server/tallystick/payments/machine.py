@@ -102,8 +102,9 @@ class Look:
     and ``is_exact`` tells whether the one capture moved the value. ``is_spent`` means
     that the nonce is gone without a cent for us: cancelled, or captured for another;
     ``is_spent_at_finalized``, that this can change no more. ``own_is_dead`` means that
-    no transaction of ours can still be mined for it, ``is_unclear`` that a permit's
-    nonce is used and nobody can tell whether a Transfer is its own.
+    no transaction of ours can still be mined for it, ``is_unclear`` that its nonce is
+    used and nobody can tell whether a Transfer is its own, or that no log tells of it
+    though its window is over.
     """
 
     head_at: int

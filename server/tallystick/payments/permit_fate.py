@@ -18,12 +18,14 @@ from tallystick.x402.wire import Authorization
 class Fate:
     """What became of a nonce; heights of what took it away from us.
 
-    ``is_unclear`` means that a Transfer may be its own, or another's.
+    ``is_unclear`` means that a Transfer may be its own, or another's, ``is_traceless``
+    that the token calls the nonce used and no log tells by what.
     """
 
     ours: tuple[TransferLog, ...] = ()
     spent_at_blocks: tuple[int, ...] = ()
     is_unclear: bool = False
+    is_traceless: bool = False
 
 
 async def fate_of_permit(
