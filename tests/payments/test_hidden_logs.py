@@ -30,7 +30,7 @@ async def test_what_was_captured_without_a_log_is_for_a_person_and_credited_late
     await local.mine(80)
     house.clock.advance(120)
     topup = await shop.step(topup_id, 2)
-    assert (topup.state, topup.reason) == (S.QUARANTINE, "unclear_evidence")
+    assert (topup.state, topup.reason) == (S.QUARANTINE, "hidden_evidence")
     proxy.heal()
     await shop.db.write(lambda session: look_again(session, topup_id))
     assert (await shop.settle(topup_id)).state == S.CREDITED

@@ -113,7 +113,8 @@ def _look(
         rehearsal=rehearsal,
         reason=reason,
         own_is_dead=own_is_dead,
-        is_unclear=fate.is_unclear or (is_over and fate.is_traceless),
+        is_unclear=fate.is_unclear,
+        is_hidden=is_over and fate.is_traceless,
     )
 
 

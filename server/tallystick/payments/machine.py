@@ -80,6 +80,8 @@ CONTRADICTED = "witness_contradicts"
 
 UNCLEAR = "unclear_evidence"
 """Why a top-up is in quarantine: money that may be its own may be another's."""
+HIDDEN = "hidden_evidence"
+"""Why a top-up is in quarantine: a node keeps back the log of what may have paid us."""
 
 
 class Rehearsal(StrEnum):
@@ -102,9 +104,9 @@ class Look:
     and ``is_exact`` tells whether the one capture moved the value. ``is_spent`` means
     that the nonce is gone without a cent for us: cancelled, or captured for another;
     ``is_spent_at_finalized``, that this can change no more. ``own_is_dead`` means that
-    no transaction of ours can still be mined for it, ``is_unclear`` that its nonce is
-    used and nobody can tell whether a Transfer is its own, or that no log tells of it
-    though its window is over.
+    no transaction of ours can still be mined for it, ``is_unclear`` that a permit's
+    nonce is used and nobody can tell whether a Transfer is its own, ``is_hidden`` that
+    an authorization is used and over, and no log tells by what.
     """
 
     head_at: int
@@ -117,6 +119,7 @@ class Look:
     reason: str | None = None
     own_is_dead: bool = False
     is_unclear: bool = False
+    is_hidden: bool = False
 
 
 class Act(StrEnum):
@@ -166,6 +169,8 @@ def decide(state: TopUpState, valid_before: int, look: Look) -> Decision:
         return Decision(Act.MOVE, TopUpState.QUARANTINE, "contradictory_evidence")
     if look.is_unclear:
         return Decision(Act.MOVE, TopUpState.QUARANTINE, UNCLEAR)
+    if look.is_hidden:
+        return Decision(Act.MOVE, TopUpState.QUARANTINE, HIDDEN)
     if state == TopUpState.CLAIMED:
         return _decide_claimed(valid_before, look)
     return _decide_watched(state, valid_before, look)

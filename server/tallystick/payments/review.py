@@ -14,7 +14,7 @@ from sqlmodel import col, select
 from tallystick.kernel.db import ReadSession, WriteSession, now_ms
 from tallystick.kernel.errors import Conflict
 from tallystick.kernel.ids import encode_id
-from tallystick.payments.machine import CONTRADICTED, EDGES, UNCLEAR
+from tallystick.payments.machine import CONTRADICTED, EDGES, HIDDEN, UNCLEAR
 from tallystick.payments.models.chain import ChainTransfer
 from tallystick.payments.models.topups import TopUp, TopUpState
 from tallystick.payments.topups import read_topup
@@ -34,6 +34,11 @@ _REMEDIES = {
         "The permit's nonce is used, and a Transfer of the same amount may be its own or"
         " another permit's. Its payer can redeem the Transfer with a signature. Release"
         " the top-up only if a provider was wrong."
+    ),
+    HIDDEN: (
+        "The token calls the authorization used, and the provider has no log of it. Take"
+        " it out of RPC_URLS, restart, release the top-up, and run `tallystick reconcile`"
+        " to see what else is missing."
     ),
 }
 _LOOK = "Compare its transaction with a block explorer before it is released."
