@@ -11,9 +11,11 @@ more than one top-up of a wallet. Attempts at one nonce are one transaction here
 at most one of them is mined; a filler takes its nonce at any moment, also a wrong one.
 """
 
+import functools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
+from typing import Any, NamedTuple
 
 from tallystick.chain.witness import Testimony, weigh
 from tallystick.payments.machine import (
@@ -71,9 +73,8 @@ _BEFORE, _AFTER = 1, 3
 _VALID_BEFORE = 2
 
 
-@dataclass(frozen=True, slots=True)
-class World:
-    """Everything that the future depends on."""
+class World(NamedTuple):
+    """Everything that the future depends on; a tuple is compared and hashed fast."""
 
     nonce: Nonce = Nonce.FREE
     is_final: bool = False
@@ -193,8 +194,7 @@ def _wrong(world: World) -> str | None:
 
 def _wrong_in_the_end(world: World, rules: Rules) -> str | None:
     """What must hold once everything is final and the workers have come to rest."""
-    last = replace(
-        world,
+    begin = world._replace(
         look=None,
         is_indexed=True,
         is_final=True,
@@ -202,6 +202,12 @@ def _wrong_in_the_end(world: World, rules: Rules) -> str | None:
         witness_answers=True,
         window=Window.CLOSED_AT_FINAL,
     )
+    return _wrong_at_rest(begin, rules)
+
+
+@functools.cache  # many worlds have one end
+def _wrong_at_rest(begin: World, rules: Rules) -> str | None:
+    last = begin
     for _ in range(12):
         after = _work(_work(last, rules), rules)
         after = _confirm(_observe(after, rules))
@@ -230,44 +236,48 @@ def _steps(world: World, rules: Rules) -> Iterator[tuple[str, World]]:
     yield "look", _look(world, rules)
     if world.look is not None:
         yield "act", _act(world, rules)
-        yield "crash", replace(world, look=None)
+        yield "crash", world._replace(look=None)
     yield "observe", _observe(world, rules)
     yield "confirm", _confirm(world)
     if world.state == S.QUARANTINE:
-        yield "an operator releases it", replace(world, state=S.WATCH)
+        yield "an operator releases it", world._replace(state=S.WATCH)
 
 
 def _node_steps(world: World) -> Iterator[tuple[str, World]]:
-    turned = replace(world, witness_answers=not world.witness_answers)
+    turned = world._replace(witness_answers=not world.witness_answers)
     yield "the witness goes or comes", turned
     if world.is_forged:
-        yield "the lie ends", replace(world, is_forged=False, is_final=False)
-        yield "its height is finalized", replace(world, is_final=True)
+        yield "the lie ends", world._replace(is_forged=False, is_final=False)
+        yield "its height is finalized", world._replace(is_final=True)
     elif world.nonce == Nonce.FREE and world.state not in PAID_STATES:
-        yield "our node lies", replace(world, is_forged=True, is_final=False)
+        yield "our node lies", world._replace(is_forged=True, is_final=False)
 
 
 def _chain_steps(world: World) -> Iterator[tuple[str, World]]:
     is_open = world.window == Window.OPEN
     if world.nonce == Nonce.FREE:
-        shown = {"is_indexed": False, "is_final": False, "is_forged": False}
+        shown: dict[str, Any] = {
+            "is_indexed": False,
+            "is_final": False,
+            "is_forged": False,
+        }
         if is_open:
-            yield "a stranger submits", replace(world, nonce=Nonce.PAID, **shown)
-            wrong = replace(world, nonce=Nonce.PAID_WRONG, **shown)
+            yield "a stranger submits", world._replace(nonce=Nonce.PAID, **shown)
+            wrong = world._replace(nonce=Nonce.PAID_WRONG, **shown)
             yield "the payer used the nonce for another amount", wrong
-        yield "the payer cancels", replace(world, nonce=Nonce.CANCELED, **shown)
+        yield "the payer cancels", world._replace(nonce=Nonce.CANCELED, **shown)
     elif not world.is_indexed:
-        yield "the node indexes", replace(world, is_indexed=True)
+        yield "the node indexes", world._replace(is_indexed=True)
     elif not world.is_final:
-        yield "finalized", replace(world, is_final=True)
+        yield "finalized", world._replace(is_final=True)
     if world.nonce != Nonce.FREE and not world.is_final and world.reorgs < MOST_REORGS:
         yield "reorganised", _reorganised(world)
     if world.window == Window.OPEN:
-        yield "the window closes", replace(world, window=Window.CLOSED_AT_HEAD)
+        yield "the window closes", world._replace(window=Window.CLOSED_AT_HEAD)
     elif world.window == Window.CLOSED_AT_HEAD and (
         world.nonce == Nonce.FREE or world.is_final
     ):
-        closed = replace(world, window=Window.CLOSED_AT_FINAL)
+        closed = world._replace(window=Window.CLOSED_AT_FINAL)
         yield "its end is finalized", closed
     yield from _sent_steps(world)
 
@@ -285,8 +295,7 @@ def _reorganised(world: World) -> World:
     sent = tuple(
         Sent.STORED if one in {Sent.MINED, Sent.REVERTED} else one for one in world.sent
     )
-    return replace(
-        world,
+    return world._replace(
         nonce=Nonce.FREE,
         is_indexed=False,
         reorgs=world.reorgs + 1,
@@ -297,21 +306,21 @@ def _reorganised(world: World) -> World:
 def _mined(world: World, at: int) -> World:
     if world.nonce != Nonce.FREE or world.window != Window.OPEN:
         return _with(world, at, Sent.REVERTED)
-    paid = replace(
-        world, nonce=Nonce.PAID, is_indexed=False, is_final=False, is_forged=False
+    paid = world._replace(
+        nonce=Nonce.PAID, is_indexed=False, is_final=False, is_forged=False
     )
     return _with(paid, at, Sent.MINED)
 
 
 def _with(world: World, at: int, one: Sent) -> World:
-    return replace(world, sent=(*world.sent[:at], one, *world.sent[at + 1 :]))
+    return world._replace(sent=(*world.sent[:at], one, *world.sent[at + 1 :]))
 
 
 def _look(world: World, rules: Rules) -> World:
     if world.state not in PENDING_STATES:
-        return replace(world, look=None)
+        return world._replace(look=None)
     decision = rules.decide(world.state, _VALID_BEFORE, _seen(world, rules))
-    return replace(world, look=(world.state, world.generation, decision))
+    return world._replace(look=(world.state, world.generation, decision))
 
 
 def _seen(world: World, rules: Rules) -> Look:
@@ -341,7 +350,7 @@ def _seen(world: World, rules: Rules) -> Look:
 def _act(world: World, rules: Rules) -> World:
     assert world.look is not None
     state, generation, decision = world.look
-    after = replace(world, look=None)
+    after = world._replace(look=None)
     if decision.act == Act.SIGN:
         return _sign(after, rules)
     if decision.act == Act.RESEND:
@@ -352,7 +361,7 @@ def _act(world: World, rules: Rules) -> World:
         assert decision.state is not None
         if rules.checks_state and after.state != state:
             return after
-        return replace(after, state=decision.state)
+        return after._replace(state=decision.state)
     return after
 
 
@@ -361,7 +370,7 @@ def _sign(world: World, rules: Rules) -> World:
     if not may:
         return world
     signed = Sent.STORED if rules.stores_bytes else Sent.POOLED
-    return replace(world, state=S.SIGNED, sent=(*world.sent, signed))
+    return world._replace(state=S.SIGNED, sent=(*world.sent, signed))
 
 
 def _resend(world: World) -> World:
@@ -378,15 +387,14 @@ def _credit(world: World, generation: int, rules: Rules) -> World:
     decision = rules.heed(world.testimony)
     if rules.asks_witness and decision.act == Act.WAIT:
         watched = world.state in {*REFUSED_STATES, S.CLAIMED}
-        return replace(world, state=S.WATCH) if watched else world
+        return world._replace(state=S.WATCH) if watched else world
     if rules.asks_witness and decision.act == Act.MOVE:
         assert decision.state is not None
-        return replace(world, state=decision.state)
-    credited = replace(world, state=S.CREDITED)
+        return world._replace(state=decision.state)
+    credited = world._replace(state=S.CREDITED)
     if rules.knows_keys and generation in world.booked:
         return credited
-    return replace(
-        credited,
+    return credited._replace(
         booked=world.booked | {generation},
         balance=world.balance + 1,
         suspense=0,
@@ -398,15 +406,14 @@ def _observe(world: World, rules: Rules) -> World:
     after = world
     if rules.takes_back and after.state in PAID_STATES and not after.is_paid:
         step = 1 if rules.counts_generations else 0
-        after = replace(
-            after,
+        after = after._replace(
             state=S.REVERSED,
             generation=after.generation + step,
             balance=after.balance - 1,
         )
     is_there = after.nonce in {Nonce.PAID, Nonce.PAID_WRONG} or after.is_forged
     if after.suspense and not is_there:
-        after = replace(after, suspense=0)
+        after = after._replace(suspense=0)
     if not after.is_captured or after.state in PAID_STATES:
         return after
     is_exact = after.nonce != Nonce.PAID_WRONG
@@ -414,12 +421,12 @@ def _observe(world: World, rules: Rules) -> World:
         after = _credit(after, after.generation, rules)
         if after.state in PAID_STATES:
             return after
-    return replace(after, suspense=1) if rules.suspends else after
+    return after._replace(suspense=1) if rules.suspends else after
 
 
 def _confirm(world: World) -> World:
     if world.state == S.CREDITED and world.is_paid and world.is_final:
-        return replace(world, state=S.FINAL)
+        return world._replace(state=S.FINAL)
     return world
 
 
