@@ -19,6 +19,9 @@ CONTROLS = {
     "I5 what customers owe is what was booked on it": (
         "UPDATE receivable SET owed = owed - 1"
     ),
+    "I5 a debt is its account's customer's": (
+        f"UPDATE receivable SET customer_id = {BOB}"
+    ),
     "I5 nobody owes beside the receivables": "DELETE FROM receivable",
     "I3 every customer's account has a balance row": (
         "DELETE FROM account_balance WHERE ledger_account_id ="
@@ -106,6 +109,12 @@ CONTROLS = {
     ),
     "I9 a settled hold says when, an open one does not": (
         "UPDATE hold SET settled_at_ms = NULL WHERE state = 'released'"
+    ),
+    "I9 a hold was settled before its deadline, and expired from then on": (
+        "UPDATE hold SET expires_at_ms = settled_at_ms WHERE state = 'captured'"
+    ),
+    "I9 a charge that captured a hold has it": (
+        "DELETE FROM hold WHERE state = 'captured'"
     ),
     "I9 a captured hold took from its own draws": (
         "UPDATE hold SET lot_id = lot_id + 1, lots = NULL WHERE state = 'captured'"

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 
 from tallystick.kernel.db import Database
-from tallystick.ledger.findings import Finding, run_checks, unstopped
+from tallystick.ledger.findings import Finding, run_by_row, run_checks, unstopped
 
 _BROKEN = {
     "sqlite": "SELECT json_extract('nonsense', '$') AS one",
@@ -31,6 +31,28 @@ async def test_a_check_that_fails_tells_the_databases_own_words_and_stops_no_oth
     assert "JSON" in told or "nonsense" in told
     assert not told.startswith("("), "the driver's words, not what wraps them"
     assert last == Finding("last", "first broken row: {'one': 7}")
+
+
+async def test_of_any_number_of_rows_the_first_that_is_broken_is_named(
+    db: Database,
+) -> None:
+    rows = (
+        "WITH RECURSIVE many(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM many"
+        " WHERE n < 5000) SELECT n FROM many ORDER BY n"
+    )
+    async with db.read() as session:
+        found = await run_by_row(session, "some", rows, lambda row: row["n"] > 2500)
+        assert found == [Finding("some", "first broken row: {'n': 2501}")]
+        assert not await run_by_row(session, "some", rows, lambda row: row["n"] > 5000)
+
+
+async def test_a_row_that_cannot_be_judged_is_a_finding(db: Database) -> None:
+    async with db.read() as session:
+        found = await run_by_row(session, "some", _FOUND, lambda row: row["two"] == 2)
+        (finding,) = found
+        assert finding.invariant == "some"
+        assert finding.detail.startswith("could not be checked: ")
+        assert len(await run_checks(session, {"next": _FOUND})) == 1
 
 
 async def test_what_fails_beside_the_database_is_named_by_its_first_line(

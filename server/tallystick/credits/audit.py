@@ -3,8 +3,12 @@
 The numbers are those of docs/invariants.md.
 """
 
+from sqlalchemy import RowMapping
+
+from tallystick.credits.holds import hold_behind
 from tallystick.kernel.db import ReadSession, WriteSession
-from tallystick.ledger.findings import Finding, run_checks
+from tallystick.ledger import chart
+from tallystick.ledger.findings import Finding, run_by_row, run_checks
 from tallystick.ledger.shapes import A_COUNT, AN_AMOUNT, AN_ID, Truth, is_malformed
 
 _CHECKS = {
@@ -129,6 +133,10 @@ _CHECKS = {
     "I9 a settled hold says when, an open one does not": """
         SELECT id, state FROM hold
          WHERE (state = 'open') <> (settled_at_ms IS NULL)""",
+    "I9 a hold was settled before its deadline, and expired from then on": """
+        SELECT id, state, settled_at_ms, expires_at_ms FROM hold
+         WHERE state <> 'open'
+           AND (state = 'expired') <> (settled_at_ms >= expires_at_ms)""",
     "I9 every captured hold has its charge": """
         SELECT hold.id, hold.captured FROM hold
           LEFT JOIN ledger_transaction
@@ -191,7 +199,21 @@ _PACKED = {
         (AN_ID, AN_AMOUNT, A_COUNT, Truth()),
     ),
 }
-INVARIANTS = (*_PACKED, *_CHECKS)
+_DEBTORS = "I5 a debt is its account's customer's"
+_RECEIVABLES = """
+    SELECT receivable.customer_id, ledger_account.code FROM receivable
+      LEFT JOIN ledger_account
+        ON ledger_account.id = receivable.ledger_account_id"""
+_HELD = "I9 a charge that captured a hold has it"
+# EXCEPT, because it is one pass on either database; SQLite would look through all holds
+# for each charge.
+_WITHOUT_HOLD = """
+    SELECT id, reference, idempotency_key FROM ledger_transaction
+     WHERE kind = 'charge' AND reference IN (
+           SELECT reference FROM ledger_transaction
+            WHERE kind = 'charge' AND reference LIKE 'hold:%'
+           EXCEPT SELECT 'hold:' || hold.id FROM hold)"""
+INVARIANTS = (*_PACKED, *_CHECKS, _DEBTORS, _HELD)
 
 
 async def audit_credits(session: ReadSession | WriteSession) -> list[Finding]:
@@ -202,4 +224,18 @@ async def audit_credits(session: ReadSession | WriteSession) -> list[Finding]:
         + is_malformed(dialect, f"hold.{column}", members)
         for invariant, (column, members) in _PACKED.items()
     }
-    return await run_checks(session, readable | _CHECKS)
+    return [
+        *await run_checks(session, readable | _CHECKS),
+        *await run_by_row(session, _DEBTORS, _RECEIVABLES, _is_of_another),
+        *await run_by_row(session, _HELD, _WITHOUT_HOLD, _captured_one),
+    ]
+
+
+def _is_of_another(row: RowMapping) -> bool:
+    """SQL cannot spell an id, and the account's code is all that says whose it is."""
+    return bool(row["code"] != chart.receivable(row["customer_id"]).code)
+
+
+def _captured_one(row: RowMapping) -> bool:
+    """Only a charge's key says that its reference is to a hold, and no name alike."""
+    return hold_behind(row["reference"], row["idempotency_key"]) is not None

@@ -6,6 +6,7 @@ The numbers are those of docs/invariants.md.
 from tallystick.kernel.db import ReadSession, WriteSession
 from tallystick.ledger import sealed_audit
 from tallystick.ledger.findings import Finding, run_checks
+from tallystick.ledger.guards import GUARDED, audit_guards
 from tallystick.ledger.sealed_audit import audit_seals
 from tallystick.ledger.shapes import A_CHANGE, AN_ID, is_malformed
 
@@ -232,53 +233,19 @@ _CHECKS = {
          WHERE amount <= 0 OR amount >= 4611686018427387904
             OR amount <> CAST(amount AS BIGINT)""",
 }
-_GUARDED = "I2 the guards of the journal are in place"
 _NO_RIGHTS = "I2 nobody has the right to change what is posted"
-_ON_SQLITE = {
-    _GUARDED: """
-        SELECT wanted.name FROM (
-            SELECT 'transfer_refuses_update' AS name
-            UNION ALL SELECT 'transfer_refuses_delete'
-            UNION ALL SELECT 'ledger_transaction_refuses_update'
-            UNION ALL SELECT 'ledger_transaction_refuses_delete'
-            UNION ALL SELECT 'journal_seal_refuses_update'
-            UNION ALL SELECT 'journal_seal_refuses_delete'
-            UNION ALL SELECT 'credit_grant_refuses_update'
-            UNION ALL SELECT 'credit_grant_refuses_delete'
-            UNION ALL SELECT 'usage_event_refuses_update'
-            UNION ALL SELECT 'usage_event_refuses_delete'
-            UNION ALL SELECT 'operator_act_refuses_update'
-            UNION ALL SELECT 'operator_act_refuses_delete'
-            UNION ALL SELECT 'lot_refuses_update'
-            UNION ALL SELECT 'lot_refuses_delete') AS wanted
-         WHERE NOT EXISTS (SELECT 1 FROM sqlite_master
-                            WHERE type = 'trigger' AND name = wanted.name)""",
-}
-_ON_POSTGRESQL = {
-    _GUARDED: """
-        SELECT wanted.name FROM (
-            SELECT 'transfer_append_only' AS name
-            UNION ALL SELECT 'ledger_transaction_append_only'
-            UNION ALL SELECT 'journal_seal_append_only'
-            UNION ALL SELECT 'credit_grant_append_only'
-            UNION ALL SELECT 'usage_event_append_only'
-            UNION ALL SELECT 'operator_act_append_only'
-            UNION ALL SELECT 'lot_terms_fixed') AS wanted
-         WHERE NOT EXISTS (SELECT 1 FROM pg_trigger
-                            WHERE tgname = wanted.name AND tgenabled <> 'D')""",
-    # A table whose rights nobody touched has none written down: its owner has all.
-    _NO_RIGHTS: """
-        SELECT relname AS table, privilege_type AS right,
-               COALESCE(pg_get_userbyid(NULLIF(grantee, 0)), 'PUBLIC') AS holder
-          FROM pg_class, aclexplode(COALESCE(relacl, acldefault('r', relowner)))
-         WHERE pg_class.oid IN (to_regclass('transfer'), to_regclass('journal_seal'),
-                                to_regclass('ledger_transaction'))
-           AND privilege_type IN ('UPDATE', 'DELETE', 'TRUNCATE')
-         ORDER BY 1, 3, 2""",
-}
-_GUARDS = {"sqlite": _ON_SQLITE, "postgresql": _ON_POSTGRESQL}
+# A table whose rights nobody touched has none written down: its owner has all.
+_RIGHTS = """
+    SELECT relname AS table, privilege_type AS right,
+           COALESCE(pg_get_userbyid(NULLIF(grantee, 0)), 'PUBLIC') AS holder
+      FROM pg_class, aclexplode(COALESCE(relacl, acldefault('r', relowner)))
+     WHERE pg_class.oid IN (to_regclass('transfer'), to_regclass('journal_seal'),
+                            to_regclass('ledger_transaction'))
+       AND privilege_type IN ('UPDATE', 'DELETE', 'TRUNCATE')
+     ORDER BY 1, 3, 2"""
+_ONLY_ON = {"sqlite": {}, "postgresql": {_NO_RIGHTS: _RIGHTS}}
 _LOTS = "I3 what names a line's lots can be read"
-INVARIANTS = (*_ON_POSTGRESQL, _LOTS, *_CHECKS, *sealed_audit.INVARIANTS)
+INVARIANTS = (GUARDED, _NO_RIGHTS, _LOTS, *_CHECKS, *sealed_audit.INVARIANTS)
 
 
 async def audit_ledger(session: ReadSession | WriteSession) -> list[Finding]:
@@ -286,7 +253,8 @@ async def audit_ledger(session: ReadSession | WriteSession) -> list[Finding]:
     dialect = session.get_bind().dialect.name
     readable = {_LOTS: _unreadable_lots(dialect)}
     return [
-        *await run_checks(session, _GUARDS[dialect] | readable | _CHECKS),
+        *await audit_guards(session),
+        *await run_checks(session, _ONLY_ON[dialect] | readable | _CHECKS),
         *await audit_seals(session),
     ]
 

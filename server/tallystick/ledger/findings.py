@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from sqlalchemy import RowMapping, text
 from sqlalchemy.exc import DBAPIError
 
 from tallystick.kernel.db import ReadSession, WriteSession, query
@@ -19,6 +20,7 @@ _FIRST = {
     "sqlite": "{} LIMIT 1",
     "postgresql": "WITH broken AS MATERIALIZED ({}) SELECT * FROM broken LIMIT 1",
 }
+_AT_ONCE = 1_000
 
 _log = get_logger(__name__)
 
@@ -44,9 +46,7 @@ async def run_checks(
 
         async def check(invariant: str = invariant) -> list[Finding]:
             rows = await query(session, first.format(checks[invariant]))
-            return [
-                Finding(invariant, f"first broken row: {dict(row)}") for row in rows
-            ]
+            return [_of_row(invariant, row) for row in rows]
 
         findings += await unstopped(session, invariant, check)
     return findings
@@ -69,6 +69,36 @@ async def _suspects(
         if error.connection_invalidated:
             raise
         return names
+
+
+async def run_by_row(
+    session: ReadSession | WriteSession,
+    invariant: str,
+    sql: str,
+    is_broken: Callable[[RowMapping], bool],
+) -> list[Finding]:
+    """A finding for the first of the query's rows that is broken, however many it has.
+
+    For what SQL alone cannot judge; else as ``run_checks``.
+    """
+
+    async def check() -> list[Finding]:
+        connection = await session.connection()
+        query_ = text(sql).execution_options(yield_per=_AT_ONCE)
+        rows = await connection.stream(query_)
+        try:
+            async for row in rows.mappings():
+                if is_broken(row):
+                    return [_of_row(invariant, row)]
+        finally:
+            await rows.close()
+        return []
+
+    return await unstopped(session, invariant, check)
+
+
+def _of_row(invariant: str, row: RowMapping) -> Finding:
+    return Finding(invariant, f"first broken row: {dict(row)}")
 
 
 @asynccontextmanager
