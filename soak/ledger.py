@@ -24,6 +24,7 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 from tests.ledger.tampering import tamper
+from tests.properties.comparison import compare
 from tests.properties.test_money_machine import MoneyMachine
 
 from soak import places
@@ -37,7 +38,7 @@ from tallystick.kernel.db import query
 _PROGRAMS = 10
 _STEPS = 60
 _SPOILT_STEP = 12
-_COMPARISON = "_compare"
+_COMPARISON = compare.__name__
 # What a step is there for; other steps only prepare it or let time pass.
 _WORTH = (
     "charges",

@@ -113,8 +113,7 @@ async def remainders(db: Database) -> dict[int, int]:
     """What is left of every lot that has something left."""
     async with db.read() as session:
         rows = await query(session, "SELECT id, remaining FROM lot_left WHERE is_open")
-    # The burning lot is closed by who opens the next one.
-    return {row["id"]: row["remaining"] for row in rows if row["remaining"]}
+    return {row["id"]: row["remaining"] for row in rows}
 
 
 async def buy(

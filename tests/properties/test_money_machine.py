@@ -28,6 +28,7 @@ from tests.properties.books import (
     ModelHold,
     ModelLot,
 )
+from tests.properties.comparison import audit, compare, limited_as
 from tests.properties.door import Door
 from tests.properties.groups import explained
 from tests.properties.wishes import (
@@ -45,13 +46,8 @@ from tallystick.credits.models import GrantCategory
 from tallystick.kernel.clock import Clock
 from tallystick.kernel.db import Database, open_database
 from tallystick.kernel.errors import TallystickError
-from tallystick.ledger import chart
-from tallystick.ledger.balances import net_debits
 from tallystick.ledger.errors import IdempotencyMismatch, InsufficientCredits
-from tallystick.ledger.findings import Finding
 from tallystick.ledger.sealing import seal_due
-from tallystick.metering.audit import audit_metering
-from tallystick.paywall.audit import audit_answers
 
 T = TypeVar("T")
 
@@ -108,25 +104,17 @@ class MoneyMachine(RuleBasedStateMachine):
 
     async def _set_limits(self) -> dict[int, int]:
         return {
-            one: await calls.set_limit(self.db, _LIMIT, subject=_subject(one))
+            one: await calls.set_limit(self.db, _LIMIT, subject=limited_as(one))
             for one in _EVERYBODY
         }
 
     def teardown(self) -> None:
         try:
-            assert self.runner.run(self._audit()) == []
+            assert self.runner.run(audit(self.db)) == []
         finally:
             self.runner.run(self.db.close())
             self.runner.close()
             shutil.rmtree(self.folder)
-
-    async def _audit(self) -> list[Finding]:
-        found = await bookings.audit(self.db)
-        async with self.db.read() as session:
-            found += await audit_answers(session)
-            used = await audit_metering(session)
-        # Who charges by the journal alone tells of no use.
-        return found + [one for one in used if "has its use" not in one.invariant]
 
     def did(self, what: str, times: int = 1) -> None:
         """Told of all that a step did, by the field's word."""
@@ -387,47 +375,7 @@ class MoneyMachine(RuleBasedStateMachine):
         lapsed = sum(one.state == "expired" for one in self.model.holds.values())
         self.did("expiries", lapsed - self.expired)
         self.expired = lapsed
-        self.runner.run(self._compare())
-
-    async def _compare(self) -> None:
-        for customer in _EVERYBODY:
-            await self._compare_customer(customer)
-        left = {
-            number: lot.remaining
-            for number, lot in self.model.lots.items()
-            if lot.remaining
-        }
-        assert await bookings.remainders(self.db) == left
-        limits = await calls.limits_of(self.db, *map(_subject, _EVERYBODY))
-        used = [self.model.used.get(customer, 0) for customer in _EVERYBODY]
-        assert [one.used for one in limits] == used
-        async with self.db.read() as session:
-            earned = [
-                -await net_debits(session, one)
-                for one in (
-                    chart.feature_revenue("x"),
-                    chart.feature_revenue("ai_analyst"),
-                    chart.breakage(),
-                )
-            ]
-        assert sum(earned[:2]) == self.model.revenue
-        assert earned[2] == self.model.breakage
-        owed = sum(self.model.posted(customer) for customer in _EVERYBODY)
-        assert owed == self.model.given - sum(earned)
-
-    async def _compare_customer(self, customer: int) -> None:
-        found = await bookings.balance(self.db, customer)
-        assert found.posted == self.model.posted(customer)
-        assert found.held == self.model.held(customer)
-        # A clock that stepped back is noticed by the next one who writes; who only
-        # reads may be told of a lot that had begun to count.
-        if self.model.now >= self.model.written_at.get(customer, 0):
-            assert found.available == self.model.available(customer)
-            assert found.deferred == self.model.deferred(customer)
-
-
-def _subject(customer: int) -> str:
-    return f"customer:{customer}"
+        self.runner.run(compare(self.db, self.model, _EVERYBODY))
 
 
 def _one_of(some: Sequence[T], which: int) -> T:
