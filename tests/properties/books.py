@@ -4,8 +4,10 @@ Dictionaries and sums only; nothing of the code that is tested. Time is in secon
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
+T = TypeVar("T", "ModelLot", "ModelHold", "ModelCharge")
 Draws = list[tuple[int, int]]
 
 
@@ -25,10 +27,21 @@ class ModelHold:
     draws: Draws
     expires_at: int
     state: str = "open"
+    limited: bool = False
 
     @property
     def amount(self) -> int:
         return sum(amount for _, amount in self.draws)
+
+
+@dataclass
+class ModelAnswer:
+    """What is known of a key: the charge's answer, or until when its call may run."""
+
+    request: str
+    charge_id: int | None
+    answer: bytes
+    runs_until: float
 
 
 @dataclass
@@ -51,10 +64,26 @@ class Books:
     holds: dict[int, ModelHold] = field(default_factory=dict)
     charges: dict[int, ModelCharge] = field(default_factory=dict)
     keys: dict[str, tuple[int, int]] = field(default_factory=dict)
+    answers: dict[tuple[int, str], ModelAnswer] = field(default_factory=dict)
+    limit: int = 0
+    used: dict[int, int] = field(default_factory=dict)
     written_at: dict[int, int] = field(default_factory=dict)
     revenue: int = 0
     breakage: int = 0
     given: int = 0
+
+    def copy(self) -> "Books":
+        """As it is now; what happens to one is nothing to the other."""
+        return replace(
+            self,
+            lots=_copies(self.lots),
+            holds=_copies(self.holds),
+            charges=_copies(self.charges),
+            keys=dict(self.keys),
+            answers=dict(self.answers),
+            used=dict(self.used),
+            written_at=dict(self.written_at),
+        )
 
     def held(self, customer: int) -> int:
         return sum(
@@ -136,12 +165,12 @@ class Books:
 
     def charge(self, key: str, customer: int, amount: int) -> str:
         if key in self.keys:
-            return "replayed" if self.keys[key] == (customer, amount) else "mismatch"
+            return "replays" if self.keys[key] == (customer, amount) else "mismatches"
         if self.available(customer) < amount:
             return "short"
         self.keys[key] = (customer, amount)
         self.revenue += amount
-        return "posted"
+        return "charges"
 
     def place(self, customer: int, amount: int) -> bool:
         if self.available(customer) < amount:
@@ -159,9 +188,14 @@ class Books:
         for one in due:
             one.state = "expired"
             self.return_last(one.draws, one.amount)
+            self._free_limit(one, one.amount)
         for owner in {one.customer for one in due}:
             self.settle(owner)
         return len(due)
+
+    def _free_limit(self, hold: ModelHold, amount: int) -> None:
+        if hold.limited:
+            self.used[hold.customer] -= amount
 
     def settled_as(self, hold_id: int) -> str | None:
         """How the hold was settled, or ``None`` while it can still be."""
@@ -175,6 +209,7 @@ class Books:
         one = self.holds[hold_id]
         one.state = state
         self.return_last(one.draws, one.amount - taken)
+        self._free_limit(one, one.amount - taken)
         self.settle(one.customer)
         self.revenue += taken
         captured, left = [], taken
@@ -210,6 +245,10 @@ class Books:
         lot.remaining = 0
         self.settle(lot.customer)
         return None
+
+
+def _copies(of: dict[int, T]) -> dict[int, T]:
+    return {number: replace(one) for number, one in of.items()}
 
 
 NEVER = math.inf
