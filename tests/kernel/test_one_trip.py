@@ -1,5 +1,6 @@
 """SQLite through one trip a statement: what SQLAlchemy may expect of a driver."""
 
+import asyncio
 import sqlite3
 import threading
 from collections.abc import AsyncIterator
@@ -11,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tallystick.kernel.engines import sqlite_engine
-from tallystick.kernel.one_trip import OneTripConnection
+from tallystick.kernel.one_trip import OneTripConnection, connect
 
 MANY = 2_500
 """More rows than come with an answer."""
@@ -106,3 +107,16 @@ async def test_rows_come_one_by_one_in_parts_or_all(
         assert [row[0] async for row in cursor] == [0, 1, 2]
     with pytest.raises(sqlite3.OperationalError):
         await cursor.execute("SELECT nothing FROM nowhere")
+
+
+def test_a_connection_that_cannot_be_opened_leaves_no_thread_behind() -> None:
+    """Its last word would come to a closed loop, and a traceback to the operator."""
+
+    def opener() -> sqlite3.Connection:
+        raise sqlite3.DatabaseError("file is not a database")
+
+    for _ in range(100):
+        before = threading.active_count()
+        with pytest.raises(sqlite3.DatabaseError):
+            asyncio.run(connect(opener))
+        assert threading.active_count() == before

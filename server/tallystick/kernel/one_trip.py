@@ -12,6 +12,7 @@ import aiosqlite
 
 _AT_ONCE = 1_000
 """Rows that come with the answer; who streams more asks for the rest."""
+_LAST_WORD_SECONDS = 1.0
 _CHUNK = 64
 
 
@@ -129,6 +130,14 @@ class OneTripConnection(aiosqlite.Connection):
         """The driver's own, to be used in the connection's thread."""
         return self._conn.cursor()
 
+    def join(self) -> None:
+        """Wait for the end of a thread that was told to end.
+
+        aiosqlite does not when a connection could not be opened, and the thread's last
+        word must not come to a loop that is closed by then.
+        """
+        self._thread.join(_LAST_WORD_SECONDS)
+
     async def call(self, work: Callable[..., None], *arguments: Any) -> None:
         """Run in the connection's thread."""
         await self._execute(work, *arguments)  # type: ignore[no-untyped-call]  # aiosqlite has no types here
@@ -136,4 +145,9 @@ class OneTripConnection(aiosqlite.Connection):
 
 async def connect(connector: Callable[[], sqlite3.Connection]) -> OneTripConnection:
     """Open a connection in a thread of its own. Raises ``sqlite3.Error``."""
-    return cast(OneTripConnection, await OneTripConnection(connector))
+    connection = OneTripConnection(connector)
+    try:
+        return cast(OneTripConnection, await connection)
+    except sqlite3.Error:
+        connection.join()
+        raise
