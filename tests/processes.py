@@ -54,6 +54,7 @@ def _main(
     folder: Path,
     said: Path,
     places: Mapping[str, str],
+    variables: dict[str, str],
 ) -> None:
     """In the new process: become ``tallystick ARGUMENTS`` in a folder."""
     if sys.platform == "linux":
@@ -61,7 +62,7 @@ def _main(
     os.setsid()
     os.chdir(folder)
     os.environ.clear()
-    os.environ.update(environment(settings))
+    os.environ.update(environment(settings) | variables)
     for number, name in ((1, "out"), (2, "err")):
         place = Path(places.get(name, said.with_suffix(f".{name}")))
         with place.open("ab") as file:
@@ -76,18 +77,23 @@ def _main(
 class Program:
     """``tallystick …``, started once.
 
-    ``places`` may name a terminal for ``out`` or ``err``, or a file of one's own.
+    ``places`` may name a terminal for ``out`` or ``err``, or a file of one's own;
+    ``variables`` are further ones of its environment.
     """
 
     arguments: tuple[str, ...]
     settings: dict[str, str]
     folder: Path
     places: Mapping[str, str] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)
     said: Path = field(init=False)
 
     def __post_init__(self) -> None:
         self.said = self.folder / f"program-{next(_numbers)}"
-        values = (self.arguments, self.settings, self.folder, self.said, self.places)
+        values = (
+            *(self.arguments, self.settings, self.folder, self.said),
+            *(self.places, self.variables),
+        )
         # A daemon is ended with us, should a test break before it ends its program.
         self.process = _warm.Process(target=_main, args=values, daemon=True)
         self.process.start()

@@ -1,9 +1,7 @@
 """Behind a proxy that ends TLS: addresses are those of PUBLIC_URL, and of nobody else."""
 
-import asyncio
 import os
 import ssl
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -32,7 +30,7 @@ from tallystick.chain.local import LocalChain
 from tallystick.demo.ports import free_port
 from tests.api.payments import ANALYST, decode, funded, sign
 from tests.doctor.mangling import Terminated, mangled
-from tests.processes import ServerProcess, environment, run, serving
+from tests.processes import Program, ServerProcess, run, serving
 from tests.test_cli import settings_for
 from x402 import x402Client
 
@@ -210,18 +208,14 @@ async def test_what_strangers_say_of_our_address_is_not_believed(
             assert "evil" not in answer.text
 
 
-async def doctor(site: Site, **more: str) -> tuple[int | None, str]:
-    """Its exit code and its words, in an interpreter with these variables."""
-    program = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", "from tallystick.cli import main; main()", "doctor"),
-        cwd=site.folder,
-        env=environment(site.server.settings)
-        | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        | more,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    out, _ = await program.communicate()
-    return program.returncode, out.decode()
+async def doctor(site: Site, **more: str) -> tuple[int, str]:
+    """Its exit code and its words, where these variables say whom to trust."""
+    trust = {name: os.environ[name] for name in ("SSL_CERT_FILE", "SSL_CERT_DIR")}
+    settings = site.server.settings
+    ended = await Program(
+        ("doctor",), settings, site.folder, variables=trust | more
+    ).end()
+    return ended.code, ended.out
 
 
 async def test_the_doctor_is_content_with_it(

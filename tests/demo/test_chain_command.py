@@ -22,6 +22,7 @@ from tallystick.chain.local import OFFICIAL_USDC
 from tallystick.chain.rpc import Chain
 from tallystick.chain.token import balance_of
 from tallystick.cli import app
+from tests.processes import run
 
 CLI = "from tallystick.cli import main; main()"
 HOLDER = "0x00000000000000000000000000000000000000A1"
@@ -73,18 +74,14 @@ def test_a_gift_that_cannot_be_read_starts_nothing(gift: str) -> None:
     assert "listens" not in done.stdout
 
 
-def test_a_port_that_is_taken_is_told_in_words(free_port: int) -> None:
+async def test_a_port_that_is_taken_is_told_in_words(
+    tmp_path: Path, free_port: int
+) -> None:
     with socket.create_server(("127.0.0.1", free_port)):
-        done = subprocess.run(
-            [*PROGRAM, "--port", str(free_port)],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-    assert done.returncode == 2
-    assert "anvil ended" in done.stderr
-    assert "Traceback" not in done.stderr
+        done = await run("chain", "--port", str(free_port), cwd=tmp_path)
+    assert done.code == 2
+    assert "anvil ended" in done.err
+    assert "Traceback" not in done.err
 
 
 @contextlib.contextmanager
