@@ -25,7 +25,7 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 from tests.ledger.tampering import tamper
 from tests.properties.comparison import compare
-from tests.properties.test_money_machine import MoneyMachine
+from tests.properties.machine import MoneyMachine
 
 from soak import places
 from soak.books import fresh_books

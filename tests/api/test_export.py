@@ -17,7 +17,8 @@ from tallystick.customers.wallets import ensure_customer_of_wallet
 from tallystick.exports import statement
 from tallystick.identity.keys import Scope
 from tallystick.kernel import json
-from tallystick.kernel.db import DatabaseBusy, ReadSession, WriteSession
+from tallystick.kernel.db import ReadSession, WriteSession
+from tallystick.kernel.failing import DatabaseBusy
 from tallystick.kernel.money import MicroCredits
 from tallystick.ledger.statement import StatementLine
 from tests.api.callers import bearer, customer_key, issue

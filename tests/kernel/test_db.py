@@ -12,7 +12,6 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from tallystick.kernel.db import (
     Database,
-    DatabaseBusy,
     ReadSession,
     WriteFirst,
     WriteSession,
@@ -22,6 +21,7 @@ from tallystick.kernel.db import (
     query,
     write_first,
 )
+from tallystick.kernel.failing import DatabaseBusy
 from tallystick.kernel.ids import SLOTS
 
 _INSERT = "INSERT INTO customer (id, created_at_ms) VALUES (:id, :at)"

@@ -26,6 +26,7 @@ from tallystick.credits.limits import LimitTake
 from tallystick.credits.models import LimitPeriod
 from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.db import Database, query
+from tallystick.kernel.failing import DatabaseLost
 from tallystick.kernel.money import CREDIT, Amount
 from tallystick.kernel.seal import digest16
 from tallystick.ledger import audit as ledger_audit
@@ -204,7 +205,7 @@ async def test_books_that_cannot_be_asked_are_not_called_broken(
     unaudited_db: Database,
 ) -> None:
     gone = {"gone": "SELECT pg_terminate_backend(pg_backend_pid())"}
-    with pytest.raises(DBAPIError):
+    with pytest.raises(DatabaseLost):
         async with unaudited_db.read() as session:
             await run_checks(session, gone)
 

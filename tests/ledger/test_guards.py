@@ -1,10 +1,13 @@
 """A guard counts for what it does: one of the right name that guards nothing is found."""
 
+from collections.abc import Sequence
+
 import pytest
+from sqlalchemy import RowMapping
 from tests.ledger.bookings import audit, run
 
-from tallystick.kernel.db import Database
-from tallystick.ledger.guards import EXPECTED, GUARDED, guards_of
+from tallystick.kernel.db import Database, query
+from tallystick.ledger.guards import EXPECTED, GUARDED, audit_guards, guards_of
 
 
 async def test_the_guards_that_are_expected_are_those_that_the_migrations_make(
@@ -149,3 +152,41 @@ async def test_a_guard_that_is_always_on_is_no_finding(unaudited_db: Database) -
     always = "ALTER TABLE transfer ENABLE ALWAYS TRIGGER transfer_append_only"
     await run(unaudited_db, always)
     assert await audit(unaudited_db) == []
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+async def test_the_audit_sees_who_writes_past_the_guards(
+    unaudited_db: Database,
+) -> None:
+    db = unaudited_db
+    (own,) = await _rows(db, "SELECT current_database() AS name")
+    for whose in ("ROLE passer IN DATABASE {}", "DATABASE {}"):
+        await run(db, "DROP ROLE IF EXISTS passer", "CREATE ROLE passer")
+        setting = f"ALTER {whose.format(own['name'])} {{}} session_replication_role"
+        await run(db, f"{setting.format('SET')} = replica")
+        (finding,) = await audit(db)
+        assert finding.invariant == GUARDED
+        named = "role passer" if "ROLE" in whose else f"database {own['name']}"
+        assert f"{named} writes past them" in finding.detail
+        await run(db, f"{setting.format('SET')} = origin")
+        assert await audit(db) == []
+        await run(db, setting.format("RESET"), "DROP ROLE passer")
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+async def test_the_audit_sees_that_its_own_session_passes_the_guards(
+    unaudited_db: Database,
+) -> None:
+    async with unaudited_db.read() as session:
+        await query(
+            session, "SELECT set_config('session_replication_role', 'replica', true)"
+        )
+        (finding,) = await audit_guards(session)
+    assert finding.detail == (
+        "this session writes past them (session_replication_role)"
+    )
+
+
+async def _rows(db: Database, sql: str) -> Sequence[RowMapping]:
+    async with db.read() as session:
+        return await query(session, sql)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import pytest
 
 from tallystick.credits.grants import PaidGrant, grant_paid
-from tallystick.kernel.db import Database, DatabaseBusy
+from tallystick.kernel.db import Database
+from tallystick.kernel.failing import DatabaseBusy
 from tallystick.kernel.money import CREDIT, USDC, Amount, MicroCredits
 from tallystick.kernel.seal import digest16
 from tallystick.ledger import chart

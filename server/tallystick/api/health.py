@@ -14,7 +14,7 @@ from tallystick.api.identify import GateDep
 from tallystick.api.obligations import merchant_figures, payback_figures
 from tallystick.api.passage import running_of
 from tallystick.chain.errors import RpcUnavailable
-from tallystick.kernel.db import query
+from tallystick.kernel.errors import TallystickError
 from tallystick.kernel.log import get_logger
 from tallystick.kernel.money import USDC_SCALE, to_decimal
 from tallystick.payments.errors import TopUpsUnavailable
@@ -37,15 +37,16 @@ async def livez() -> Response:
 
 @router.get("/readyz")
 async def readyz(request: Request, gate: GateDep) -> Response:
-    """The database answers, so credits can be spent.
+    """The database answers and has room, so credits can be spent.
 
     Who may read the metrics is also told of paybacks and of merchants.
     """
     try:
-        async with asyncio.timeout(3), gate.db.read() as session:
-            await query(session, "SELECT boots FROM installation")
-    except Exception:  # noqa: BLE001  # whatever it is, we are not ready
-        return ExactJson({"ready": False, "database": False}, 503)
+        async with asyncio.timeout(3):
+            await gate.db.check()
+    except Exception as error:  # noqa: BLE001  # whatever it is, we are not ready
+        said = {"reason": error.detail} if isinstance(error, TallystickError) else {}
+        return ExactJson({"ready": False, "database": False} | said, 503)
     document: dict[str, object] = {"ready": True, "database": True}
     # No reason to send no traffic: credits that are there can be spent.
     why = gate.rail.obstacle or gate.rail.silence

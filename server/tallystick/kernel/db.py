@@ -30,7 +30,12 @@ from tallystick.kernel.engines import (
     sqlite_engine,
     sqlite_lane,
 )
-from tallystick.kernel.errors import Unavailable
+from tallystick.kernel.failing import (
+    DatabaseBusy,
+    DatabaseFull,
+    DatabaseLost,
+    told_apart,
+)
 from tallystick.kernel.ids import IdFactory
 from tallystick.kernel.lane import PostgresqlLane, SqliteLane
 from tallystick.kernel.stoppable import Stoppable
@@ -52,14 +57,8 @@ _NO_CONNECTION = {
     "57P03",  # cannot connect now: starting up or shutting down
 }
 _MUST_ROLL_BACK = "must_roll_back"
+_STAY = "UPDATE installation SET boots = boots RETURNING boots"
 _TAKE_SLOT = "UPDATE installation SET boots = boots + 1 RETURNING boots"
-
-
-class DatabaseBusy(Unavailable):
-    """The database gave no turn in time; nothing was written."""
-
-    next_step = "Send the same request again."
-    retry_after_seconds = 1
 
 
 class WriteFirst(Exception):
@@ -88,6 +87,7 @@ class Database:
         self.clock = SharedClock(clock or self._machine)
         self.ids = IdFactory(self.clock, slot=0)
         self._turn = asyncio.Lock()
+        self._had_no_room = False
         self.lane: SqliteLane | PostgresqlLane = (
             SqliteLane(sqlite_lane(writer.url), self._turn)
             if self.is_sqlite
@@ -126,6 +126,16 @@ class Database:
                 after_ms=machine.now_ms(),
             )
 
+    async def check(self) -> None:
+        """Raise what keeps everybody from spending: no answer, or no room.
+
+        Room is looked for where there was none the last time.
+        """
+        async with self.read() as session:
+            await query(session, "SELECT boots FROM installation")
+        if self._had_no_room:
+            await self.write(lambda session: query(session, _STAY))
+
     async def close(self) -> None:
         await self.lane.close()
         await self.writer.dispose()
@@ -137,21 +147,25 @@ class Database:
         ``work`` may run several times: when the database asks for it, and when the work
         wants something else written first (``write_first``). Whoever cancels waits until
         it is committed or rolled back; on SQLite work that has begun goes on. Raises
-        ``DatabaseBusy`` when it never got a turn. A connection that breaks during the
-        commit leaves the outcome unknown and raises the driver's error: send the same
-        idempotency key again to learn it.
+        ``DatabaseBusy`` when it never got a turn, ``DatabaseLost`` when the database
+        went away each time, ``DatabaseFull``, and ``OutcomeUnknown`` when it went away
+        during the commit: send the same idempotency key again to learn it.
         """
         for attempt in range(1, _TRIES + 1):
             try:
                 return await self._write_once(work)
             except WriteFirst as wanted:
                 await self.write(wanted.work)
+            except DatabaseLost:
+                if attempt == _TRIES:
+                    raise
+                await _a_while(attempt)
             except DBAPIError as error:
                 if not is_conflict(error):
                     raise
                 if attempt == _TRIES:
                     raise DatabaseBusy("the database is busy") from error
-                await asyncio.sleep(random.uniform(0, 0.005 * 2**attempt))
+                await _a_while(attempt)
         raise DatabaseBusy("something else had to be written first, again and again")
 
     @asynccontextmanager
@@ -178,22 +192,31 @@ class Database:
             return await stoppable.within(self._transaction(stoppable))
 
     async def _transaction(self, work: Work[T]) -> T:
-        async with self._session(self.writer) as session, session.begin():
-            await _connect(session)
-            result = await work(WriteSession(session))
-            if _MUST_ROLL_BACK in session.info:
-                raise RuntimeError(session.info[_MUST_ROLL_BACK])
-            return result
+        try:
+            with told_apart() as commit:
+                async with self._session(self.writer) as session, session.begin():
+                    await _connect(session)
+                    result = await work(WriteSession(session))
+                    if _MUST_ROLL_BACK in session.info:
+                        raise RuntimeError(session.info[_MUST_ROLL_BACK])
+                    commit.has_begun = True
+        except DatabaseFull:
+            self._had_no_room = True
+            raise
+        self._had_no_room = False
+        return result
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[ReadSession]:
         """A session on one consistent snapshot that cannot write.
 
-        Raises ``DatabaseBusy`` when there is no connection to be had.
+        Raises ``DatabaseBusy`` when there is no connection to be had, ``DatabaseLost``
+        when it breaks.
         """
-        async with self._session(self.reader) as session, session.begin():
-            await _connect(session)
-            yield ReadSession(session)
+        with told_apart():
+            async with self._session(self.reader) as session, session.begin():
+                await _connect(session)
+                yield ReadSession(session)
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[ReadSession]:
@@ -262,6 +285,10 @@ def open_database(url: str, clock: Clock | None = None) -> Database:
     """Engines for a ``sqlite+aiosqlite://`` or ``postgresql+asyncpg://`` URL."""
     engine = sqlite_engine if url.startswith("sqlite") else postgresql_engine
     return Database(engine(url, writes=True), engine(url, writes=False), clock)
+
+
+async def _a_while(attempt: int) -> None:
+    await asyncio.sleep(random.uniform(0, 0.005 * 2**attempt))
 
 
 async def _connect(session: AsyncSession) -> None:

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 import asyncpg
 
+from tallystick.kernel.errors import Unavailable
+from tallystick.kernel.failing import OutcomeUnknown, meaning
 from tallystick.kernel.log import get_logger
 from tallystick.kernel.stoppable import ended
 
@@ -51,8 +53,8 @@ class SqliteLane:
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """What ``work`` gives, once it is committed.
 
-        Raises ``GroupRefused`` when ``work`` failed or nobody else let it begin, and
-        the driver's error when the commit failed.
+        Raises ``GroupRefused`` when ``work`` failed, nobody else let it begin or there
+        is no room, and ``OutcomeUnknown`` when the commit failed in another way.
         """
         loop = asyncio.get_running_loop()
         async with self._turn:
@@ -72,7 +74,7 @@ class SqliteLane:
         except Exception as error:
             raise _refused(error) from error
         else:
-            connection.execute("COMMIT")
+            _commit(connection)
             return result
         finally:
             if connection.in_transaction:
@@ -91,6 +93,14 @@ class SqliteLane:
         if self._connection is not None:
             await asyncio.wrap_future(self._thread.submit(self._connection.close))
         self._thread.shutdown(wait=False)
+
+
+def _commit(connection: sqlite3.Connection) -> None:
+    try:
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        meant = meaning(error, commit=True) or OutcomeUnknown()
+        raise (_refused(error) if isinstance(meant, Unavailable) else meant) from error
 
 
 def _refused(error: Exception) -> GroupRefused:
@@ -118,8 +128,8 @@ class PostgresqlLane:
     async def fetch(self, sql: str, values: Sequence[object]) -> list[Any]:
         """The rows of a statement that is committed.
 
-        Raises ``GroupRefused``. A connection that breaks leaves the outcome unknown
-        and raises the driver's error.
+        Raises ``GroupRefused``, and ``OutcomeUnknown`` when the connection breaks or
+        no answer comes.
         """
         async with self._turn:
             statement = await self._prepare(sql)
@@ -127,8 +137,10 @@ class PostgresqlLane:
                 found = await statement.fetch(*values, timeout=_STATEMENT_SECONDS)
             except asyncpg.PostgresError as error:
                 if str(error.sqlstate).startswith(_UNKNOWN_OUTCOME):
-                    raise
+                    raise OutcomeUnknown from error
                 raise _refused(error) from error
+            except (OSError, asyncpg.InterfaceError) as error:
+                raise OutcomeUnknown from error
         return list(found)
 
     async def _prepare(self, sql: str) -> Any:

@@ -52,6 +52,22 @@ _TRIGGERS = {
           JOIN pg_language ON pg_language.oid = prolang
          WHERE NOT tgisinternal AND pg_table_is_visible(tgrelid)""",
 }
+# As a replica's, a role's sessions fire none of them. Only superusers may set that.
+_PAST_THE_GUARDS = {
+    "postgresql": """
+        SELECT COALESCE('role ' || rolname, 'database ' || datname) AS whose
+          FROM pg_db_role_setting
+          LEFT JOIN pg_roles ON pg_roles.oid = setrole
+          LEFT JOIN pg_database ON pg_database.oid = setdatabase
+         WHERE setdatabase IN (
+               0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+           AND EXISTS (SELECT 1 FROM unnest(setconfig) AS setting
+                        WHERE setting LIKE 'session_replication_role=%'
+                          AND setting <> 'session_replication_role=origin')
+        UNION ALL
+        SELECT 'this session' WHERE current_setting('session_replication_role') <> 'origin'
+         ORDER BY whose"""
+}
 
 
 def _on_sqlite() -> Iterator[tuple[Named, Mapping[str, object]]]:
@@ -111,16 +127,21 @@ def _in_one_line(text: str) -> str:
 
 
 async def audit_guards(session: ReadSession | WriteSession) -> list[Finding]:
-    """A finding that names each guard which is missing or is another."""
+    """A finding that names each guard which is missing, is another, or is passed by."""
 
     async def check() -> list[Finding]:
-        found = await guards_of(session)
-        expected = EXPECTED[session.get_bind().dialect.name]
+        dialect = session.get_bind().dialect.name
+        found, expected = await guards_of(session), EXPECTED[dialect]
         broken = [
             f"{name} on {table} {_what_is_wrong(found.get((table, name)), wanted)}"
             for (table, name), wanted in expected.items()
             if found.get((table, name)) != wanted
         ]
+        if past := _PAST_THE_GUARDS.get(dialect):
+            broken += [
+                f"{row['whose']} writes past them (session_replication_role)"
+                for row in await query(session, past)
+            ]
         return [Finding(GUARDED, "; ".join(broken))] if broken else []
 
     return await unstopped(session, GUARDED, check)

@@ -15,7 +15,8 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tallystick.kernel.db import Database, DatabaseBusy, is_conflict
+from tallystick.kernel.db import Database, is_conflict
+from tallystick.kernel.failing import DatabaseBusy
 from tallystick.migrations.tables import metadata
 
 _PATIENCE_SECONDS = 60
