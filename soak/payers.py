@@ -34,7 +34,7 @@ _PAUSE_SECONDS = 0.3
 
 def is_open(answer: httpx.Response) -> bool:
     """Whether the payer is told to ask again, with the same header."""
-    if answer.status_code in {202, 429, 500, 503}:
+    if answer.status_code in {202, 429, 503}:
         return True
     return answer.status_code == 409 and answer.json()["code"] in _AGAIN
 
@@ -70,7 +70,7 @@ class Town:
     async def offer(self, **request: Any) -> httpx.Response:
         """A 402, as soon as payments are taken."""
         while (answer := await self.ask(**request)).status_code != 402:
-            assert answer.status_code in {500, 503}, answer.text
+            assert answer.status_code == 503, answer.text
             await asyncio.sleep(_PAUSE_SECONDS)
         return answer
 

@@ -7,7 +7,12 @@ from sqlalchemy import RowMapping
 from tests.ledger.bookings import audit, run
 
 from tallystick.kernel.db import Database, query
-from tallystick.ledger.guards import EXPECTED, GUARDED, audit_guards, guards_of
+from tallystick.ledger.guards import (
+    GUARDED,
+    audit_guards,
+    expected_guards,
+    guards_of,
+)
 
 
 async def test_the_guards_that_are_expected_are_those_that_the_migrations_make(
@@ -16,7 +21,7 @@ async def test_the_guards_that_are_expected_are_those_that_the_migrations_make(
     """Whoever changes a guard, or adds one, tells the audit of it."""
     async with unaudited_db.read() as session:
         found = await guards_of(session)
-    assert found == EXPECTED["sqlite" if unaudited_db.is_sqlite else "postgresql"]
+    assert found == expected_guards(unaudited_db.writer.dialect.name)
 
 
 _REFUSES = "BEGIN SELECT RAISE(ABORT, 'transfer is append-only'); END"
@@ -62,7 +67,7 @@ async def test_the_terms_of_lots_are_guarded_each_of_them(
     await run(unaudited_db, "DROP TRIGGER lot_refuses_update")
     await run(unaudited_db, str(guard).replace("priority, ", ""))
     (finding,) = await audit(unaudited_db)
-    assert "lot_refuses_update on lot is another" in finding.detail
+    assert "lot_refuses_update on lot is another: {'text': \"CREATE" in finding.detail
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -190,3 +195,14 @@ async def test_the_audit_sees_that_its_own_session_passes_the_guards(
 async def _rows(db: Database, sql: str) -> Sequence[RowMapping]:
     async with db.read() as session:
         return await query(session, sql)
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+async def test_of_a_guard_that_is_another_only_the_difference_is_told(
+    unaudited_db: Database,
+) -> None:
+    await run(unaudited_db, _ON_POSTGRESQL["is off"])
+    (finding,) = await audit(unaudited_db)
+    assert finding.detail == (
+        "transfer_append_only on transfer is another: {'enabled': False}"
+    )
