@@ -9,16 +9,16 @@ import typer
 from tallystick.boot import open_books
 from tallystick.command_output import print_json
 from tallystick.config import read_settings
-from tallystick.credits.forgiving import debts, forgive
+from tallystick.credits.forgiving import Forgiven, debts, forgive
 from tallystick.kernel.clock import rfc3339
 from tallystick.kernel.db import Database, WriteSession
 from tallystick.kernel.ids import decode_id, encode_id
 from tallystick.kernel.money import (
     USDC_SCALE,
-    MicroCredits,
     parse_credits,
     to_decimal,
 )
+from tallystick.kernel.seal import digest16
 from tallystick.operators.acts import Signed, acts_on, note_act, reason_told
 from tallystick.payments.review import UnderReview, look_again, under_review
 from tallystick.x402.keccak import checksum_address
@@ -94,6 +94,10 @@ def forgive_debt(
     part: Annotated[
         str | None, typer.Option("--credits", help="Only so much of it.")
     ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option("--key", help="The same key writes off once, however often."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write off what a customer owes; what he buys then is his."""
@@ -101,15 +105,22 @@ def forgive_debt(
     memo = reason_told(reason)
     amount = None if part is None else parse_credits(part)
 
-    async def work(session: WriteSession) -> MicroCredits:
-        await note_act(session, signed, "forgive_debt", customer)
-        return await forgive(session, number, amount, memo=memo)
+    once = None if key is None else digest16(b"written off by key", key.encode())
 
-    forgiven = to_decimal(asyncio.run(_with_books(lambda db: _written(db, work))))
+    async def work(session: WriteSession) -> Forgiven:
+        done = await forgive(session, number, amount, memo=memo, idempotency_key=once)
+        if not done.replayed:
+            await note_act(session, signed, "forgive_debt", customer)
+        return done
+
+    done = asyncio.run(_with_books(lambda db: _written(db, work)))
+    forgiven = to_decimal(done.amount)
     if as_json:
-        print_json({"customer": customer, "forgiven": forgiven})
+        told = {"customer": customer, "forgiven": forgiven, "replayed": done.replayed}
+        print_json(told)
     else:
-        typer.echo(f"{customer} owes {forgiven:f} credits less.")
+        before = "; an earlier try had done it" if done.replayed else ""
+        typer.echo(f"{customer} owes {forgiven:f} credits less{before}.")
 
 
 def acts(

@@ -6,11 +6,13 @@ import pytest
 from tests.credits.test_debts import CAROL, claw_back, collect_from, owed, stands
 from tests.ledger.bookings import ALICE, BOB, balance, book, buy, charge, give
 
-from tallystick.credits.forgiving import Debt, OwesLess, debts, forgive
+from tallystick.credits.forgiving import Debt, Forgiven, OwesLess, debts, forgive
 from tallystick.kernel.db import Database, query
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.money import InvalidAmount, MicroCredits
+from tallystick.kernel.seal import digest16
 from tallystick.ledger import chart
+from tallystick.ledger.errors import IdempotencyMismatch
 
 DAVE = 10
 
@@ -25,9 +27,20 @@ async def owe(db: Database, amount: int, customer_id: int = ALICE) -> None:
 async def write_off(
     db: Database, amount: int | None = None, customer_id: int = ALICE
 ) -> int:
+    done = await write_off_once(db, None, amount, customer_id)
+    assert not done.replayed
+    return done.amount
+
+
+async def write_off_once(
+    db: Database, key: bytes | None, amount: int | None, customer_id: int = ALICE
+) -> Forgiven:
     part = None if amount is None else MicroCredits(amount)
+    memo = "He is a friend"
     return await db.write(
-        lambda session: forgive(session, customer_id, part, memo="He is a friend")
+        lambda session: forgive(
+            session, customer_id, part, memo=memo, idempotency_key=key
+        )
     )
 
 
@@ -101,3 +114,30 @@ async def test_the_largest_debt_comes_first_and_what_is_settled_not_at_all(
             Debt(CAROL, MicroCredits(60)),
             Debt(ALICE, MicroCredits(1)),
         ]
+
+
+@pytest.mark.parametrize("amount", [None, 60])
+async def test_one_key_forgives_once_also_what_is_all(
+    db: Database, amount: int | None
+) -> None:
+    await owe(db, 60)
+    key = digest16(b"a case")
+    tries = [write_off_once(db, key, amount) for _ in range(8)]
+    done = await asyncio.gather(*tries)
+    assert {one.amount for one in done} == {60}
+    assert sum(not one.replayed for one in done) == 1
+    assert (await owed(db), await stands(db, chart.bad_debts())) == (0, 60)
+
+
+async def test_a_key_that_forgave_something_else_is_refused(db: Database) -> None:
+    await owe(db, 60)
+    await owe(db, 60, BOB)
+    key = digest16(b"a case")
+    assert await write_off_once(db, key, 20) == Forgiven(
+        MicroCredits(20), replayed=False
+    )
+    for amount, customer in ((21, ALICE), (20, BOB), (None, BOB)):
+        with pytest.raises(IdempotencyMismatch):
+            await write_off_once(db, key, amount, customer)
+    assert (await owed(db), await owed(db, BOB)) == (40, 60)
+    assert (await write_off_once(db, key, 20)).replayed

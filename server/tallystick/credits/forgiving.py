@@ -13,8 +13,9 @@ from tallystick.kernel.money import CREDIT, Amount, MicroCredits, to_decimal
 from tallystick.kernel.seal import digest16
 from tallystick.ledger import chart
 from tallystick.ledger.change import change
+from tallystick.ledger.errors import IdempotencyMismatch
 from tallystick.ledger.journal import post
-from tallystick.ledger.models import TransactionKind
+from tallystick.ledger.models import LedgerTransaction, TransactionKind, TransferRow
 from tallystick.ledger.posting import Posting, Transfer
 from tallystick.ledger.references import reference_to
 
@@ -52,29 +53,61 @@ async def debts(session: ReadSession) -> list[Debt]:
     return [Debt(customer, MicroCredits(owed)) for customer, owed in rows]
 
 
+@dataclass(frozen=True, slots=True)
+class Forgiven:
+    """How many micro-credits were written off; ``replayed`` when a first try did it."""
+
+    amount: MicroCredits
+    replayed: bool
+
+
 async def forgive(
     session: WriteSession,
     customer_id: int,
     amount: MicroCredits | None = None,
     *,
     memo: str,
-) -> MicroCredits:
+    idempotency_key: bytes | None = None,
+) -> Forgiven:
     """Write off so many micro-credits of what the customer owes, all by default.
 
-    Returns how many it were. Raises ``InvalidAmount``, and ``OwesLess`` when he owes
-    less, or nothing.
+    Once per key of 16 bytes, if there is one. Raises ``InvalidAmount``, ``OwesLess``
+    when he owes less, or nothing, and ``IdempotencyMismatch`` when the key wrote off
+    something else.
     """
     # Whoever collects the debt reads it under this lock.
     await change(session, [customer_id], lambda _: None, now=now_ms(session), lock=True)
+    reference = reference_to("customer", customer_id)
+    if earlier := await _earlier(session, idempotency_key):
+        if earlier[0] != reference or amount not in {None, earlier[1]}:
+            raise IdempotencyMismatch
+        return Forgiven(earlier[1], replayed=True)
     owed = await owed_by(session, customer_id)
     written_off = owed if amount is None else amount
     if not owed or written_off > owed:
         raise OwesLess(customer_id, owed)
     debt = chart.receivable(customer_id)
     transfer = Transfer(chart.bad_debts(), debt, Amount(written_off, CREDIT))
-    key = digest16(b"written off", new_id(session).to_bytes(8, "big"))
-    reference = reference_to("customer", customer_id)
+    key = idempotency_key or digest16(
+        b"written off", new_id(session).to_bytes(8, "big")
+    )
     posting = Posting(TransactionKind.WRITE_OFF, key, [transfer], reference, memo)
     await post(session, posting)
     await change_debt(session, customer_id, -written_off)
-    return written_off
+    return Forgiven(written_off, replayed=False)
+
+
+async def _earlier(
+    session: WriteSession, key: bytes | None
+) -> tuple[str, MicroCredits] | None:
+    """Of whom and how much the key wrote off, if it did anything."""
+    query = (
+        select(LedgerTransaction.reference, TransferRow.amount)
+        .join(
+            TransferRow,
+            col(TransferRow.ledger_transaction_id) == col(LedgerTransaction.id),
+        )
+        .where(col(LedgerTransaction.idempotency_key) == key)
+    )
+    row = (await session.exec(query)).first() if key is not None else None
+    return None if row is None else (row[0], MicroCredits(row[1]))
