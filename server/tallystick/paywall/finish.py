@@ -13,7 +13,6 @@ from tallystick.credits.models import HoldState
 from tallystick.kernel.db import WriteSession
 from tallystick.kernel.money import MicroCredits
 from tallystick.ledger.balances import customer_balance
-from tallystick.ledger.errors import IdempotencyMismatch
 from tallystick.metering.charges import Charge, Usage, capture, captured
 from tallystick.paywall import answers
 from tallystick.paywall.answer import Answer
@@ -97,7 +96,7 @@ async def finish_again(
 ) -> Charge:
     """What ``finish_served`` told the first time, to a server that asks once more.
 
-    Raises ``IdempotencyMismatch`` when another amount was charged then, and
+    Raises ``HoldAlreadySettled`` when another amount was charged then, and
     ``UnknownHold``.
     """
     if serve.hold_id is None or serve.usage is None:
@@ -105,7 +104,7 @@ async def finish_again(
     async with gate.db.read() as session:
         charged = await captured(session, serve.hold_id)
     if charged.deducted != (serve.price if amount is None else amount):
-        raise IdempotencyMismatch
+        raise HoldAlreadySettled(serve.hold_id, HoldState.CAPTURED)
     return charged
 
 
