@@ -40,7 +40,9 @@ _FINISH = """
 _GIVE_BACK = """
     UPDATE books_audit SET claimed_until_ms = 0, claimant = NULL
      WHERE kind = :kind AND claimant = :claimant RETURNING 1"""
-_TOLD = "SELECT kind, since_ms, audited_ms, findings FROM books_audit ORDER BY kind"
+_TOLD = """
+    SELECT kind, since_ms, audited_ms, findings FROM books_audit
+     WHERE kind IN ('recent', 'whole') ORDER BY kind"""
 _FOR_EVER_MS = (1 << 62) - 1
 
 

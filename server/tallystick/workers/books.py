@@ -25,7 +25,8 @@ from tallystick.paywall.audit import audit_answers
 SLICE = 1_000
 """Accounts that a round looks at besides those that it must."""
 _SEALS = 40
-_AT_ONCE = 1_000
+AT_ONCE = 1_000
+"""Transactions, or holds, that are looked at together."""
 _MOST = 20_000
 _HOLDS_BACK_MS = 180_000
 """A hold that comes to nothing leaves no trace but its row, which is looked at so long."""
@@ -57,7 +58,11 @@ async def audit_books(session: ReadSession) -> list[Finding]:
 
 
 async def audit_recent(
-    session: ReadSession, since: Checkpoint, *, slice_: int = SLICE
+    session: ReadSession,
+    since: Checkpoint,
+    *,
+    slice_: int = SLICE,
+    at_once: int = AT_ONCE,
 ) -> Round:
     """What is new since the checkpoint, at most some ten thousands of transactions.
 
@@ -75,9 +80,11 @@ async def audit_recent(
     is_end = seals.head.number >= seals.end.number
     findings = [*await audit_protection(session), *seals.findings]
     tail = await _ids(session, _TAIL, seals.last_id) if is_end else []
-    for new in _pieces([*seals.transactions, *tail], since.through_id, is_end=is_end):
+    parts = _parts([*seals.transactions, *tail], at_once)
+    for new in _pieces(parts, since.through_id, is_end=is_end):
         findings += await _audit_piece(session, new)
-    for holds in _parts(await holds_after(session, _back(since), most=_MOST)):
+    late = await holds_after(session, _back(since), most=_MOST)
+    for holds in _parts(late, at_once):
         findings += await _audit_piece(session, New(holds=tuple(holds)))
     some = await _ids(session, _SLICE, since.slice_after, slice_)
     findings += await _audit_piece(session, New(accounts=tuple(some)))
@@ -112,12 +119,14 @@ async def _ids(
     ]
 
 
-def _pieces(ids: Sequence[int], after: int, *, is_end: bool) -> Iterator[New]:
+def _pieces(
+    parts: Iterator[Sequence[int]], after: int, *, is_end: bool
+) -> Iterator[New]:
     """The transactions in parts, and what was made with each of them.
 
     At the end of the books there is one more, for what has no transaction.
     """
-    for some in _parts(ids):
+    for some in parts:
         upto = max(after, *some)
         yield New(tuple(some), after=after, upto=upto)
         after = upto
@@ -125,8 +134,8 @@ def _pieces(ids: Sequence[int], after: int, *, is_end: bool) -> Iterator[New]:
         yield New(after=after, upto=HIGHEST)
 
 
-def _parts(ids: Sequence[int]) -> Iterator[Sequence[int]]:
-    return (ids[at : at + _AT_ONCE] for at in range(0, len(ids), _AT_ONCE))
+def _parts(ids: Sequence[int], at_once: int) -> Iterator[Sequence[int]]:
+    return (ids[at : at + at_once] for at in range(0, len(ids), at_once))
 
 
 async def _audit_piece(session: ReadSession, new: New) -> list[Finding]:
