@@ -100,7 +100,8 @@ async def _by_index(session: ReadSession) -> None:
     """Keep PostgreSQL from reading whole tables, whatever it thinks of their size."""
     if session.get_bind().dialect.name == "postgresql":
         connection = await session.connection()
-        await connection.execute(text("SET LOCAL enable_seqscan = off"))
+        for kind in ("seqscan", "mergejoin"):
+            await connection.execute(text(f"SET LOCAL enable_{kind} = off"))
 
 
 def _back(since: Checkpoint) -> int:
