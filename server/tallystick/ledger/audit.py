@@ -51,8 +51,8 @@ _CHECKS = {
             OR ledger_account.customer_id <> account_balance.customer_id""",
     "I3 balance equals the sum of entries, version their number": """
         SELECT account_balance.ledger_account_id, account_balance.balance,
-               COALESCE(SUM(booked.amount), 0), account_balance.version,
-               COALESCE(SUM(booked.lines), 0)
+               COALESCE(SUM(booked.amount), 0) AS booked, account_balance.version,
+               COALESCE(SUM(booked.lines), 0) AS lines
           FROM {account_balance}
           LEFT JOIN {booked}
             ON booked.ledger_account_id = account_balance.ledger_account_id
