@@ -2,6 +2,7 @@
 
 import pytest
 from tests.alarms import FROM_THE_FIRST, found_since
+from tests.ledger.bookings import run
 from tests.ledger.controls import CONTROLS
 from tests.ledger.tampering import tampered
 from tests.ledger.test_audit import live_a_little
@@ -21,6 +22,27 @@ _UNSEEN = {
     "I5 what customers owe is what was booked on it",
     "I14 what holds took is counted in their limits",
 }
+
+
+async def test_a_guard_that_is_gone_is_found_by_the_next_round(
+    unaudited_db: Database,
+) -> None:
+    gone = {
+        True: "DROP TRIGGER transfer_refuses_update",
+        False: "ALTER TABLE transfer DISABLE TRIGGER transfer_append_only",
+    }
+    await run(unaudited_db, gone[unaudited_db.is_sqlite])
+    (found,) = await found_since(unaudited_db)
+    assert found.invariant == "I2 the guards of the journal are in place"
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+async def test_a_right_that_was_granted_is_found_by_the_next_round(
+    unaudited_db: Database,
+) -> None:
+    await run(unaudited_db, "GRANT UPDATE ON transfer TO PUBLIC")
+    (found,) = await found_since(unaudited_db)
+    assert found.invariant == "I2 nobody has the right to change what is posted"
 
 
 @pytest.mark.parametrize("invariant", CONTROLS)

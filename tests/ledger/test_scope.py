@@ -1,11 +1,14 @@
 """The parts of the books that a round looks at are parts of the same tables and views."""
 
+from dataclasses import replace
+
 import pytest
 from tests.credits.calls import capture, hold, set_limit
 from tests.ledger.bookings import ALICE, BOB, book, charge, give, give_lot
 from tests.ledger.sealed import ids_of
 from tests.ledger.test_audit import live_a_little
 
+from tallystick.credits import recent
 from tallystick.credits.limits import LimitTake
 from tallystick.credits.models import LimitPeriod
 from tallystick.credits.recent import credits_scope, holds_after, new_holds
@@ -13,7 +16,7 @@ from tallystick.kernel.db import Database, ReadSession, query
 from tallystick.ledger.digests import HIGHEST, LOWEST
 from tallystick.ledger.findings import Checks
 from tallystick.ledger.recent import New, ledger_scope, touched_by
-from tallystick.ledger.scope import EVERYTHING, Scope
+from tallystick.ledger.scope import EVERYTHING, Scope, as_list
 from tallystick.metering.recent import metering_scope
 
 
@@ -169,6 +172,37 @@ async def test_a_captured_hold_comes_with_its_charge_and_its_customer(
     assert behind.ids == {held[1]}
     assert named.charges == behind.charges == {charged}
     assert named.accounts == behind.accounts == {alice["id"]}
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3, 4])
+async def test_however_many_were_captured_all_charges_are_found(
+    db: Database, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(recent, "_KEYS_AT_ONCE", at_once)
+    await give(db, 50)
+    held = [await hold(db, 2) for _ in range(4)]
+    for one in held[:3]:
+        await capture(db, one)
+    async with db.read() as session:
+        found = await new_holds(session, New(holds=tuple(held)))
+        charges = await query(
+            session, "SELECT id FROM ledger_transaction WHERE kind = 'charge'"
+        )
+    assert found.charges == {row["id"] for row in charges}
+    assert len(found.charges) == 3
+
+
+async def test_the_charge_of_a_feature_called_hold_is_no_capture(db: Database) -> None:
+    await give(db, 50)
+    posted = await book(db, replace(charge(3, "another"), reference="hold:7"))
+    async with db.read() as session:
+        found = await new_holds(session, New((posted.ledger_transaction_id,)))
+    assert (found.ids, found.charges, found.accounts) == (set(), set(), set())
+
+
+def test_lists_of_ids_are_what_each_database_takes() -> None:
+    assert as_list("sqlite", [3, 1, 3]) == "[1, 3]"
+    assert as_list("postgresql", [3, 1, 3]) == [1, 3]
 
 
 def test_a_part_has_no_table_by_chance() -> None:

@@ -86,19 +86,20 @@ async def audit_new_seals(
     ``last_id`` is the newest transaction sealed until then. Costs what the seals hold.
     """
     chain, journal = _Chain(), _Journal(set(), LOWEST)
-    head = since
+    head = end = since
     ids: list[int] = []
 
     async def look() -> list[Finding]:
-        nonlocal head
-        end = await sealed_up_to(session)
+        nonlocal head, end
+        made = await sealed_up_to(session)
+        end = made.head
         rows = await query(session, _UP, number=since.number, limit=most)
         for row in rows:
             head = chain.climb(row, head)
             if row["number"] not in chain.changed:
                 ids.extend(await journal.read_seal(session, row))
-        if not rows or head.number == end.head.number:
-            chain.count(min(head.number, end.head.number), end.counted)
+        if not rows or head.number == end.number:
+            chain.count(min(head.number, end.number), made.counted)
         return []
 
     noted = [since] if since.number else []
@@ -107,7 +108,6 @@ async def audit_new_seals(
     if chain.flaw:
         findings.append(Finding(_CHAINED, chain.flaw))
     findings += [Finding(name, words) for name, (_, words) in journal.flaws.items()]
-    end = (await sealed_up_to(session)).head
     return NewSeals(findings, head, end, max([last_id, *ids]), tuple(sorted(ids)))
 
 
