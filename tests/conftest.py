@@ -15,6 +15,7 @@ from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.db import Database, open_database
 from tallystick.ledger.audit import audit_ledger
 from tallystick.migrations import upgrade
+from tests.alarms import require_no_false_alarm
 from tests.postgres import PostgresServer
 
 pytest_plugins = ["tests.compiled", "tests.live", "tests.installation"]
@@ -127,3 +128,4 @@ async def db(unaudited_db: Database) -> AsyncIterator[Database]:
     async with unaudited_db.read() as session:
         findings = await audit_ledger(session) + await audit_credits(session)
     assert findings == []
+    await require_no_false_alarm(unaudited_db)

@@ -4,24 +4,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from tallystick.credits.audit import audit_credits
-from tallystick.customers.audit import audit_customers
 from tallystick.kernel.db import Database, ReadSession
 from tallystick.kernel.ids import made_at_ms
 from tallystick.kernel.money import USDC_SCALE, to_decimal
-from tallystick.ledger.audit import audit_ledger
 from tallystick.ledger.findings import Finding, unstopped
 from tallystick.ledger.links import BEFORE_THE_FIRST, Head
 from tallystick.ledger.sealed_audit import audit_noted
 from tallystick.ledger.sealing import SealedUpTo, sealed_up_to
-from tallystick.metering.audit import audit_metering
 from tallystick.payments.rail import Rail
-from tallystick.payments.reconciling.reconcile import (
-    Reconciliation,
-    audit_payments,
-    reconcile,
-)
-from tallystick.paywall.audit import audit_answers
+from tallystick.payments.reconciling.reconcile import Reconciliation, reconcile
+from tallystick.workers.books import audit_books
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +67,8 @@ async def audit(
     """
     async with db.snapshot() as session:
         findings = [
-            *await audit_ledger(session),
+            *await audit_books(session),
             *await audit_noted(session, noted),
-            *await audit_credits(session),
-            *await audit_customers(session),
-            *await audit_payments(session),
-            *await audit_metering(session),
-            *await audit_answers(session),
         ]
         sealed = await _sealed(session)
     compared = await reconcile(db, rail) if rail is not None else None

@@ -50,6 +50,7 @@ from tallystick.paywall.gate import Gate
 from tallystick.paywall.offered import NOTE_SECONDS, note_offered
 from tallystick.safe_settings import UnsafeSettings, check_settings, check_worker
 from tallystick.wiring import build_gate, rate_of
+from tallystick.workers.auditing import Auditor
 from tallystick.workers.merchants import settle_for_merchants
 from tallystick.workers.reconciling import compare
 from tallystick.workers.rounds import repeat, whole
@@ -115,7 +116,7 @@ async def work_alone(settings: Settings, ended: asyncio.Event) -> None:
 
 
 def _upkeep(gate: Gate) -> list[Coroutine[Any, Any, None]]:
-    return [_sweep_for_ever(gate), _seal_for_ever(gate.db)]
+    return [_sweep_for_ever(gate), _seal_for_ever(gate.db), _audit_for_ever(gate.db)]
 
 
 @asynccontextmanager
@@ -339,6 +340,17 @@ async def _seal_for_ever(db: Database) -> None:
         for work in (
             repeat("sealer", lambda: seal_due(db), every_seconds=5),
             repeat("late sealer", lambda: seal_late(db), every_seconds=600),
+        ):
+            group.create_task(work)
+
+
+async def _audit_for_ever(db: Database) -> None:
+    auditor = Auditor(db)
+    async with asyncio.TaskGroup() as group:
+        for work in (
+            repeat("auditor", auditor.recent, every_seconds=60),
+            # It looks whether it is time; the audit of everything takes minutes.
+            repeat("night auditor", auditor.whole, every_seconds=60),
         ):
             group.create_task(work)
 

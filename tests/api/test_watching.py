@@ -1,5 +1,6 @@
 """The operator sees how payments are doing; nobody else sees a figure."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import httpx
@@ -10,6 +11,7 @@ from structlog.testing import capture_logs
 from tallystick.chain.fault import FaultProxy
 from tallystick.chain.local import KEYS, LocalChain
 from tallystick.payments.gas.costs import settle_gas
+from tallystick.workers.auditing import Auditor
 from tallystick.workers.reconciling import compare
 from tests.api.payments import ON_SQLITE
 from tests.chain.payer import address_of, transfer_call
@@ -137,6 +139,57 @@ async def test_a_unit_too_much_is_an_alarm_everywhere(
         assert [one["event"] for one in logs] == ["books_agree_again"]
     finally:
         await live.stop()
+
+
+async def test_unsound_books_are_an_alarm_everywhere(
+    sqlite_url: str, chain: LocalChain, free_port: int
+) -> None:
+    live = await start_server(make_settings(sqlite_url, chain.url, free_port))
+    try:
+        gate = live.gate
+        async with httpx.AsyncClient(base_url=live.url) as http:
+            await until_audited(http)
+            before = await figures(http)
+            for kind in ("recent", "whole"):
+                assert before[f"tallystick_audit_findings {kind}"] == 0
+                assert before[f"tallystick_audit_age_seconds {kind}"] < 60
+            change(sqlite_url, "UPDATE installation SET seals = seals + 7")
+            await Auditor(gate.db).recent()
+            answer = await http.get("/healthz/chain")
+            assert answer.status_code == 503
+            assert "the books are not sound" in answer.json()["reasons"]
+            (finding,) = answer.json()["audits"]["recent"]["findings"]
+            assert finding.startswith("I15 each seal continues the one before: seal ")
+            assert (await figures(http))["tallystick_audit_findings recent"] == 1
+            assert (await http.get("/readyz")).status_code == 200, "spending goes on"
+            change(sqlite_url, "UPDATE installation SET seals = seals - 7")
+            with capture_logs() as logs:
+                await Auditor(gate.db).recent()
+            assert "books_sound_again" in [one["event"] for one in logs]
+            assert (await http.get("/healthz/chain")).json()["reasons"] == []
+            stalled = "UPDATE books_audit SET audited_ms = audited_ms - {} * 1000"
+            stalled += " WHERE kind = '{}'"
+            change(sqlite_url, stalled.format(601, "recent"))
+            (reason,) = (await http.get("/healthz/chain")).json()["reasons"]
+            assert reason.startswith("what is new in the books was not audited for 60")
+            change(sqlite_url, stalled.format(36 * 3600 + 1, "whole"))
+            reasons = (await http.get("/healthz/chain")).json()["reasons"]
+            assert [" ".join(one.split()[:6]) for one in reasons] == [
+                "what is new in the books",
+                "what is in the books was",
+            ]
+    finally:
+        await live.stop()
+
+
+async def until_audited(http: httpx.AsyncClient) -> None:
+    """A server audits all of its books when nobody ever did."""
+    async with asyncio.timeout(20):
+        while True:
+            told = (await http.get("/healthz/chain")).json()["audits"]
+            if set(told) == {"recent", "whole"}:
+                return
+            await asyncio.sleep(0.05)
 
 
 def change(url: str, sql: str) -> None:

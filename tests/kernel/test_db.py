@@ -166,6 +166,28 @@ async def test_a_write_that_is_cancelled_inside_a_statement_blocks_nobody(
     assert await _count(unaudited_db) == 1 + unaudited_db.is_sqlite
 
 
+async def test_long_reading_that_is_cancelled_ends_at_once(
+    unaudited_db: Database,
+) -> None:
+    slow = {
+        True: "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n"
+        " LIMIT 900000000) SELECT MAX(i) FROM n",
+        False: "SELECT pg_sleep(600)",
+    }
+
+    async def read() -> None:
+        async with unaudited_db.snapshot() as session:
+            await query(session, slow[unaudited_db.is_sqlite])
+
+    task = asyncio.create_task(read())
+    await asyncio.sleep(0.2)
+    task.cancel()
+    async with asyncio.timeout(20):
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert await _count(unaudited_db) == 0
+
+
 async def test_the_reader_cannot_write(unaudited_db: Database) -> None:
     with pytest.raises(DBAPIError, match=r"read-?only"):
         async with unaudited_db.read() as session:

@@ -40,7 +40,7 @@ from tallystick.ledger.sealing import seal_due
 CAROL = BOB + 1
 
 
-async def _live_a_little(db: Database) -> None:
+async def live_a_little(db: Database) -> None:
     await give(db, 50)
     await buy(db, 1_000_000, 10_000_000)
     await give(db, 5, BOB)
@@ -87,7 +87,7 @@ def test_every_invariant_has_its_control() -> None:
 
 async def test_sound_books_have_no_findings(unaudited_db: Database) -> None:
     assert await audit(unaudited_db) == []
-    await _live_a_little(unaudited_db)
+    await live_a_little(unaudited_db)
     assert await audit(unaudited_db) == []
 
 
@@ -95,7 +95,7 @@ async def test_sound_books_have_no_findings(unaudited_db: Database) -> None:
 async def test_the_audit_names_what_was_tampered_with(
     unaudited_db: Database, invariant: str
 ) -> None:
-    await _live_a_little(unaudited_db)
+    await live_a_little(unaudited_db)
     await tamper(unaudited_db, CONTROLS[invariant])
     findings = await audit(unaudited_db)
     assert invariant in [one.invariant for one in findings]
@@ -139,7 +139,7 @@ async def test_no_nonsense_in_a_packed_column_stops_the_audit(
 ) -> None:
     """It names the row, makes every other check, and still walks along the seals."""
     db = unaudited_db
-    await _live_a_little(db)
+    await live_a_little(db)
     clock.advance(60)
     assert await seal_due(db) == 1
     table, column = packed
@@ -216,7 +216,7 @@ async def test_text_that_is_no_text_neither_stops_the_audit_nor_hides(
 ) -> None:
     """SQLite keeps any bytes as text, and its driver then refuses to read them."""
     db = unaudited_db
-    await _live_a_little(db)
+    await live_a_little(db)
     clock.advance(60)
     assert await seal_due(db) == 1
     first, *_, last = await _ids(db, "SELECT id FROM ledger_transaction ORDER BY id")
@@ -266,7 +266,7 @@ _GUARDED = {
 async def test_the_audit_misses_a_guard_that_was_dropped(
     unaudited_db: Database, table: str
 ) -> None:
-    await _live_a_little(unaudited_db)
+    await live_a_little(unaudited_db)
     await _use(unaudited_db)
     with pytest.raises(DBAPIError, match=r"is append-only|terms of a lot are fixed"):
         await run(unaudited_db, _GUARDED[table])
@@ -312,7 +312,7 @@ async def test_what_never_changes_cannot_be_changed(db: Database, change: str) -
 async def test_the_audit_sees_a_fraction_that_sqlite_let_in(
     unaudited_db: Database,
 ) -> None:
-    await _live_a_little(unaudited_db)
+    await live_a_little(unaudited_db)
     await tamper(unaudited_db, "UPDATE transfer SET amount = 1.5 WHERE position = 0")
     names = [one.invariant for one in await audit(unaudited_db)]
     assert "I13 amounts are whole numbers below the limit" in names
@@ -322,7 +322,7 @@ async def test_the_audit_sees_a_line_that_was_slipped_in(
     unaudited_db: Database,
 ) -> None:
     """A forger who also adjusts the balance still breaks numbering and lots."""
-    await _live_a_little(unaudited_db)
+    await live_a_little(unaudited_db)
     alice = f"(SELECT id FROM ledger_account WHERE customer_id = {ALICE})"
     house = "(SELECT id FROM ledger_account WHERE code = 'expense:promotions')"
     key = digest16(b"forged").hex()

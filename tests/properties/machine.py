@@ -16,6 +16,7 @@ from hypothesis.stateful import (
     invariant,
     rule,
 )
+from tests.alarms import FROM_THE_FIRST, next_round, require_no_false_alarm
 from tests.credits import calls
 from tests.ledger import bookings
 from tests.properties.books import (
@@ -94,6 +95,7 @@ class MoneyMachine(RuleBasedStateMachine):
         self.db = self.runner.run(self._open())
         self.model = Books(now=_START, limit=_LIMIT)
         self.expired = 0
+        self.checkpoint = FROM_THE_FIRST
         self.door = Door(self.db, self.runner.run(self._set_limits()))
 
     async def _open(self) -> Database:
@@ -108,6 +110,7 @@ class MoneyMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         try:
             assert self.runner.run(audit(self.db)) == []
+            self.runner.run(require_no_false_alarm(self.db, at_once=1))
         finally:
             self.runner.run(self.db.close())
             self.runner.close()
@@ -373,6 +376,11 @@ class MoneyMachine(RuleBasedStateMachine):
         self.did("expiries", lapsed - self.expired)
         self.expired = lapsed
         self.runner.run(compare(self.db, self.model, _EVERYBODY))
+
+    @invariant()
+    def the_audit_of_what_is_new_raises_no_false_alarm(self) -> None:
+        """One after the other as a server makes them."""
+        self.checkpoint = self.runner.run(next_round(self.db, self.checkpoint))
 
 
 def _one_of(some: Sequence[T], which: int) -> T:

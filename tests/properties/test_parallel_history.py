@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 
 import pytest
+from tests.alarms import FROM_THE_FIRST, next_round
 from tests.credits.calls import (
     capture,
     expire_due,
@@ -178,10 +179,34 @@ async def _sealed_meanwhile(db: Database) -> AsyncIterator[None]:
                 await one
 
 
+@contextlib.asynccontextmanager
+async def _audited_meanwhile(db: Database) -> AsyncIterator[None]:
+    """Rounds one after the other, none of which may raise a false alarm."""
+    ended = asyncio.Event()
+
+    async def rounds() -> int:
+        since, count = FROM_THE_FIRST, 0
+        while not ended.is_set():
+            since = await next_round(db, since)
+            count += 1
+        return count
+
+    auditor = asyncio.create_task(rounds())
+    try:
+        yield
+    finally:
+        ended.set()
+        assert await auditor > 1
+
+
 async def play(db: Database, clock: OffsetClock, seed: int) -> _History:
-    """Many writers at once, while others seal what they post."""
+    """Many writers at once, while others seal what they post and audit it."""
     history = _History(db, clock)
-    async with _sealed_meanwhile(db), asyncio.TaskGroup() as writers:
+    async with (
+        _sealed_meanwhile(db),
+        _audited_meanwhile(db),
+        asyncio.TaskGroup() as writers,
+    ):
         for n in range(_WRITERS):
             writers.create_task(history.run(seed * 1000 + n))
     return history

@@ -105,6 +105,13 @@ def figures(found: Health) -> dict[str, object]:
         "finalized": {"block": found.final_number, "lag_blocks": found.final_lag},
         "observer": {"block": found.observed_number, "lag_blocks": found.observer_lag},
         "reconciliation": _comparison(found),
+        "audits": {
+            one.kind: {
+                "age_seconds": one.age_seconds,
+                "findings": [f"{it.invariant}: {it.detail}" for it in one.findings],
+            }
+            for one in found.audits
+        },
         "pending": {
             one.state: {"count": one.count, "oldest_seconds": one.oldest_seconds}
             for one in found.pending

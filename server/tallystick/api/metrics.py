@@ -57,6 +57,7 @@ class _Figures(Collector):
         """Every metric that we have."""
         yield from _of_topups(self._found, self._gate.rail.outlook)
         yield from _of_books(self._found)
+        yield from _of_audits(self._found)
         yield from _of_chain(self._found, self._gate)
         yield from _of_relayers(self._found)
         yield from _of_gas(self._found, self._gate.rail)
@@ -110,6 +111,15 @@ def _of_books(found: Health) -> Iterable[Metric]:
     words = "What the addresses hold, in atomic USDC"
     sides = {("ledger",): compared.ledger_usdc, ("chain",): compared.chain_usdc}
     yield gauges("treasury_atomic_usdc", words, ["by"], sides)
+
+
+def _of_audits(found: Health) -> Iterable[Metric]:
+    words = "Since the books were audited: what is new in them, and the whole"
+    ages = {(one.kind,): one.age_seconds for one in found.audits}
+    yield gauges("audit_age_seconds", words, ["of"], ages)
+    words = "What that audit found"
+    counts = {(one.kind,): len(one.findings) for one in found.audits}
+    yield gauges("audit_findings", words, ["of"], counts)
 
 
 def _of_chain(found: Health, gate: Gate) -> Iterable[Metric]:

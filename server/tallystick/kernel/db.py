@@ -13,8 +13,9 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import NewType, NoReturn, TypeVar
+from typing import NewType, NoReturn, TypeVar, cast
 
+import aiosqlite
 from sqlalchemy import RowMapping, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
@@ -222,14 +223,23 @@ class Database:
     async def snapshot(self) -> AsyncIterator[ReadSession]:
         """As ``read``, for reading so much that it takes minutes.
 
-        PostgreSQL keeps what others delete until it ends, so no request does this.
+        PostgreSQL keeps what others delete until it ends, so no request does this. Who
+        is cancelled does not wait for the statement that is under way.
         """
         async with self.read() as session:
+            connection = await session.connection()
             if not self.is_sqlite:
-                connection = await session.connection()
                 for limit in ("statement", "idle_in_transaction_session"):
                     await connection.execute(text(f"SET LOCAL {limit}_timeout = 0"))
-            yield session
+                yield session
+                return
+            raw = await connection.get_raw_connection()
+            driver = cast(aiosqlite.Connection, raw.driver_connection)
+            try:
+                yield session
+            except asyncio.CancelledError:
+                await driver.interrupt()
+                raise
 
     def _session(self, engine: AsyncEngine) -> AsyncSession:
         info = {"clock": self.clock, "ids": self.ids}

@@ -6,7 +6,7 @@ what it reads is a finding like any other, and the next check is made all the sa
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import RowMapping, text
 from sqlalchemy.exc import DBAPIError
@@ -33,38 +33,50 @@ class Finding:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """A query for each invariant, which must return nothing, and their values."""
+
+    queries: Mapping[str, str]
+    values: Mapping[str, object] = field(default_factory=dict)
+
+
 async def run_checks(
-    session: ReadSession | WriteSession, checks: Mapping[str, str]
+    session: ReadSession | WriteSession, checks: Mapping[str, str] | Checks
 ) -> list[Finding]:
     """A finding for each query that returns a row, naming the first one.
 
     And for each that cannot be answered, saying why.
     """
+    if not isinstance(checks, Checks):
+        checks = Checks(checks)
+    if not checks.queries:
+        return []
+    queries, values = checks.queries, checks.values
     first = _FIRST[session.get_bind().dialect.name]
     findings: list[Finding] = []
     for invariant in await _suspects(session, checks):
 
         async def check(invariant: str = invariant) -> list[Finding]:
-            rows = await query(session, first.format(checks[invariant]))
+            rows = await query(session, first.format(queries[invariant]), **values)
             return [_of_row(invariant, row) for row in rows]
 
         findings += await unstopped(session, invariant, check)
     return findings
 
 
-async def _suspects(
-    session: ReadSession | WriteSession, checks: Mapping[str, str]
-) -> list[str]:
+async def _suspects(session: ReadSession | WriteSession, checks: Checks) -> list[str]:
     """The checks that return a row, asked at once; all, if one of them fails."""
     first = _FIRST[session.get_bind().dialect.name]
-    names = list(checks)
+    names = list(checks.queries)
     at_once = " UNION ALL ".join(
-        f"SELECT {place} AS place WHERE EXISTS ({first.format(checks[name])})"
+        f"SELECT {place} AS place WHERE EXISTS ({first.format(checks.queries[name])})"
         for place, name in enumerate(names)
     )
     try:
         async with _undisturbed(session):
-            return [names[row["place"]] for row in await query(session, at_once)]
+            rows = await query(session, at_once, **checks.values)
+            return [names[row["place"]] for row in rows]
     except DBAPIError as error:
         if error.connection_invalidated:
             raise
@@ -76,6 +88,7 @@ async def run_by_row(
     invariant: str,
     sql: str,
     is_broken: Callable[[RowMapping], bool],
+    values: Mapping[str, object] | None = None,
 ) -> list[Finding]:
     """A finding for the first of the query's rows that is broken, however many it has.
 
@@ -85,7 +98,7 @@ async def run_by_row(
     async def check() -> list[Finding]:
         connection = await session.connection()
         query_ = text(sql).execution_options(yield_per=_AT_ONCE)
-        rows = await connection.stream(query_)
+        rows = await connection.stream(query_, values or {})
         try:
             async for row in rows.mappings():
                 if is_broken(row):

@@ -7,6 +7,7 @@ transaction of each. Books without a seal cost one query.
 Neither is stopped by what it meets: a transaction that cannot be read was changed.
 """
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -38,7 +39,7 @@ _ONE = "SELECT digest FROM journal_seal WHERE number = :number"
 _DOWN = f"{_COLUMNS} WHERE last_id < :last_id ORDER BY last_id DESC LIMIT :limit"
 _IDS = """
     SELECT id FROM ledger_transaction
-     WHERE id <= :last ORDER BY id DESC LIMIT :limit"""
+     WHERE id >= :first AND id <= :last ORDER BY id DESC LIMIT :limit"""
 
 
 async def audit_seals(session: ReadSession | WriteSession) -> list[Finding]:
@@ -61,6 +62,53 @@ async def audit_seals(session: ReadSession | WriteSession) -> list[Finding]:
     stopped = await unstopped(session, _UNCHANGED, walk_down)
     told = [Finding(name, words) for name, (_, words) in journal.flaws.items()]
     return [*flaws, *stopped, *told]
+
+
+@dataclass(frozen=True, slots=True)
+class NewSeals:
+    """What is wrong with the seals since one, and what they seal.
+
+    ``head`` is the last that was read; when it is the ``end``, there are no more.
+    """
+
+    findings: list[Finding]
+    head: Head
+    end: Head
+    last_id: int
+    transactions: tuple[int, ...]
+
+
+async def audit_new_seals(
+    session: ReadSession | WriteSession, since: Head, last_id: int, *, most: int
+) -> NewSeals:
+    """As ``audit_seals``, of at most so many seals after that one, which was noted.
+
+    ``last_id`` is the newest transaction sealed until then. Costs what the seals hold.
+    """
+    chain, journal = _Chain(), _Journal(set(), LOWEST)
+    head = end = since
+    ids: list[int] = []
+
+    async def look() -> list[Finding]:
+        nonlocal head, end
+        made = await sealed_up_to(session)
+        end = made.head
+        rows = await query(session, _UP, number=since.number, limit=most)
+        for row in rows:
+            head = chain.climb(row, head)
+            if row["number"] not in chain.changed:
+                ids.extend(await journal.read_seal(session, row))
+        if not rows or head.number == end.number:
+            chain.count(min(head.number, end.number), made.counted)
+        return []
+
+    noted = [since] if since.number else []
+    findings = await audit_noted(session, noted)
+    findings += await unstopped(session, _CHAINED, look)
+    if chain.flaw:
+        findings.append(Finding(_CHAINED, chain.flaw))
+    findings += [Finding(name, words) for name, (_, words) in journal.flaws.items()]
+    return NewSeals(findings, head, end, max([last_id, *ids]), tuple(sorted(ids)))
 
 
 async def audit_noted(
@@ -101,6 +149,29 @@ class _Chain:
     def blame(self, words: str) -> None:
         self.flaw = self.flaw or words
 
+    def climb(self, row: RowMapping, head: Head) -> Head:
+        """The next seal, which should continue that one."""
+        number = row["number"]
+        if number != head.number + 1:
+            self.blame(f"seal {head.number + 1} was removed")
+        if not _is_itself(row):
+            self.blame(f"seal {number} was changed")
+            self.changed.add(number)
+        elif number == head.number + 1 and row["previous"] != head.digest:
+            self.blame(
+                f"seal {number} does not continue seal {head.number}: one of them was"
+                " replaced"
+            )
+        return Head(number, row["digest"])
+
+    def count(self, last: int, counted: int) -> None:
+        """Blame it if it ends with another number than as many as were made."""
+        if last != counted:
+            self.blame(
+                f"seal {min(last, counted) + 1} was"
+                f" {'removed' if last < counted else 'added'}: {counted} were made"
+            )
+
 
 async def _audit_chain(
     session: ReadSession | WriteSession, chain: _Chain
@@ -118,24 +189,8 @@ async def _walk_up(
 ) -> None:
     head = BEFORE_THE_FIRST
     async for row in _seals(session, _UP, number=0):
-        number = row["number"]
-        if number != head.number + 1:
-            chain.blame(f"seal {head.number + 1} was removed")
-        if not _is_itself(row):
-            chain.blame(f"seal {number} was changed")
-            chain.changed.add(number)
-        elif number == head.number + 1 and row["previous"] != head.digest:
-            chain.blame(
-                f"seal {number} does not continue seal {head.number}: one of them was"
-                " replaced"
-            )
-        head = Head(number, row["digest"])
-    if head.number != end.counted:
-        chain.blame(
-            f"seal {min(head.number, end.counted) + 1} was"
-            f" {'removed' if head.number < end.counted else 'added'}:"
-            f" {end.counted} were made"
-        )
+        head = chain.climb(row, head)
+    chain.count(head.number, end.counted)
 
 
 async def _seals(
@@ -181,17 +236,19 @@ class _Expected:
 _Found = Mapping[int, PostedRows | None]
 
 
-async def _page(session: ReadSession | WriteSession, last: int) -> _Found:
+async def _page(
+    session: ReadSession | WriteSession, last: int, first: int = LOWEST
+) -> _Found:
     """The newest up to ``last``; None for one that cannot be read."""
     found: dict[int, PostedRows | None] = {}
 
     async def read_all() -> list[Finding]:
-        found.update(await posted_down(session, last=last, most=_AT_ONCE))
+        found.update(await posted_down(session, first=first, last=last, most=_AT_ONCE))
         return []
 
     if not await unstopped(session, _UNCHANGED, read_all):
         return found
-    for row in await query(session, _IDS, last=last, limit=_AT_ONCE):
+    for row in await query(session, _IDS, first=first, last=last, limit=_AT_ONCE):
         found[row["id"]] = await _alone(session, row["id"])
     return found
 
@@ -228,7 +285,8 @@ class _Journal:
             while waiting is not None and waiting["last_id"] >= lowest:
                 self._expect(waiting)
                 waiting = await anext(seals, None)
-            self._compare(found)
+            # Hashing takes its time, and a server has others to serve.
+            await asyncio.to_thread(self._compare, found)
             self._miss(lowest)
             last = lowest - 1
         # What is sealed besides is older than the oldest that is there.
@@ -237,6 +295,17 @@ class _Journal:
             self._miss(LOWEST)
             waiting = await anext(seals, None)
         self._miss(LOWEST)
+
+    async def read_seal(
+        self, session: ReadSession | WriteSession, row: RowMapping
+    ) -> Iterable[int]:
+        """Compare what one seal holds, and nothing else; its ids."""
+        self._expect(row)
+        sealed = tuple(self.expected)
+        found = await _page(session, row["last_id"], row["first_id"])
+        await asyncio.to_thread(self._compare, found)
+        self._miss(LOWEST)
+        return sealed
 
     def _expect(self, row: RowMapping) -> None:
         number = row["number"]

@@ -7,6 +7,7 @@ from tallystick.credits import models as _credits
 from tallystick.customers import models as _customers
 from tallystick.identity import models as _identity
 from tallystick.kernel import installation as _installation
+from tallystick.ledger import audit_rounds as _audits
 from tallystick.ledger import models as _ledger
 from tallystick.metering import models as _metering
 from tallystick.operators import models as _operators
@@ -20,6 +21,7 @@ from tallystick.paywall import models as _paywall
 ROOMS = (
     _installation,
     _ledger,
+    _audits,
     _credits,
     _customers,
     _claims,

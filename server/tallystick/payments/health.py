@@ -3,12 +3,14 @@
 It asks no node, so it may be asked often, also while no node answers.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import case, func
 from sqlmodel import col, select
 
 from tallystick.kernel.db import Database, ReadSession, now_ms
+from tallystick.ledger.audit_rounds import Audited, AuditKind, audits
 from tallystick.payments.merchants.health import MerchantHealth, merchant_health
 from tallystick.payments.models.chain import ChainCursor
 from tallystick.payments.models.gas import GasDay
@@ -23,6 +25,7 @@ _TEST_CHAINS = frozenset({84532, 31337})
 _OLD_HEAD_SECONDS = 120
 _FAR_BEHIND_BLOCKS = 300
 _OLD_COMPARISON_SECONDS = 600
+_OLD_AUDIT_SECONDS: dict[str, int] = {AuditKind.RECENT: 600, AuditKind.WHOLE: 36 * 3600}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ class Health:
     observed_number: int | None
     compared: Compared | None
     compared_age_seconds: int | None
+    audits: tuple[Audited, ...]
     pending: tuple[Pending, ...]
     quarantined: int
     exposure: int
@@ -93,6 +97,7 @@ async def health(db: Database, rail: Rail) -> Health:
         gas = await _gas(session, rail, day_at(now))
         paybacks = await payback_health(session, rail, now)
         merchants = await merchant_health(session, rail, now)
+        audited = await audits(session)
     head = None if outlook.head_number < 0 else outlook.head_number
     age = None if head is None else max(now // 1000 - outlook.head_seconds, 0)
     since = outlook.compares_since_ms
@@ -107,6 +112,7 @@ async def health(db: Database, rail: Rail) -> Health:
         observed_number=observed,
         compared=outlook.compared,
         compared_age_seconds=compared_age,
+        audits=audited,
         pending=pending,
         quarantined=quarantined,
         exposure=exposure,
@@ -119,6 +125,7 @@ async def health(db: Database, rail: Rail) -> Health:
         merchants=merchants,
         reasons=(
             *_reasons(rail, age, _lag(head, observed), compared_age),
+            *_reasons_of_audits(audited),
             *paybacks.reasons(),
         ),
     )
@@ -142,6 +149,20 @@ def _reasons(
         found.append("the books and the chain differ")
     if compared_age is not None and compared_age > _OLD_COMPARISON_SECONDS:
         found.append(f"books and chain were not compared for {compared_age} seconds")
+    return found
+
+
+def _reasons_of_audits(audited: Sequence[Audited]) -> list[str]:
+    found = []
+    if any(one.findings for one in audited):
+        found.append("the books are not sound")
+    for one in audited:
+        if one.age_seconds > _OLD_AUDIT_SECONDS[one.kind]:
+            what = (
+                "new in the books" if one.kind == AuditKind.RECENT else "in the books"
+            )
+            words = f"what is {what} was not audited for {one.age_seconds} seconds"
+            found.append(words)
     return found
 
 
