@@ -1,9 +1,7 @@
 """Payments by Permit2 at the public door: what is offered, refused and told (A30)."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -17,7 +15,6 @@ from tallystick.chain.permit2 import EXACT_PROXY, PERMIT2, permit_call
 from tallystick.chain.token import balance_of
 from tallystick.x402.erc6492 import Wrapped, wrap
 from tallystick.x402.keccak import checksum_address
-from tallystick.x402.permit2 import Permit2Authorization
 from tests.api.payments import (
     ANALYST,
     ON_SQLITE,
@@ -33,9 +30,10 @@ from tests.api.payments import (
     serve_honest_payer,
     sign,
 )
+from tests.api.permitting import approved, entries, permit_entry, permit_for
 from tests.delegation import delegate, planted
 from tests.live import DOLLAR, LiveServer, make_settings, start_server
-from tests.permits import approval, by_proxy, sign_permit, submit_together
+from tests.permits import by_proxy, submit_together
 from tests.strangers import STRANGER
 
 _PERMIT = "payload.permit2Authorization"
@@ -68,71 +66,7 @@ async def door(permitting: LiveServer) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture
 async def payer(chain: LocalChain) -> LocalAccount:
     """A wallet with $100, all of which Permit2 may move."""
-    wallet = await funded(chain)
-    await chain.send(address_of(wallet), chain.token, approval(2**255))
-    return wallet
-
-
-async def entries(http: httpx.AsyncClient, version: int = 2) -> list[dict[str, Any]]:
-    answer = await http.get(ANALYST)
-    assert answer.status_code == 402
-    document = answer.json()
-    if version == 2:
-        document = decode(answer.headers["PAYMENT-REQUIRED"])
-    found: list[dict[str, Any]] = document["accepts"]
-    return found
-
-
-async def permit_entry(http: httpx.AsyncClient) -> dict[str, Any]:
-    """The first entry that is paid by Permit2."""
-    found = await entries(http)
-    return next(one for one in found if "assetTransferMethod" in one["extra"])
-
-
-def permit_for(
-    payer: LocalAccount,
-    entry: dict[str, Any],
-    *,
-    key: LocalAccount | None = None,
-    chain_id: int = 84532,
-    lives: int = 90,
-    **changed: Any,
-) -> tuple[Permit2Authorization, Payment]:
-    """What a stock client sends for the entry, unless told otherwise."""
-    signed = Permit2Authorization(
-        payer=address_of(payer),
-        pay_to=bytes.fromhex(entry["payTo"][2:]),
-        value=int(entry["amount"]),
-        valid_after=0,
-        valid_before=int(time.time()) + lives,
-        nonce=Account.create().key,
-        token=bytes.fromhex(entry["asset"][2:]),
-        spender=EXACT_PROXY,
-    )
-    signed = replace(signed, nonce=bytes(signed.nonce), **changed)
-    signature = sign_permit(chain_id, bytes((key or payer).key), signed)
-    return signed, header_of(entry, signed, signature)
-
-
-def header_of(
-    entry: dict[str, Any], signed: Permit2Authorization, signature: bytes
-) -> Payment:
-    shown = {
-        "from": checksum_address(signed.payer),
-        "permitted": {
-            "token": checksum_address(signed.token),
-            "amount": str(signed.value),
-        },
-        "spender": checksum_address(signed.spender),
-        "nonce": str(int.from_bytes(signed.nonce, "big")),
-        "deadline": str(signed.valid_before),
-        "witness": {
-            "to": checksum_address(signed.pay_to),
-            "validAfter": str(signed.valid_after),
-        },
-    }
-    payload = {"permit2Authorization": shown, "signature": f"0x{signature.hex()}"}
-    return Payment({"x402Version": 2, "accepted": entry, "payload": payload})
+    return await approved(chain)
 
 
 async def get(http: httpx.AsyncClient, payment: Payment) -> httpx.Response:

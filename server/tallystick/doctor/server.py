@@ -114,6 +114,9 @@ async def _examine_readiness(exam: Examination, http: httpx.AsyncClient) -> None
         exam.warn(
             "server", said, "Mend what the other lines name; it goes on by itself."
         )
+    elif limited := ready.get("limited"):
+        said = f"it takes only some payments now: {str(limited)[:200]}"
+        exam.warn("server", said, "Mend what it names; it goes on by itself.")
     else:
         exam.ok("server", "it takes payments")
 

@@ -49,12 +49,13 @@ def challenge(
     description: str,
     sign_in_path: str | None = None,
     extensions: Mapping[str, Any] = _NOTHING,
+    may_waive: bool = False,
 ) -> Challenge:
     """The answer for a refusal: problem document, offers and, if wanted, a sign-in.
 
     ``extensions`` are told beside ours. Its ``type`` is the edge's to add, which knows
     where our page of errors is. A server that takes no payments offers none, and says
-    so.
+    so. ``may_waive`` is whether a payment may be waived, so that nobody need settle it.
     """
     if not gate.rail.takes_payments:
         offers = Offers([], [])
@@ -63,10 +64,11 @@ def challenge(
         offers = Offers(offers.v2, [])  # version 1 has no place for a name
     if sign_in_path is not None:
         told |= gate.sign_in.offer(sign_in_path)
+    v2 = offers.terms(gate, 2, may_waive=may_waive)
     rendered = render_challenge(
         Resource(url, description),
-        offers.terms(gate, 2),
-        offers.terms(gate, 1),
+        v2,
+        offers.terms(gate, 1, may_waive=may_waive),
         error=_error_text(refusal),
         extensions={**told, **extensions},
     )
@@ -74,7 +76,7 @@ def challenge(
     if not gate.rail.takes_payments:
         body = {name: body[name] for name in body if name not in _WAYS_TO_PAY}
         body["next_step"] = _TOPUPS_ARE_OFF
-    headers = {"PAYMENT-REQUIRED": rendered.header} if offers.v2 else {}
+    headers = {"PAYMENT-REQUIRED": rendered.header} if v2 else {}
     return Challenge(headers, body)
 
 

@@ -139,13 +139,14 @@ def _is_for_us(rail: Rail, now: int) -> ColumnElement[bool]:
     """What waits for a signature is left to who can sign, for a while.
 
     Only its window and the logs could end it here, and whoever takes the turn keeps the
-    key's owner from it.
+    key's owner from it. Permits are for those with keys, whatever a facilitator can.
     """
-    if rail.may_sign:
+    if rail.may_relay:
         return true()
     patience_ms = int(rail.lease_seconds * 1000)
     is_overdue = col(TopUp.next_look_at_ms) <= now - patience_ms
-    return (col(TopUp.state) != TopUpState.CLAIMED) | is_overdue
+    ours = (col(TopUp.state) != TopUpState.CLAIMED) | is_overdue
+    return ours if rail.facilitator is None else ours | col(TopUp.authority).is_(None)
 
 
 def _has_news(rail: Rail, news_at_ms: int | None) -> ColumnElement[bool]:

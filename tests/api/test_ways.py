@@ -1,0 +1,209 @@
+"""What is offered and taken depends on who would settle it, here and elsewhere.
+
+A process without workers learns that from workers, here servers on its database.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from eth_account import Account
+
+from tallystick.chain.local import LocalChain
+from tallystick.demo.ports import free_port
+from tallystick.samples.facilitator import SampleFacilitator
+from tests.api.callers import give
+from tests.api.payments import (
+    ANALYST,
+    ON_SQLITE,
+    Payment,
+    books,
+    count,
+    decode,
+    funded,
+    refusal_of,
+    serve_honest_payer,
+    sign,
+)
+from tests.api.permitting import PERMIT2_ENTRY, approved, permit_for
+from tests.live import LiveServer, make_settings, start_server
+from tests.payments.facilitators import listening, sample
+
+ADD, PACK = "/api/credits/add", {"pack": "pack_5"}
+POOR_KEY = "0x" + "11" * 32
+"""A relayer's that has no gas money."""
+NOBODY_THERE = "http://127.0.0.1:9"
+EIP3009, PERMIT2 = None, "permit2"
+ON_POSTGRES = pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+"""For servers whose workers are elsewhere."""
+_SECONDS = 30
+
+
+class Shop:
+    """Processes with the same settings but for who settles."""
+
+    def __init__(self, stack: contextlib.AsyncExitStack, url: str, rpc: str) -> None:
+        self._stack = stack
+        self._same: dict[str, Any] = {
+            "database_url": url,
+            "rpc_url": rpc,
+            "secret_key": "s" * 40,
+            "pay_to": Account.create().address,
+            "permit2": True,
+            "settle_wait": 10,
+        }
+
+    async def start(self, **more: Any) -> LiveServer:
+        settings = make_settings(port=free_port(), **(self._same | more))
+        live = await start_server(settings)
+        self._stack.push_async_callback(live.stop)
+        return live
+
+    async def without_workers(self) -> LiveServer:
+        return await self.start(run_workers=False, relayer_keys=())
+
+    async def client(self, server: LiveServer) -> httpx.AsyncClient:
+        client = httpx.AsyncClient(base_url=server.url, timeout=60)
+        return await self._stack.enter_async_context(client)
+
+
+@pytest.fixture
+async def shop(database_url: str, chain: LocalChain) -> AsyncIterator[Shop]:
+    async with contextlib.AsyncExitStack() as stack:
+        yield Shop(stack, database_url, chain.url)
+
+
+@pytest.fixture
+async def facilitator(chain: LocalChain) -> AsyncIterator[SampleFacilitator]:
+    async with sample(chain) as one:
+        yield one
+
+
+def methods_of(answer: httpx.Response) -> list[str | None]:
+    """By what the entries for version 2 are paid, without repetitions."""
+    header = answer.headers.get("PAYMENT-REQUIRED")
+    found = decode(header)["accepts"] if header else []
+    return list(dict.fromkeys(one["extra"].get(PERMIT2_ENTRY) for one in found))
+
+
+async def until_offered(http: httpx.AsyncClient, *methods: str | None) -> None:
+    """Wait for what workers have to say."""
+    async with asyncio.timeout(_SECONDS):
+        while methods_of(await http.post(ADD, json=PACK)) != list(methods):  # noqa: ASYNC110  # another process
+            await asyncio.sleep(0.1)
+
+
+async def entry_of(http: httpx.AsyncClient, method: str | None) -> dict[str, Any]:
+    """An entry for a call, made by hand if it is not offered in this way."""
+    offered = decode((await http.get(ANALYST)).headers["PAYMENT-REQUIRED"])["accepts"]
+    entry: dict[str, Any] = offered[0]
+    extra = {one: entry["extra"][one] for one in entry["extra"] if one != PERMIT2_ENTRY}
+    return entry | {"extra": extra | ({PERMIT2_ENTRY: method} if method else {})}
+
+
+async def refused(
+    http: httpx.AsyncClient, server: LiveServer, payment: Payment
+) -> httpx.Response:
+    """The answer of 503 to a payment of which nothing is written."""
+    before = await books(server)
+    answer = await http.get(ANALYST, headers=payment.headers)
+    assert refusal_of(answer) == (503, "top_ups_unavailable")
+    assert int(answer.headers["retry-after"]) > 0
+    assert await books(server) == before
+    return answer
+
+
+@ON_POSTGRES
+async def test_what_no_worker_can_settle_is_neither_offered_nor_claimed(
+    shop: Shop, chain: LocalChain, facilitator: SampleFacilitator
+) -> None:
+    """The only worker has a facilitator, which settles no permits, and no key."""
+    payer = await approved(chain)
+    async with listening(facilitator.app) as there:
+        await shop.start(relayer_keys=(), facilitator_url=there.url, permit2=False)
+        front = await shop.without_workers()
+        http = await shop.client(front)
+        await until_offered(http, EIP3009)
+        assert methods_of(await http.get(ANALYST)) == [EIP3009]
+        _, permit = permit_for(payer, await entry_of(http, PERMIT2))
+        told = (await refused(http, front, permit)).json()
+        assert told["detail"] == "no relayer key is configured"
+        assert "pay now by EIP-3009" in told["next_step"]
+        ready = (await http.get("/readyz")).json()
+        assert ready["takes_payments"] is True
+        expected = "no payment by Permit2: no relayer key is configured"
+        assert ready["limited"] == expected
+        chain_health = await http.get("/healthz/chain")
+        assert chain_health.status_code == 503
+        assert expected in chain_health.json()["reasons"]
+        await serve_honest_payer(front, chain)
+        # A worker with a key makes the difference, and no restart is needed.
+        await shop.start()
+        await until_offered(http, EIP3009, PERMIT2)
+        served = await http.get(ANALYST, headers=permit.headers)
+        assert served.status_code == 200, served.text
+        assert (await front.audit()).findings == []
+
+
+@ON_POSTGRES
+async def test_permits_are_settled_elsewhere_while_the_facilitator_is_down(
+    shop: Shop, chain: LocalChain
+) -> None:
+    await shop.start(facilitator_url=NOBODY_THERE)
+    front = await shop.without_workers()
+    await _require_permits_alone(shop, front, chain)
+
+
+@ON_SQLITE
+async def test_permits_are_settled_here_while_the_facilitator_is_down(
+    shop: Shop, chain: LocalChain
+) -> None:
+    await _require_permits_alone(
+        shop, await shop.start(facilitator_url=NOBODY_THERE), chain
+    )
+
+
+async def _require_permits_alone(
+    shop: Shop, server: LiveServer, chain: LocalChain
+) -> None:
+    payer, rich = await approved(chain), await funded(chain)
+    await give(server, rich, 5)
+    http = await shop.client(server)
+    await until_offered(http, PERMIT2)
+    unpaid = await http.get(ANALYST)
+    assert methods_of(unpaid) == [PERMIT2]
+    assert "retry-after" not in unpaid.headers
+    own = sign(payer, await entry_of(http, EIP3009))
+    told = (await refused(http, server, own)).json()
+    assert "facilitator" in told["detail"]
+    assert "pay now by Permit2" in told["next_step"]
+    # Version 1 has no other way, and who has credits needs nobody who settles.
+    (entry, *_) = unpaid.json()["accepts"]
+    waived = await http.get(ANALYST, headers=sign(rich, entry).headers)
+    assert waived.headers["credits-remaining"] == "4"
+    _, permit = permit_for(payer, await entry_of(http, PERMIT2))
+    served = await http.get(ANALYST, headers=permit.headers)
+    assert served.status_code == 200, served.text
+    assert await count(server, "topup", "state <> 'credited'") == 0
+    ready = (await http.get("/readyz")).json()
+    assert ready["takes_payments"] is True
+    assert ready["limited"].startswith("no payment by EIP-3009: the facilitator")
+    assert (await server.audit()).findings == []
+
+
+@ON_POSTGRES
+async def test_a_worker_without_gas_money_closes_the_ways_that_are_its_own(
+    shop: Shop, chain: LocalChain, facilitator: SampleFacilitator
+) -> None:
+    async with listening(facilitator.app) as there:
+        await shop.start(relayer_keys=(POOR_KEY,), facilitator_url=there.url)
+        front = await shop.without_workers()
+        http = await shop.client(front)
+        await until_offered(http, EIP3009)
+        ready = (await http.get("/readyz")).json()
+        assert ready["limited"].endswith("Permit2: no relayer has money for gas")
+        await serve_honest_payer(front, chain)
+        assert (await front.audit()).findings == []
