@@ -15,7 +15,7 @@ from eth_account import Account
 from tallystick.chain.local import LocalChain
 from tallystick.demo.ports import free_port
 from tallystick.samples.facilitator import SampleFacilitator
-from tests.api.callers import give
+from tests.api.callers import bearer, give, issue
 from tests.api.payments import (
     ANALYST,
     ON_SQLITE,
@@ -29,7 +29,7 @@ from tests.api.payments import (
     sign,
 )
 from tests.api.permitting import PERMIT2_ENTRY, approved, permit_for
-from tests.live import LiveServer, make_settings, start_server
+from tests.live import Buyer, LiveServer, make_settings, start_server
 from tests.payments.facilitators import listening, sample
 
 ADD, PACK = "/api/credits/add", {"pack": "pack_5"}
@@ -207,3 +207,108 @@ async def test_a_worker_without_gas_money_closes_the_ways_that_are_its_own(
         assert ready["limited"].endswith("Permit2: no relayer has money for gas")
         await serve_honest_payer(front, chain)
         assert (await front.audit()).findings == []
+
+
+CLOSED: dict[str, tuple[dict[str, Any], str]] = {
+    "no gas money": (
+        {"relayer_keys": (POOR_KEY,)},
+        "no relayer has money for gas",
+    ),
+    "nothing left of today's budget": (
+        {"gas_per_day": 0},
+        "the relayers' gas budget of this day is used up",
+    ),
+    "no facilitator": (
+        {"facilitator_url": NOBODY_THERE, "relayer_keys": (), "permit2": False},
+        "the facilitator gives no answer (ConnectError)",
+    ),
+}
+closed_ways = pytest.mark.parametrize("why", CLOSED)
+
+
+async def closed(shop: Shop, why: str) -> tuple[LiveServer, httpx.AsyncClient]:
+    server = await shop.start(**CLOSED[why][0])
+    return server, await shop.client(server)
+
+
+@ON_SQLITE
+@closed_ways
+async def test_a_purchase_that_nobody_could_settle_is_not_offered(
+    shop: Shop, why: str
+) -> None:
+    """503 before anybody signs, as the payment would be answered."""
+    server, http = await closed(shop, why)
+    before = await books(server)
+    answer = await http.post(ADD, json=PACK)
+    assert refusal_of(answer) == (503, "top_ups_unavailable")
+    assert answer.json()["detail"] == CLOSED[why][1]
+    assert int(answer.headers["retry-after"]) > 0
+    assert "payment-required" not in answer.headers
+    assert await books(server) == before
+
+
+@ON_SQLITE
+@closed_ways
+async def test_who_is_known_to_be_short_is_offered_nothing_that_would_be_refused(
+    shop: Shop, why: str
+) -> None:
+    """It stays 402, because that is what he lacks, and says when to come again."""
+    server, http = await closed(shop, why)
+    wallet = Account.create()
+    await give(server, wallet, 0.5)
+    by_key = {"headers": bearer(await issue(server, wallet))}
+    deduction = {"json": {"feature": "ai_analyst"}}
+    for answer in (
+        await http.get(ANALYST, **by_key),
+        await http.post("/api/credits/deduct", **by_key, **deduction),
+    ):
+        assert refusal_of(answer) == (402, "insufficient_credits")
+        problem = answer.json()
+        assert problem["shortfall"] == 0.5
+        assert problem["top_ups_unavailable"] == CLOSED[why][1]
+        assert "Retry-After" in problem["next_step"]
+        assert int(answer.headers["retry-after"]) > 0
+        assert {"accepts", "x402Version"} & problem.keys() == set()
+        assert "payment-required" not in answer.headers
+
+
+@ON_SQLITE
+@closed_ways
+async def test_stock_clients_spend_credits_while_nothing_can_be_settled(
+    shop: Shop, chain: LocalChain, why: str
+) -> None:
+    """Whoever calls may have credits, which he spends by signing for an entry."""
+    server, http = await closed(shop, why)
+    unpaid = await http.get(ANALYST)
+    assert refusal_of(unpaid) == (402, "payment_required")
+    assert unpaid.json()["top_ups_unavailable"] == CLOSED[why][1]
+    assert "has credits spends them" in unpaid.json()["next_step"]
+    assert int(unpaid.headers["retry-after"]) > 0
+    rich, poor = Buyer(await funded(chain)), Buyer(await funded(chain))
+    await give(server, rich.account, 5)
+    before = await books(server)
+    async with poor.client(server) as client:
+        answer = await client.get(ANALYST)
+    assert refusal_of(answer) == (503, "top_ups_unavailable")
+    assert await books(server) == before
+    async with rich.client(server) as client:
+        served = await client.get(ANALYST)
+    assert served.status_code == 200, served.text
+    assert served.headers["credits-remaining"] == "4"
+    assert (await server.audit()).findings == []
+
+
+@ON_SQLITE
+async def test_with_gas_money_everything_is_offered_again(
+    shop: Shop, chain: LocalChain
+) -> None:
+    server, http = await closed(shop, "no gas money")
+    (relayer,) = server.gate.rail.relayers
+    await chain.give_gas(relayer.address, 10**18)
+    await until_offered(http, EIP3009, PERMIT2)
+    unpaid = await http.get(ANALYST)
+    assert methods_of(unpaid) == [EIP3009, PERMIT2]
+    assert "top_ups_unavailable" not in unpaid.json()
+    assert "retry-after" not in unpaid.headers
+    await serve_honest_payer(server, chain)
+    assert (await server.audit()).findings == []

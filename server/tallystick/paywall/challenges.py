@@ -9,6 +9,8 @@ from tallystick.catalog.render import catalog_document
 from tallystick.kernel.errors import TallystickError
 from tallystick.kernel.money import to_decimal
 from tallystick.ledger.errors import InsufficientCredits
+from tallystick.payments.errors import TopUpsUnavailable
+from tallystick.payments.rail import Rail
 from tallystick.paywall.gate import Gate
 from tallystick.paywall.offers import Offers
 from tallystick.x402.challenge import Resource, render_challenge
@@ -21,6 +23,15 @@ _WAYS_TO_PAY = ("topup_url", "packs")
 _TOPUPS_ARE_OFF = (
     "Top-ups are switched off on this server. Call with an API key whose customer has"
     " credits, or try again later."
+)
+_LATER = (
+    "No payment can be settled right now, so none is offered: nothing was charged. Ask"
+    " again after the time in `Retry-After`."
+)
+_CREDITS_ALONE = (
+    "No payment can be settled right now. A wallet that has credits spends them by"
+    " signing an entry of `accepts` all the same; without credits, ask again after the"
+    " time in `Retry-After`."
 )
 
 
@@ -55,7 +66,8 @@ def challenge(
 
     ``extensions`` are told beside ours. Its ``type`` is the edge's to add, which knows
     where our page of errors is. A server that takes no payments offers none, and says
-    so. ``may_waive`` is whether a payment may be waived, so that nobody need settle it.
+    so; one that could settle none now says when to come again, and offers only what
+    ``may_waive`` leaves a use for.
     """
     if not gate.rail.takes_payments:
         offers = Offers([], [])
@@ -73,11 +85,33 @@ def challenge(
         extensions={**told, **extensions},
     )
     body = rendered.body | _problem(gate.catalog(), gate.api_url, refusal)
+    headers = {"PAYMENT-REQUIRED": rendered.header} if v2 else {}
     if not gate.rail.takes_payments:
         body = {name: body[name] for name in body if name not in _WAYS_TO_PAY}
         body["next_step"] = _TOPUPS_ARE_OFF
-    headers = {"PAYMENT-REQUIRED": rendered.header} if v2 else {}
+    elif (why := why_closed(gate.rail)) is not None:
+        body |= {
+            "top_ups_unavailable": why,
+            "next_step": _CREDITS_ALONE if v2 else _LATER,
+        }
+        headers["Retry-After"] = str(TopUpsUnavailable.retry_after_seconds)
     return Challenge(headers, body)
+
+
+def why_closed(rail: Rail) -> str | None:
+    """Why no payment is settled now, in words; None when some way is open."""
+    found = [rail.offering_obstacle(one) for one in rail.ways]
+    return None if None in found else found[0]
+
+
+def require_open(rail: Rail) -> None:
+    """Raise ``TopUpsUnavailable`` when whatever is bought now would be refused.
+
+    Not where top-ups are switched off, which no time mends.
+    """
+    why = why_closed(rail)
+    if rail.takes_payments and why is not None:
+        raise TopUpsUnavailable(why)
 
 
 def require_identifier(gate: Gate, payload: PaymentPayload) -> None:

@@ -63,7 +63,7 @@ def ways_offered(rail: Rail, version: int, *, may_waive: bool) -> tuple[Way, ...
 
     Only those in which somebody could settle now. But a payment that may be waived
     needs nobody who settles it: where no way is open all are named, because a wallet
-    with credits spends them by signing one.
+    with credits spends them by signing one (docs/decisions/0036).
     """
     # Permit2 last: it needs an approval, so nobody should take it who may choose.
     known = rail.ways if version == 2 else (Way.EIP3009,)
