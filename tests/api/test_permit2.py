@@ -31,6 +31,7 @@ from tests.api.payments import (
     sign,
 )
 from tests.api.permitting import approved, entries, permit_entry, permit_for
+from tests.api.test_bad_input_signatures import compact, high_s
 from tests.delegation import delegate, planted
 from tests.live import DOLLAR, LiveServer, make_settings, start_server
 from tests.permits import by_proxy, submit_together
@@ -204,7 +205,9 @@ async def test_signatures_of_others_are_refused(
         permit_for(payer, entry, key=Account.create())[1],
         permit_for(payer, entry, chain_id=8453)[1],
         good.signed_as(b""),
-        good.signed_as(good.signature[:64]),
+        good.signed_as(good.signature[:63]),
+        good.signed_as(_other_parity(compact(good.signature))),
+        good.signed_as(compact(high_s(good.signature))),
         good.signed_as(good.signature + b"\0"),
         good.signed_as(wrapped),
         # The payer's own key, for the token's own method.
@@ -217,6 +220,27 @@ async def test_signatures_of_others_are_refused(
         assert reason_of(await get(door, payment)) == "invalid_permit2_signature"
     assert await books(permitting) == before
     assert (await get(door, good)).status_code == 200
+
+
+def _other_parity(folded: bytes) -> bytes:
+    return folded[:32] + bytes((folded[32] ^ 0x80,)) + folded[33:]
+
+
+@ON_SQLITE
+async def test_a_compact_signature_pays_as_permit2_takes_it(
+    door: httpx.AsyncClient, payer: LocalAccount, permitting: LiveServer
+) -> None:
+    """Settled and then waived; the whole one of the same permit is no other payment."""
+    for left in ("9", "8"):
+        _, payment = permit_for(payer, await permit_entry(door))
+        folded = payment.signed_as(compact(payment.signature))
+        answer = await get(door, folded)
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["credits-remaining"] == left
+    for again in (payment, folded):
+        assert (await get(door, again)).headers["credits-remaining"] == "8"
+    assert await count(permitting, "topup", "state = 'credited'") == 1
+    assert await count(permitting, "claim") == 2
 
 
 @ON_SQLITE
