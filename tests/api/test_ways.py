@@ -24,6 +24,7 @@ from tests.api.payments import (
     count,
     decode,
     funded,
+    reason_of,
     refusal_of,
     serve_honest_payer,
     sign,
@@ -296,6 +297,22 @@ async def test_stock_clients_spend_credits_while_nothing_can_be_settled(
     assert served.status_code == 200, served.text
     assert served.headers["credits-remaining"] == "4"
     assert (await server.audit()).findings == []
+
+
+@ON_SQLITE
+async def test_a_bad_payment_is_refused_for_what_is_wrong_with_it_meanwhile(
+    shop: Shop, chain: LocalChain
+) -> None:
+    """Its payer, who may have credits, is told what to sign instead."""
+    server, http = await closed(shop, "no gas money")
+    payer, before = await funded(chain), await books(server)
+    forged = sign(payer, await entry_of(http, EIP3009), key=Account.create())
+    answer = await http.get(ANALYST, headers=forged.headers)
+    assert reason_of(answer) == "invalid_exact_evm_payload_signature"
+    assert "Retry-After" not in answer.json()["next_step"]
+    assert answer.json()["top_ups_unavailable"] == "no relayer has money for gas"
+    assert int(answer.headers["retry-after"]) > 0
+    assert await books(server) == before
 
 
 @ON_SQLITE

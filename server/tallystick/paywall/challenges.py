@@ -90,10 +90,11 @@ def challenge(
         body = {name: body[name] for name in body if name not in _WAYS_TO_PAY}
         body["next_step"] = _TOPUPS_ARE_OFF
     elif (why := why_closed(gate.rail)) is not None:
-        body |= {
-            "top_ups_unavailable": why,
-            "next_step": _CREDITS_ALONE if v2 else _LATER,
-        }
+        body["top_ups_unavailable"] = why
+        if not v2:
+            body["next_step"] = _LATER
+        elif not isinstance(refusal, PaymentRejected):
+            body["next_step"] = _CREDITS_ALONE  # else it says what to sign instead
         headers["Retry-After"] = str(TopUpsUnavailable.retry_after_seconds)
     return Challenge(headers, body)
 
