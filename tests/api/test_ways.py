@@ -12,7 +12,8 @@ import httpx
 import pytest
 from eth_account import Account
 
-from tallystick.chain.local import LocalChain
+from tallystick.chain.deployment import MULTICALL3
+from tallystick.chain.local import KEYS, LocalChain, artifact
 from tallystick.demo.ports import free_port
 from tallystick.samples.facilitator import SampleFacilitator
 from tests.api.callers import bearer, give, issue
@@ -30,6 +31,7 @@ from tests.api.payments import (
     sign,
 )
 from tests.api.permitting import PERMIT2_ENTRY, approved, permit_for
+from tests.api.test_undeployed_wallets import CREATE, FACTORY, undeployed
 from tests.live import Buyer, LiveServer, make_settings, start_server
 from tests.payments.facilitators import listening, sample
 
@@ -63,8 +65,8 @@ class Shop:
         self._stack.push_async_callback(live.stop)
         return live
 
-    async def without_workers(self) -> LiveServer:
-        return await self.start(run_workers=False, relayer_keys=())
+    async def without_workers(self, **more: Any) -> LiveServer:
+        return await self.start(run_workers=False, relayer_keys=(), **more)
 
     async def client(self, server: LiveServer) -> httpx.AsyncClient:
         client = httpx.AsyncClient(base_url=server.url, timeout=60)
@@ -208,6 +210,36 @@ async def test_a_worker_without_gas_money_closes_the_ways_that_are_its_own(
         assert ready["limited"].endswith("Permit2: no relayer has money for gas")
         await serve_honest_payer(front, chain)
         assert (await front.audit()).findings == []
+
+
+@ON_POSTGRES
+async def test_a_wallet_that_no_worker_could_deploy_is_not_claimed(
+    shop: Shop, chain: LocalChain
+) -> None:
+    """Its payment is settled by the deployer's key alone, wherever that is."""
+    await chain.plant(MULTICALL3, artifact("Multicall"))
+    await chain.plant(FACTORY, artifact("WalletFactory"))
+    listed = {"wallet_factories": (f"0x{FACTORY.hex()}:0x{CREATE.hex()}",)}
+    await shop.start()
+    front = await shop.without_workers(**listed)
+    http = await shop.client(front)
+    await until_offered(http, EIP3009, PERMIT2)
+    wallet = await undeployed(chain)
+    payment = wallet.wrap(wallet.sign(await entry_of(http, EIP3009)))
+    answer = await refused(http, front, payment)
+    assert answer.json()["detail"] == "no deployer key is configured"
+    await shop.start(deployer_key=f"0x{KEYS[2].hex()}", **listed)
+    async with asyncio.timeout(_SECONDS):
+        while (shown := await _shown(http, payment)).status_code == 503:  # noqa: ASYNC110  # another process
+            await asyncio.sleep(0.2)
+    assert shown.status_code == 200, shown.text
+    assert await wallet.is_deployed()
+    assert await count(front, "topup", "state = 'credited'") == 1
+    assert (await front.audit()).findings == []
+
+
+async def _shown(http: httpx.AsyncClient, payment: Payment) -> httpx.Response:
+    return await http.get(ANALYST, headers=payment.headers)
 
 
 CLOSED: dict[str, tuple[dict[str, Any], str]] = {

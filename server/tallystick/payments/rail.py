@@ -237,6 +237,11 @@ class Rail:
         """Whether a key of ours could sign at this moment."""
         return any(self.sequence(one).has_room for one in self.solvent_relayers)
 
+    @property
+    def may_deploy(self) -> bool:
+        """Whether a key of ours could sign what deploys a wallet at this moment."""
+        return any(self.sequence(one).has_room for one in self.solvent_deployers)
+
     async def close(self) -> None:
         """Close the connections to every node."""
         await self.chain.close()
