@@ -26,7 +26,7 @@ from tests.x402.test_reencoding import (
     _respelled,
 )
 
-from soak.payers import ADD, PURCHASE, Town
+from soak.payers import ADD, EIP3009, PURCHASE, Town, Way, nonce_of
 from tallystick.chain import abi
 from tallystick.chain.errors import RpcErrorAnswer, RpcUnavailable
 from tallystick.chain.local import OWNER
@@ -60,11 +60,13 @@ def authorization_of(payment: Payment) -> Authorization:
     return Authorization(payer, pay_to, value, after, before, nonce)
 
 
-async def copies(town: Town, wallet: LocalAccount, *, count: int = COPIES) -> None:
+async def copies(
+    town: Town, wallet: LocalAccount, way: Way = EIP3009, *, count: int = COPIES
+) -> None:
     """One payment, many times at once: all are told of the same top-up."""
-    name = town.mean("copies", wallet)
-    payment = await purchase_of(town, wallet)
-    town.notes.note(signed=name, nonce=payment.authorization["nonce"])
+    name = town.mean("copies", wallet, way.by)
+    payment = await way.sign(wallet, await town.offer(**PURCHASE))
+    town.notes.note(signed=name, nonce=nonce_of(payment))
     shown = [town.insist(name, payment.headers, **PURCHASE) for _ in range(count)]
     await _told_alike(town, name, payment, await asyncio.gather(*shown), "copies")
 
@@ -75,7 +77,7 @@ async def spellings(
     """One payment in many encodings: the same top-up, or a 400."""
     name = town.mean("spellings", wallet)
     payment = await purchase_of(town, wallet)
-    town.notes.note(signed=name, nonce=payment.authorization["nonce"])
+    town.notes.note(signed=name, nonce=nonce_of(payment))
     headers = [spelled(town, payment) for _ in range(count)]
     shown = [town.insist(name, one, **PURCHASE) for one in [payment.headers, *headers]]
     answers = await asyncio.gather(*shown)
@@ -136,18 +138,31 @@ async def _told_alike(
 
 async def front_run(town: Town, wallet: LocalAccount) -> None:
     """Somebody else submits the payment: before it is shown, or while it settles."""
-    name = town.mean("front run", wallet)
     payment = await purchase_of(town, wallet)
-    town.notes.note(signed=name, nonce=payment.authorization["nonce"])
     call = settlement_call(authorization_of(payment), payment.signature)
+    await front_run_by(town, wallet, payment, call)
+
+
+async def front_run_by(
+    town: Town,
+    wallet: LocalAccount,
+    payment: Payment,
+    call: bytes,
+    *,
+    to: bytes | None = None,
+) -> None:
+    """The same by any call that settles the payment; of the token unless told."""
+    by = "eip3009" if to is None else "permit2"
+    name = town.mean("front run", wallet, by)
+    town.notes.note(signed=name, nonce=nonce_of(payment))
     is_before = town.chance.random() < 0.5
     if is_before:
-        await _pool(town, STRANGER, call)
+        await strike(town, STRANGER, call, to=to)
         await town.nap(town.chance.uniform(0, 3))
     showing = asyncio.create_task(town.insist(name, payment.headers, **PURCHASE))
     if not is_before:
         await asyncio.sleep(town.chance.uniform(0, 1))
-        await _pool(town, STRANGER, call)
+        await strike(town, STRANGER, call, to=to)
     answer = await showing
     if answer.status_code == 200:
         town.credited(name, payment, answer)
@@ -160,7 +175,7 @@ async def cancel(town: Town, wallet: LocalAccount) -> None:
     payment = await purchase_of(town, wallet)
     nonce = authorization_of(payment).nonce
     call = cancel_call(town.chain, bytes(wallet.key), nonce)
-    await _race(town, "cancelled", payment, lambda: _pool(town, STRANGER, call))
+    await race(town, "cancelled", payment, lambda: strike(town, STRANGER, call))
 
 
 async def drain(town: Town, wallet: LocalAccount) -> None:
@@ -169,20 +184,21 @@ async def drain(town: Town, wallet: LocalAccount) -> None:
     payer = address_of(wallet)
     held = await balance_of(town.chain.chain, payer)
     emptied = transfer_call(address_of(Account.create()), held)
-    await _race(town, "drained", payment, lambda: _pool(town, payer, emptied))
+    await race(town, "drained", payment, lambda: strike(town, payer, emptied))
     mint = abi.selector("mint(address,uint256)") + abi.word(payer)
-    await _pool(town, OWNER, mint + abi.word(_DOLLARS))
+    await strike(town, OWNER, mint + abi.word(_DOLLARS))
     await town.nap(2)
 
 
-async def _race(
-    town: Town, kind: str, payment: Payment, strike: Callable[[], Awaitable[None]]
+async def race(
+    town: Town, kind: str, payment: Payment, act: Callable[[], Awaitable[None]]
 ) -> None:
-    name = payment.authorization["nonce"]
+    """Show the payment and do something about it while it settles."""
+    name = nonce_of(payment)
     town.notes.note(racing=kind, nonce=name)
     showing = asyncio.create_task(town.insist(name, payment.headers, **PURCHASE))
     await asyncio.sleep(town.chance.uniform(0, 1.2))
-    await strike()
+    await act()
     # What reverted stays open until its window is closed for good: nobody waits for it.
     await asyncio.wait([showing], timeout=_RACE_SECONDS)
     status = showing.result().status_code if showing.done() else None
@@ -224,7 +240,7 @@ async def steal(town: Town, wallet: LocalAccount) -> None:
     if not town.settled:
         return
     stolen = town.chance.choice(town.settled)
-    name = stolen.authorization["nonce"][2:18]
+    name = nonce_of(stolen)[2:18]
     answers = [
         await town.ask("GET", f"/features/echo?text={name}", stolen.headers),
         await town.ask("POST", ADD, stolen.headers, json={"pack": "pack_5"}),
@@ -235,9 +251,12 @@ async def steal(town: Town, wallet: LocalAccount) -> None:
     town.notes.note(attack="stolen", count=len(answers), accepted=accepted)
 
 
-async def _pool(town: Town, sender: bytes, call: bytes) -> None:
+async def strike(
+    town: Town, sender: bytes, call: bytes, *, to: bytes | None = None
+) -> None:
+    """Put a call, of the token unless told, before all others into the pool."""
     try:
         async with town.pool:
-            await pool(town.chain, sender, call, tip=50)
+            await pool(town.chain, sender, call, tip=50, to=to)
     except _NOT_POOLED:
         return

@@ -27,6 +27,7 @@ _METHODS = (
     "eth_getBalance",
     "eth_getBlockByNumber",
     "eth_getLogs",
+    "eth_getTransactionByHash",
     "eth_getTransactionCount",
     "eth_getTransactionReceipt",
     "eth_sendRawTransaction",
@@ -39,6 +40,7 @@ _LIES = {
     "eth_getBalance": "many",
     "eth_getBlockByNumber": None,
     "eth_getLogs": None,
+    "eth_getTransactionByHash": None,
     "eth_getTransactionCount": None,
     "eth_getTransactionReceipt": None,
 }

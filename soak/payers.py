@@ -2,7 +2,7 @@
 
 What each meant, signed and was told goes to the notes, one JSON line each:
 
-    {"meant": "<id>", "kind": "purchase", "payer": "0x…"}
+    {"meant": "<id>", "kind": "purchase", "payer": "0x…", "by": "eip3009"}
     {"signed": "<id>", "nonce": "0x…"}
     {"pending": "<id>", "status": 202, "code": "settlement_pending"}
     {"refused": "<id>", "code": "payment_rejected", "reason": "…"}
@@ -14,7 +14,7 @@ import asyncio
 import random
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,10 +94,10 @@ class Town:
         except TimeoutError:
             return
 
-    def mean(self, kind: str, wallet: LocalAccount) -> str:
+    def mean(self, kind: str, wallet: LocalAccount, by: str = "eip3009") -> str:
         """Begin something that an honest payer wants; its name."""
         name = secrets.token_hex(8)
-        self.notes.note(meant=name, kind=kind, payer=wallet.address)
+        self.notes.note(meant=name, kind=kind, payer=wallet.address, by=by)
         return name
 
     def credited(self, name: str, payment: Payment, answer: httpx.Response) -> None:
@@ -105,7 +105,7 @@ class Town:
         document = answer.json()
         self.notes.note(
             credited=name,
-            nonce=payment.authorization["nonce"],
+            nonce=nonce_of(payment),
             topup=document["topup"]["id"],
             added=document["added"],
         )
@@ -122,19 +122,38 @@ class Town:
         )
 
 
+def nonce_of(payment: Payment) -> str:
+    """Of an authorization or of a permit, 32 bytes in hex."""
+    permit = payment.document["payload"].get("permit2Authorization")
+    if permit is None:
+        return payment.authorization["nonce"]
+    return f"0x{int(permit['nonce']):064x}"
+
+
+@dataclass(frozen=True)
+class Way:
+    """How somebody pays: what he signs for a 402."""
+
+    by: str
+    sign: Callable[[LocalAccount, httpx.Response], Awaitable[Payment]]
+
+
 async def stock(wallet: LocalAccount, offer: httpx.Response) -> Payment:
     """What a stock client answers to this 402."""
     headers = await Buyer(wallet).pay(offer.headers)
     return Payment(decode(headers["PAYMENT-SIGNATURE"]))
 
 
-async def buy(town: Town, wallet: LocalAccount) -> None:
+EIP3009 = Way("eip3009", stock)
+
+
+async def buy(town: Town, wallet: LocalAccount, way: Way = EIP3009) -> None:
     """One purchase; a 402 is the only reason to sign once more."""
-    name = town.mean("purchase", wallet)
+    name = town.mean("purchase", wallet, way.by)
     answer = await town.offer(**PURCHASE)
     while answer.status_code == 402:
-        payment = await stock(wallet, answer)
-        town.notes.note(signed=name, nonce=payment.authorization["nonce"])
+        payment = await way.sign(wallet, answer)
+        town.notes.note(signed=name, nonce=nonce_of(payment))
         answer = await town.insist(name, payment.headers, **PURCHASE)
         if answer.status_code != 200:
             town.refused(name, answer)
@@ -142,17 +161,17 @@ async def buy(town: Town, wallet: LocalAccount) -> None:
         town.credited(name, payment, answer)
 
 
-async def call(town: Town, wallet: LocalAccount) -> None:
+async def call(town: Town, wallet: LocalAccount, way: Way = EIP3009) -> None:
     """One call of a credit, paid as the server asks it."""
-    name = town.mean("call", wallet)
+    name = town.mean("call", wallet, way.by)
     request = {"method": "GET", "path": f"/features/echo?text={name}"}
     answer = await town.offer(**request)
     while answer.status_code != 200:
         if answer.status_code != 402:
             # What it paid for is credited; a new signature is waived for the call.
             answer = await town.offer(**request)
-        payment = await stock(wallet, answer)
-        town.notes.note(attempted=name, nonce=payment.authorization["nonce"])
+        payment = await way.sign(wallet, answer)
+        town.notes.note(attempted=name, nonce=nonce_of(payment))
         answer = await town.insist(name, payment.headers, **request)
         if answer.status_code != 200:
             town.refused(name, answer)

@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from tests.api.shop import CATALOG
 from tests.ledger.tampering import tamper
 from tests.processes import ServerProcess
 
-from soak import attackers, payers, places
+from soak import attackers, payers, permits, places
 from soak.acknowledgements import Acknowledgements
 from soak.chaos import Chaos
 from soak.load import make_customers
@@ -47,7 +48,8 @@ from tallystick.kernel.db import open_database, query
 
 _RELAYER = 7
 _SLOTS = 12  # final is 24 blocks behind, so no reorganisation goes below
-_BUYERS, _CALLERS = 5, 2
+_BUYERS, _CALLERS, _PERMIT_BUYERS = 5, 2, 2
+_PERMIT2 = payers.Way("permit2", permits.stock_permit)
 _DOLLARS = 10_000
 _EACH, _FLOOR, _PERCENT = 25, 150, 20
 _WINDOW_SECONDS = 120
@@ -136,6 +138,7 @@ async def _set(
         "SECRET_KEY": secrets.token_urlsafe(48),
         "CATALOG": CATALOG,
         "SETTLE_WAIT": "8",
+        "PERMIT2": "true",
         # What a dead process had begun is forgotten so soon.
         "HOLD_SECONDS": "5",
         "OFFER_SECONDS": str(_WINDOW_SECONDS),
@@ -163,11 +166,12 @@ async def _set(
 
 
 async def _rich(chain: LocalChain) -> list[LocalAccount]:
-    """Wallets with dollars that no reorganisation takes away again."""
+    """Wallets with dollars, and with Permit2's leave to move them, for good."""
     wallets = [Account.create() for _ in range(30)]
     for one in wallets:
         call = abi.selector("mint(address,uint256)") + abi.word(address_of(one))
         await chain.submit(OWNER, chain.token, call + abi.word(_DOLLARS * 10**6))
+        await permits.approve(chain, one)
     await chain.mine(4 * _SLOTS)
     return wallets
 
@@ -242,6 +246,9 @@ async def _busy(stage: _Stage, town: Town) -> AsyncIterator[None]:
     works: list[Callable[..., Any]] = [
         *(payers.buy for _ in range(_BUYERS)),
         *(payers.call for _ in range(_CALLERS)),
+        *(partial(payers.buy, way=_PERMIT2) for _ in range(_PERMIT_BUYERS)),
+        *(partial(one, way=_PERMIT2) for one in (payers.call, attackers.copies)),
+        *(permits.front_run, permits.withdraw),
         *(attackers.copies, attackers.spellings, attackers.front_run),
         *(attackers.cancel, attackers.drain, attackers.forge, attackers.steal),
     ]

@@ -18,6 +18,7 @@ from soak.payments_notes import Told
 from tallystick.audit import audit
 from tallystick.chain.evidence import TransferLog, transfers_to
 from tallystick.chain.logs import receipt
+from tallystick.chain.permit2 import PERMIT2
 from tallystick.chain.rpc import Chain
 from tallystick.kernel.clock import SystemClock
 from tallystick.kernel.db import Database, open_database, query
@@ -120,6 +121,9 @@ class _Judgement:
     payments: int = 0
     honest: int = 0
     honest_served: int = 0
+    permits_paid: int = 0
+    permits_meant: int = 0
+    permits_served: int = 0
     attacks: int = 0
     accepted: int = 0
     lost: int = 0
@@ -134,7 +138,8 @@ class _Judgement:
 
     @property
     def ok(self) -> bool:
-        return not self.findings and self.payments > 0
+        # A run without a permit proves nothing of permits.
+        return not self.findings and min(self.payments, self.permits_paid) > 0
 
 
 def _judge_money(one: _Judgement, books: _Books, seen: list[TransferLog]) -> None:
@@ -142,6 +147,7 @@ def _judge_money(one: _Judgement, books: _Books, seen: list[TransferLog]) -> Non
     on_chain = {(log.tx_hash, log.log_index): log for log in seen}
     by_nonce = Counter((log.payer, log.nonce) for log in seen if log.nonce)
     one.payments = len(seen)
+    one.permits_paid = sum(log.authority == PERMIT2 for log in seen)
     for place, log in on_chain.items():
         booked = books.transfers.get(place)
         where = f"0x{place[0].hex()} log {place[1]}"
@@ -198,6 +204,9 @@ def _judge_told(one: _Judgement, books: _Books, told: Told) -> None:
     meant, signed, refused = told.of("meant"), told.of("signed"), told.of("refused")
     served = told.of("credited") | told.of("served")
     one.honest, one.honest_served = len(meant), len(served)
+    by_permit = {name for name, (event,) in meant.items() if event["by"] == "permit2"}
+    one.permits_meant = len(by_permit)
+    one.permits_served = len(by_permit & served.keys())
     for name, (event,) in meant.items():
         if name not in served:
             one.find("findings", f"{event['kind']} {name} was not served")

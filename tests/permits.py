@@ -99,6 +99,11 @@ class PermitWallet(Wallet):
         await self.local.send(self.address, PERMIT2, invalidation(nonce))
 
 
+def only_permit2(_: int, offered: list[Any]) -> list[Any]:
+    """What the owner of a stock client registers who wants to pay by Permit2 alone."""
+    return [one for one in offered if one.extra.get("assetTransferMethod") == "permit2"]
+
+
 def approval(usdc: int) -> bytes:
     """Calldata of the token's ``approve`` for Permit2."""
     call = abi.selector("approve(address,uint256)")

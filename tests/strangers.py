@@ -16,9 +16,14 @@ GWEI = 10**9
 
 
 async def pool(
-    local: LocalChain, sender: bytes, calldata: bytes, *, tip: int = 1
+    local: LocalChain,
+    sender: bytes,
+    calldata: bytes,
+    *,
+    tip: int = 1,
+    to: bytes | None = None,
 ) -> bytes:
-    """Put a call of the token into the pool; a higher tip is mined first.
+    """Put a call, of the token unless told, into the pool; a higher tip is mined first.
 
     Tips are times what everybody pays: others follow the last blocks' prices.
     """
@@ -27,7 +32,7 @@ async def pool(
         await local.give_gas(sender)
     call = {
         "from": to_hex(sender),
-        "to": to_hex(local.token),
+        "to": to_hex(to or local.token),
         "data": to_hex(calldata),
         "gas": hex(200_000),
         "maxFeePerGas": hex(100 * GWEI),

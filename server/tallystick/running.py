@@ -243,6 +243,8 @@ def _tell_of_idle(settings: Settings) -> None:
 def _tell_of_payments(rail: Rail) -> None:
     if rail.obstacle is None:
         _log.info("taking_payments", network=rail.network)
+        for one in rail.limits:
+            _log.warning("payments_limited", network=rail.network, reason=one)
     else:
         _log.warning("not_taking_payments", network=rail.network, reason=rail.obstacle)
 

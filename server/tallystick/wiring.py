@@ -18,9 +18,10 @@ from tallystick.kernel.seal import Seal
 from tallystick.payments.desk import Desk
 from tallystick.payments.exposure import Caps
 from tallystick.payments.observing.matching import Rate
-from tallystick.payments.rail import Elsewhere, Rail, Relayer, Witness
+from tallystick.payments.rail import Rail, Relayer, Witness
 from tallystick.payments.rules.gas import WEI, GasRules
 from tallystick.payments.rules.paybacks import PaybackRules
+from tallystick.payments.ways import Elsewhere
 from tallystick.paywall.gate import Gate
 from tallystick.safe_factories import factories_in
 from tallystick.safe_settings import check_settings

@@ -46,7 +46,7 @@ def bearer(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
-async def give(server: LiveServer, wallet: LocalAccount, credits_given: int) -> None:
+async def give(server: LiveServer, wallet: LocalAccount, credits_given: float) -> None:
     """Credits for nothing; the wallet's customer is made if there is none."""
 
     async def work(session: WriteSession) -> None:
@@ -54,7 +54,7 @@ async def give(server: LiveServer, wallet: LocalAccount, credits_given: int) -> 
         await grant_promotional(
             session,
             owner,
-            MicroCredits(credits_given * 1_000_000),
+            MicroCredits(int(credits_given * 1_000_000)),
             idempotency_key=secrets.token_bytes(16),
             reference="test",
             memo="test",

@@ -1,9 +1,7 @@
 """Payments by Permit2 at the public door: what is offered, refused and told (A30)."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -17,7 +15,6 @@ from tallystick.chain.permit2 import EXACT_PROXY, PERMIT2, permit_call
 from tallystick.chain.token import balance_of
 from tallystick.x402.erc6492 import Wrapped, wrap
 from tallystick.x402.keccak import checksum_address
-from tallystick.x402.permit2 import Permit2Authorization
 from tests.api.payments import (
     ANALYST,
     ON_SQLITE,
@@ -33,9 +30,11 @@ from tests.api.payments import (
     serve_honest_payer,
     sign,
 )
+from tests.api.permitting import approved, entries, permit_entry, permit_for
+from tests.api.test_bad_input_signatures import compact, high_s
 from tests.delegation import delegate, planted
 from tests.live import DOLLAR, LiveServer, make_settings, start_server
-from tests.permits import approval, by_proxy, sign_permit, submit_together
+from tests.permits import by_proxy, submit_together
 from tests.strangers import STRANGER
 
 _PERMIT = "payload.permit2Authorization"
@@ -68,71 +67,7 @@ async def door(permitting: LiveServer) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture
 async def payer(chain: LocalChain) -> LocalAccount:
     """A wallet with $100, all of which Permit2 may move."""
-    wallet = await funded(chain)
-    await chain.send(address_of(wallet), chain.token, approval(2**255))
-    return wallet
-
-
-async def entries(http: httpx.AsyncClient, version: int = 2) -> list[dict[str, Any]]:
-    answer = await http.get(ANALYST)
-    assert answer.status_code == 402
-    document = answer.json()
-    if version == 2:
-        document = decode(answer.headers["PAYMENT-REQUIRED"])
-    found: list[dict[str, Any]] = document["accepts"]
-    return found
-
-
-async def permit_entry(http: httpx.AsyncClient) -> dict[str, Any]:
-    """The first entry that is paid by Permit2."""
-    found = await entries(http)
-    return next(one for one in found if "assetTransferMethod" in one["extra"])
-
-
-def permit_for(
-    payer: LocalAccount,
-    entry: dict[str, Any],
-    *,
-    key: LocalAccount | None = None,
-    chain_id: int = 84532,
-    lives: int = 90,
-    **changed: Any,
-) -> tuple[Permit2Authorization, Payment]:
-    """What a stock client sends for the entry, unless told otherwise."""
-    signed = Permit2Authorization(
-        payer=address_of(payer),
-        pay_to=bytes.fromhex(entry["payTo"][2:]),
-        value=int(entry["amount"]),
-        valid_after=0,
-        valid_before=int(time.time()) + lives,
-        nonce=Account.create().key,
-        token=bytes.fromhex(entry["asset"][2:]),
-        spender=EXACT_PROXY,
-    )
-    signed = replace(signed, nonce=bytes(signed.nonce), **changed)
-    signature = sign_permit(chain_id, bytes((key or payer).key), signed)
-    return signed, header_of(entry, signed, signature)
-
-
-def header_of(
-    entry: dict[str, Any], signed: Permit2Authorization, signature: bytes
-) -> Payment:
-    shown = {
-        "from": checksum_address(signed.payer),
-        "permitted": {
-            "token": checksum_address(signed.token),
-            "amount": str(signed.value),
-        },
-        "spender": checksum_address(signed.spender),
-        "nonce": str(int.from_bytes(signed.nonce, "big")),
-        "deadline": str(signed.valid_before),
-        "witness": {
-            "to": checksum_address(signed.pay_to),
-            "validAfter": str(signed.valid_after),
-        },
-    }
-    payload = {"permit2Authorization": shown, "signature": f"0x{signature.hex()}"}
-    return Payment({"x402Version": 2, "accepted": entry, "payload": payload})
+    return await approved(chain)
 
 
 async def get(http: httpx.AsyncClient, payment: Payment) -> httpx.Response:
@@ -270,7 +205,9 @@ async def test_signatures_of_others_are_refused(
         permit_for(payer, entry, key=Account.create())[1],
         permit_for(payer, entry, chain_id=8453)[1],
         good.signed_as(b""),
-        good.signed_as(good.signature[:64]),
+        good.signed_as(good.signature[:63]),
+        good.signed_as(_other_parity(compact(good.signature))),
+        good.signed_as(compact(high_s(good.signature))),
         good.signed_as(good.signature + b"\0"),
         good.signed_as(wrapped),
         # The payer's own key, for the token's own method.
@@ -283,6 +220,27 @@ async def test_signatures_of_others_are_refused(
         assert reason_of(await get(door, payment)) == "invalid_permit2_signature"
     assert await books(permitting) == before
     assert (await get(door, good)).status_code == 200
+
+
+def _other_parity(folded: bytes) -> bytes:
+    return folded[:32] + bytes((folded[32] ^ 0x80,)) + folded[33:]
+
+
+@ON_SQLITE
+async def test_a_compact_signature_pays_as_permit2_takes_it(
+    door: httpx.AsyncClient, payer: LocalAccount, permitting: LiveServer
+) -> None:
+    """Settled and then waived; the whole one of the same permit is no other payment."""
+    for left in ("9", "8"):
+        _, payment = permit_for(payer, await permit_entry(door))
+        folded = payment.signed_as(compact(payment.signature))
+        answer = await get(door, folded)
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["credits-remaining"] == left
+    for again in (payment, folded):
+        assert (await get(door, again)).headers["credits-remaining"] == "8"
+    assert await count(permitting, "topup", "state = 'credited'") == 1
+    assert await count(permitting, "claim") == 2
 
 
 @ON_SQLITE

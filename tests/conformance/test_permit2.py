@@ -1,7 +1,6 @@
 """Stock clients pay by Permit2 where the operator has turned it on."""
 
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 from eth_account.signers.local import LocalAccount
@@ -20,7 +19,7 @@ from tallystick.x402.signature import Recovered, recover
 from tests.api.payments import ANALYST, ON_SQLITE, address_of, count, decode, funded
 from tests.conformance.node import calls, program_in
 from tests.live import DOLLAR, Buyer, LiveServer, make_settings, start_server
-from tests.permits import approval
+from tests.permits import approval, only_permit2
 from x402 import x402Client
 
 
@@ -44,11 +43,6 @@ async def approved(chain: LocalChain) -> LocalAccount:
     wallet = await funded(chain)
     await chain.send(address_of(wallet), chain.token, approval(2**255))
     return wallet
-
-
-def only_permit2(_: int, offered: list[Any]) -> list[Any]:
-    """What an owner registers who wants to pay by Permit2 alone."""
-    return [one for one in offered if one.extra.get("assetTransferMethod") == "permit2"]
 
 
 @ON_SQLITE

@@ -20,6 +20,7 @@ from tallystick.doctor.offers import Expected
 from tallystick.doctor.server import Visit, examine_server
 from tallystick.kernel.money import UsdcAtomic
 from tests.doctor.mangling import Mangling, mangled
+from tests.live import make_settings, start_server
 from tests.postgres import PostgresServer
 from tests.processes import Ended, Program, ServerProcess, run, serving
 from tests.test_cli import KEY, PASSWORD, SECRET, settings_for
@@ -448,18 +449,21 @@ SPOILS: dict[str, tuple[Mangling, str]] = {
 }
 
 
-async def test_every_spoilt_challenge_is_noticed(
-    sound: ServerProcess, tmp_path: Path
-) -> None:
-    payee = sound.settings["PAY_TO"]
-    expected = Expected(
+def expected_at(url: str, payee: str) -> Expected:
+    return Expected(
         caip2="eip155:84532",
         v1_name="base-sepolia",
         asset=USDC,
         pay_to=payee,
         domain={"name": "USDC", "version": "2"},
-        url=sound.url,
+        url=url,
     )
+
+
+async def test_every_spoilt_challenge_is_noticed(
+    sound: ServerProcess, tmp_path: Path
+) -> None:
+    expected = expected_at(sound.url, sound.settings["PAY_TO"])
     catalog = load_catalog("x402_credits")
     for name, (spoil, words) in {"nothing": (Mangling(), ""), **SPOILS}.items():
         async with mangled(sound.url, spoil) as url:
@@ -517,6 +521,32 @@ async def test_a_float_that_cannot_pay_is_told(
     assert "$0.00 to pay back" in (await told())["said"]
     await fresh.mint(address, UsdcAtomic(2_000_000))
     assert (await told())["verdict"] == "ok"
+
+
+async def test_a_server_that_sells_nothing_for_want_of_gas_has_no_broken_challenge(
+    fresh: LocalChain, sqlite_url: str, free_port: int
+) -> None:
+    """What it refuses is told by its cause; its 402s are those of a sound one."""
+    poor = Account.create().key.to_0x_hex()
+    settings = make_settings(sqlite_url, fresh.url, free_port, relayer_keys=(poor,))
+    server = await start_server(settings)
+    assert settings.pay_to is not None
+    try:
+        exam = Examination(lambda _: None, lambda _: None)
+        catalog = load_catalog("x402_credits")
+        expected = expected_at(server.url, settings.pay_to)
+        await examine_server(
+            exam,
+            Visit(server.url, takes_payments=True, catalog=catalog, expected=expected),
+        )
+    finally:
+        await server.stop()
+    told = [(one.verdict, one.said) for one in exam.findings]
+    assert [said for verdict, said in told if verdict == Verdict.PROBLEM] == []
+    assert [said for verdict, said in told if verdict == Verdict.WARNING] == [
+        "it takes no payments now: no relayer has money for gas",
+        "POST /api/credits/add offers nothing, because no payment can be settled now",
+    ]
 
 
 async def test_relayer_keys_beside_a_facilitator_that_settles_everything_are_told(

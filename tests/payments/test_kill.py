@@ -76,8 +76,9 @@ class Client:
                 await asyncio.sleep(0.05)
 
     async def prepare(self, http: httpx.AsyncClient) -> Payment:
-        """A dollar, signed for what the first server offers."""
-        offer = await self.ask(http, self.urls[0], None)
+        """A dollar, signed for what the first server offers, once it does."""
+        while (offer := await self.ask(http, self.urls[0], None)).status_code == 503:  # noqa: ASYNC110  # another process
+            await asyncio.sleep(0.1)
         accepts = decode(offer.headers["PAYMENT-REQUIRED"])["accepts"]
         return sign(self.wallet, accepts[0])
 

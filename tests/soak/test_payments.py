@@ -4,7 +4,8 @@ import pytest
 
 from tests.soak.campaigns import soak
 
-KEYS = ["ok", "seed", "payments", "honest", "honest_served", "attacks", "accepted"]
+KEYS = ["ok", "seed", "payments", "honest", "honest_served", "permits_paid"]
+KEYS += ["permits_meant", "permits_served", "attacks", "accepted"]
 KEYS += ["lost", "double", "findings", "reorgs", "restarts", "faults"]
 
 
@@ -16,6 +17,8 @@ def test_faults_attacks_and_kills_lose_and_double_no_payment() -> None:
     assert verdict["seed"] == 9
     assert verdict["payments"] >= 5
     assert verdict["honest_served"] == verdict["honest"] >= 8
+    assert verdict["permits_served"] == verdict["permits_meant"] >= 4
+    assert verdict["permits_paid"] >= 3
     assert verdict["attacks"] >= 30
     assert verdict["reorgs"] + verdict["restarts"] + verdict["faults"] > 0
     for name in ("accepted", "lost", "double"):

@@ -81,12 +81,13 @@ async def test_a_worker_settles_what_servers_without_keys_take(
         await until_told(http, server, NOBODY)
         async with working(tmp_path, settings) as next_worker:
             await asyncio.wait_for(bought, _SECONDS)
+            late = await payer.prepare(http)
             ended = await next_worker.end(signal.SIGTERM)
             assert ended.code == 0, ended.said
         # It has said so, and nobody waits for its silence to tell.
         await asyncio.sleep(2.5)
         assert NOBODY in (await readiness(http, server))["reason"]
-        refused = await payer.ask(http, server.url, await payer.prepare(http))
+        refused = await payer.ask(http, server.url, late)
         assert refused.status_code == 503, refused.text
         assert NOBODY in refused.text
     db = open_database(settings["DATABASE_URL"])

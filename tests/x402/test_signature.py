@@ -81,6 +81,24 @@ def test_what_the_token_takes_of_no_key_may_be_a_contract_wallets_own(
     assert problem in answer.problem
 
 
+def test_a_compact_signature_is_its_keys_where_permit2_judges() -> None:
+    whole = recover(DIGEST, _signature())
+    assert isinstance(whole, Recovered)
+    assert recover(DIGEST, _eip_2098(_signature()), takes_compact=True) == whole
+    for number in range(8):  # both parities
+        signature = _signature(digest=bytes([number]) * 32)
+        folded = recover(bytes([number]) * 32, _eip_2098(signature), takes_compact=True)
+        assert folded == Recovered(_address(KEY))
+
+
+@pytest.mark.parametrize("s", [0, ORDER // 2 + 1, 2**255 - 1])
+def test_a_compact_signature_keeps_the_bounds_of_s(s: int) -> None:
+    forged = _with_s(s)(_signature())[:64]
+    answer = recover(DIGEST, forged, takes_compact=True)
+    assert isinstance(answer, NotAKeySignature)
+    assert "an s that" in answer.problem
+
+
 def test_a_wrapped_signature_is_nobodys() -> None:
     answer = recover(DIGEST, _erc_6492(_signature()))
     assert isinstance(answer, MalformedSignature)

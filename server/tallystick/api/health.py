@@ -51,6 +51,8 @@ async def readyz(request: Request, gate: GateDep) -> Response:
     # No reason to send no traffic: credits that are there can be spent.
     why = gate.rail.obstacle or gate.rail.silence
     document |= {"takes_payments": why is None} | ({"reason": why} if why else {})
+    if why is None and gate.rail.limits:
+        document["limited"] = "; ".join(gate.rail.limits)
     if running_of(request).watchers.admit(request):
         document |= await _obligations_now(gate)
     return ExactJson(document, headers=NO_STORE)

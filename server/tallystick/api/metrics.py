@@ -134,6 +134,11 @@ def _of_chain(found: Health, gate: Gate) -> Iterable[Metric]:
     words = "Whether a payment could be taken now"
     open_now = rail.obstacle is None and rail.silence is None
     yield gauge("takes_payments", words, int(open_now))
+    is_open = {
+        (str(one),): int(rail.offering_obstacle(one) is None) for one in rail.ways
+    }
+    words = "Whether one could be settled that is signed in this way"
+    yield gauges("payment_way_open", words, ["way"], is_open)
 
 
 def _of_relayers(found: Health) -> Iterable[Metric]:

@@ -20,7 +20,7 @@ from tallystick.payments.models.topups import PAID_STATES
 from tallystick.payments.topups import public_facts
 from tallystick.paywall.answer import NO_STORE
 from tallystick.paywall.buy import Bought, Order, buy
-from tallystick.paywall.challenges import PaymentRequired, challenge
+from tallystick.paywall.challenges import PaymentRequired, challenge, require_open
 from tallystick.paywall.gate import Gate
 from tallystick.paywall.offered import recent_catalogs
 from tallystick.paywall.offers import Offers, Wanted, offers_for_purchase
@@ -57,6 +57,8 @@ async def add_credits(
 ) -> Response:
     """Unpaid: 402 with one offer. Paid: the credits, once, for every copy alike.
 
+    Unpaid while no payment could be settled: 503, as a payment would be answered.
+
     With a ``transactionId`` the caller must be known, and the wallet that sent it his.
     """
     if wanted.transaction_id is not None:
@@ -75,6 +77,8 @@ async def add_credits(
         order = Order(offers, caller_id, wait_ms, asked.idempotency_key())
         bought = await buy(gate, order, payload)
     except (PaymentRequired, PaymentRejected) as refusal:
+        if isinstance(refusal, PaymentRequired):
+            require_open(gate.rail)
         # What is not sold any more is offered to nobody anew.
         answer = _challenge(gate, _offers(gate, wanted, binding), refusal, asked.url)
         return challenge_answer(answer, root_of(request.scope) + gate.api_prefix)

@@ -20,6 +20,7 @@ from tallystick.doctor.offers import (
 
 _SECONDS = 10
 _ORIGIN = "https://doctor.invalid"
+_NOT_NOW = "top_ups_unavailable"
 """A browser's page somewhere else; it must be let in, and never with credentials."""
 _SENT = ("payment-signature", "x-payment", "sign-in-with-x", "idempotency-key")
 _READ = ("payment-required", "payment-response", "x-payment-response")
@@ -114,6 +115,9 @@ async def _examine_readiness(exam: Examination, http: httpx.AsyncClient) -> None
         exam.warn(
             "server", said, "Mend what the other lines name; it goes on by itself."
         )
+    elif limited := ready.get("limited"):
+        said = f"it takes only some payments now: {str(limited)[:200]}"
+        exam.warn("server", said, "Mend what it names; it goes on by itself.")
     else:
         exam.ok("server", "it takes payments")
 
@@ -194,6 +198,10 @@ async def _examine_challenge(
     exam: Examination, visit: Visit, what: str, answer: httpx.Response
 ) -> None:
     assert visit.expected is not None, "what is sold is known with what is expected"
+    if answer.status_code == 503 and _json(answer).get("code") == _NOT_NOW:
+        said = f"{what} offers nothing, because no payment can be settled now"
+        exam.warn("challenge", said, "Ask again once it takes payments.")
+        return
     if answer.status_code != 402:
         said = f"{what} is answered with {answer.status_code} instead of 402"
         exam.problem("challenge", said, "Look at the answer and at the server's log.")

@@ -13,22 +13,29 @@ from sqlmodel import col, select
 from tallystick.kernel.db import Database, WriteSession, insert_once, now_ms
 from tallystick.payments.models.topups import RelayerRow, WorkerRow
 from tallystick.payments.rail import Rail
+from tallystick.payments.ways import Way
 
 SAID_EVERY_SECONDS = 3.0
 _ABSENT_MS = 15_000
 """A worker that has said nothing for so long is gone."""
 _FORGOTTEN_MS = 24 * 3600 * 1000
+_COLUMNS = {
+    Way.EIP3009: "obstacle",
+    Way.PERMIT2: "permit2_obstacle",
+    Way.ERC6492: "erc6492_obstacle",
+}
 NOBODY = "no worker is running: start `tallystick worker`"
 
 
 async def say(db: Database, rail: Rail) -> None:
-    """Say that workers run here, and why they could settle nothing now, if so."""
+    """Say that workers run here, and what is in their way, by way of payment."""
     await db.write(partial(_say, rail))
 
 
 async def _say(rail: Rail, session: WriteSession) -> None:
     now = now_ms(session)
-    told: dict[str, object] = {"seen_at_ms": now, "obstacle": rail.obstacle}
+    told: dict[str, object] = {"seen_at_ms": now}
+    told |= {name: rail.obstacle_of(way) for way, name in _COLUMNS.items()}
     row = {"owner": rail.owner, "chain_id": rail.domain.chain_id, **told}
     if await insert_once(session, WorkerRow, row):
         old = col(WorkerRow.seen_at_ms) < now - _FORGOTTEN_MS
@@ -49,20 +56,20 @@ async def fall_silent(db: Database, rail: Rail) -> None:
 
 
 async def listen(db: Database, rail: Rail) -> None:
-    """Learn whether some worker could settle a payment now."""
+    """Learn in which ways some worker could settle a payment now."""
     assert rail.elsewhere is not None
     async with db.read() as session:
         now = now_ms(session)
-        present = select(WorkerRow.obstacle).where(
+        present = select(WorkerRow).where(
             col(WorkerRow.chain_id) == rail.domain.chain_id,
             col(WorkerRow.seen_at_ms) > now - _ABSENT_MS,
         )
         rows = await session.exec(present.order_by(col(WorkerRow.seen_at_ms).desc()))
-        told = list(rows.all())
-    if None in told:
-        rail.elsewhere.obstacle = None
-    else:
-        rail.elsewhere.obstacle = told[0] if told else NOBODY
+        workers = list(rows.all())
+    for way, name in _COLUMNS.items():
+        told: list[str | None] = [getattr(one, name) for one in workers]
+        in_the_way = told[0] if told else NOBODY
+        rail.elsewhere.obstacles[way] = None if None in told else in_the_way
 
 
 async def signing_addresses(db: Database, rail: Rail) -> list[bytes]:

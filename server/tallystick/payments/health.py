@@ -137,8 +137,8 @@ def _reasons(
     """What is wrong, in words that a person understands."""
     found = [rail.silence] if rail.silence else []
     # Whoever takes no payments by choice has no trouble.
-    if rail.takes_payments and rail.obstacle is not None:
-        found.append(rail.obstacle)
+    if rail.takes_payments:
+        found += rail.limits
     is_real = rail.domain.chain_id not in _TEST_CHAINS
     if is_real and head_age is not None and head_age > _OLD_HEAD_SECONDS:
         found.append(f"the newest block is {head_age} seconds old")

@@ -13,7 +13,6 @@ from tallystick.chain.token import nonce_used
 from tallystick.claims.claim import ClaimedMoney
 from tallystick.claims.models import Claim
 from tallystick.kernel.db import ReadSession, WriteSession
-from tallystick.payments.errors import TopUpsUnavailable
 from tallystick.payments.models.chain import Redemption
 from tallystick.payments.models.topups import Payment, TopUp
 from tallystick.payments.rail import Rail
@@ -80,12 +79,6 @@ async def is_redeemed(
         col(Redemption.generation) == generation,
     )
     return (await session.exec(redeemed)).one_or_none() is not None
-
-
-def require_relayer(rail: Rail, money: ClaimedMoney) -> None:
-    """Raise ``TopUpsUnavailable`` for a permit that no relayer could settle now."""
-    if money.token == PERMIT2 and rail.relaying_obstacle is not None:
-        raise TopUpsUnavailable(rail.relaying_obstacle)
 
 
 async def require_allowance(rail: Rail, money: ClaimedMoney) -> None:

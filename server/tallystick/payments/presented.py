@@ -12,6 +12,7 @@ from tallystick.payments.errors import TopUpsUnavailable
 from tallystick.payments.permits import is_used
 from tallystick.payments.quotes import Quote, open_quote
 from tallystick.payments.rail import Rail
+from tallystick.payments.ways import Way
 from tallystick.x402 import reasons
 from tallystick.x402.erc6492 import Wrapped, is_wrapped
 from tallystick.x402.errors import PaymentRejected
@@ -49,6 +50,16 @@ class Presented:
     identifier: bytes | None = None
     by_contract: bool = False
     is_wrapped: bool = False
+
+
+def way_of(presented: Presented) -> Way:
+    """By whom it is settled, if it is.
+
+    A wallet that has been deployed since it signed needs no deployer any more.
+    """
+    if isinstance(presented.authorization, Permit2Authorization):
+        return Way.PERMIT2
+    return Way.ERC6492 if is_wrapped(presented.signature) else Way.EIP3009
 
 
 _BY_PERMIT2 = {METHOD_KEY: METHOD}
@@ -205,8 +216,9 @@ async def require_signer(
 async def _ask_undeployed(
     rail: Rail, question: ContractQuestion, deployment: Wrapped
 ) -> None:
-    if rail.elsewhere is None and not rail.solvent_deployers:
-        raise TopUpsUnavailable("the deployer has no money for gas")
+    obstacle = rail.settling_obstacle(Way.ERC6492)
+    if obstacle is not None:
+        raise TopUpsUnavailable(obstacle)
     signed = await will_vouch(
         rail.chain, question.wallet, question.digest, question.signature, deployment
     )

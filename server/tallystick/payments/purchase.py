@@ -33,14 +33,29 @@ from tallystick.payments.permits import (
     is_used,
     reason_told,
     require_allowance,
-    require_relayer,
 )
-from tallystick.payments.presented import Presented, require_code_agrees
+from tallystick.payments.presented import Presented, require_code_agrees, way_of
 from tallystick.payments.rail import Rail
 from tallystick.payments.topups import open_topup, read_topup, topup_of_claim
+from tallystick.payments.ways import Way
 from tallystick.x402 import reasons
 from tallystick.x402.errors import PaymentRejected
 from tallystick.x402.wire import PaymentPayload
+
+_OTHERWISE = {
+    Way.EIP3009: (
+        "Try again later with a new payment, or pay now by Permit2: an entry of"
+        " `accepts` with `assetTransferMethod`."
+    ),
+    Way.PERMIT2: (
+        "Try again later with a new payment, or pay now by EIP-3009: an entry of"
+        " `accepts` without `assetTransferMethod`."
+    ),
+    Way.ERC6492: (
+        "Deploy the wallet and sign again, pay by one that is deployed, or try again"
+        " later."
+    ),
+}
 
 
 async def probe(rail: Rail) -> Block:
@@ -48,7 +63,8 @@ async def probe(rail: Rail) -> Block:
 
     Raises ``TopUpsUnavailable`` or ``RpcUnavailable`` (both 503).
     """
-    _require_open(rail)
+    if rail.obstacle is not None:
+        raise TopUpsUnavailable(rail.obstacle)
     return await rail.head()
 
 
@@ -58,9 +74,8 @@ async def probe_for(db: Database, rail: Rail, presented: Presented) -> Block:
     Claims are kept for long, so wallets that hold nothing, or whose contract disowns
     what their key signed, must not make any. Raises ``PaymentRejected`` as well.
     """
-    _require_open(rail)
-    require_relayer(rail, presented.money)
-    await _require_budget(db, rail, presented.money.payer)
+    require_way(rail, presented)
+    await _require_budget(db, rail, presented)
     questions = [
         rail.head(),
         _has_funds(rail, presented.money),
@@ -76,19 +91,30 @@ async def probe_for(db: Database, rail: Rail, presented: Presented) -> Block:
     return head
 
 
-def _require_open(rail: Rail) -> None:
-    if rail.obstacle is not None:
-        raise TopUpsUnavailable(rail.obstacle)
+def require_way(rail: Rail, presented: Presented) -> None:
+    """Raise ``TopUpsUnavailable`` unless somebody could settle this payment now.
+
+    Its next step names the way that is open instead, if one is.
+    """
+    way = way_of(presented)
+    obstacle = rail.obstacle_of(way)
+    if obstacle is None:
+        return
+    refusal = TopUpsUnavailable(obstacle)
+    if rail.obstacle is None:
+        refusal.next_step = _OTHERWISE[way]
+    raise refusal
 
 
-async def _require_budget(db: Database, rail: Rail, payer: bytes) -> None:
+async def _require_budget(db: Database, rail: Rail, presented: Presented) -> None:
     """Refuse whose settlements cost too much gas for nothing today."""
     price = rail.outlook.price
-    if rail.facilitator is not None or price is None:
+    is_relayed = rail.facilitator is None or way_of(presented) != Way.EIP3009
+    if not is_relayed or price is None:
         return
     wei = KEY_GAS_CAP * price.max_fee_per_gas
     async with db.read() as session:
-        is_over = await is_hopeless(session, rail, payer, wei)
+        is_over = await is_hopeless(session, rail, presented.money.payer, wei)
     if is_over:
         raise PaymentRejected(
             reasons.INVALID_TRANSACTION_STATE,

@@ -21,6 +21,7 @@ from tallystick.payments.lookout import Lookout
 from tallystick.payments.rules.gas import GAS_RULES, GasRules
 from tallystick.payments.rules.paybacks import PAYBACK_RULES, PaybackRules
 from tallystick.payments.sequences import Sequence
+from tallystick.payments.ways import Elsewhere, Way
 from tallystick.x402.erc6492 import Factory
 from tallystick.x402.wire import TokenDomain
 
@@ -141,13 +142,6 @@ class Witness:
 
 
 @dataclass(slots=True)
-class Elsewhere:
-    """Workers of other processes, and what is in the way of all of them."""
-
-    obstacle: str | None = "no worker has been seen since the start"
-
-
-@dataclass(slots=True)
 class Payees:
     """Other addresses that were ``pay_to``, and when offers ceased to name them."""
 
@@ -229,21 +223,24 @@ class Rail:
 
     @property
     def offers_permit2(self) -> bool:
-        """Whether payments by Permit2 are offered: only our relayers settle them."""
+        """Whether payments by Permit2 are switched on: only our relayers settle them."""
         has_keys = any(not one.deploys for one in self.relayers)
         return self.takes_permit2 and (has_keys or self.elsewhere is not None)
 
     @property
-    def may_sign(self) -> bool:
-        """Whether a settlement could be begun here at this moment."""
-        if self.facilitator is not None:
-            return True
-        return self.may_relay
+    def ways(self) -> tuple[Way, ...]:
+        """What is switched on of what a 402 may offer, in its order."""
+        return (Way.EIP3009, Way.PERMIT2) if self.offers_permit2 else (Way.EIP3009,)
 
     @property
     def may_relay(self) -> bool:
         """Whether a key of ours could sign at this moment."""
         return any(self.sequence(one).has_room for one in self.solvent_relayers)
+
+    @property
+    def may_deploy(self) -> bool:
+        """Whether a key of ours could sign what deploys a wallet at this moment."""
+        return any(self.sequence(one).has_room for one in self.solvent_deployers)
 
     async def close(self) -> None:
         """Close the connections to every node."""
@@ -273,28 +270,50 @@ class Rail:
 
     @property
     def obstacle(self) -> str | None:
-        """Why no settlement could begin now, in words; None when one could."""
+        """Why no payment could be taken now, in words; None when one could."""
+        found = [self.obstacle_of(one) for one in self.ways]
+        return None if None in found else found[0]
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """What is in the way of some payments or of all, in words."""
+        found = {one: self.obstacle_of(one) for one in self.ways}
+        if len(set(found.values())) == 1:
+            return tuple(one for one in {*found.values()} if one)
+        names = {Way.EIP3009: "EIP-3009", Way.PERMIT2: "Permit2"}
+        return tuple(
+            f"no payment by {names[one]}: {words}"
+            for one, words in found.items()
+            if words
+        )
+
+    def obstacle_of(self, way: Way) -> str | None:
+        """Why nothing could be taken in this way now, in words; None when it could."""
         if not self.takes_payments:
             return "this server takes no payments"
+        return self.settling_obstacle(way)
+
+    def settling_obstacle(self, way: Way) -> str | None:
+        """The same, of whoever pays: also of what buyers of other sellers pay."""
         if self._out_of_sight is not None:
             return self._out_of_sight
         if self.elsewhere is not None:
-            return self.elsewhere.obstacle
+            return self.elsewhere.obstacles[way]
+        if way == Way.ERC6492:
+            return self._without_deployer
         desk = self.facilitator
-        if desk is None:
+        if desk is None or way == Way.PERMIT2:
             return self._without_relayer
         if desk.trouble is None or (desk.falls_back and not self._without_relayer):
             return None
         return desk.trouble
 
-    @property
-    def relaying_obstacle(self) -> str | None:
-        """Why no relayer could begin a settlement now, in words; None when one could."""
-        if self._out_of_sight is not None:
-            return self._out_of_sight
-        if self.elsewhere is not None:
-            return self.elsewhere.obstacle
-        return self._without_relayer
+    def offering_obstacle(self, way: Way) -> str | None:
+        """Why nothing should be offered in this way now, in words.
+
+        Also while the chain is silent: who paid by then would most likely be refused.
+        """
+        return self.obstacle_of(way) or self.silence
 
     @property
     def _out_of_sight(self) -> str | None:
@@ -306,13 +325,23 @@ class Rail:
 
     @property
     def _without_relayer(self) -> str | None:
-        if not self.relayers:
+        if all(one.deploys for one in self.relayers):
             return "no relayer key is configured"
         if self.solvent_relayers:
             return None
         if self.outlook.over_budget:
             return "the relayers' gas budget of this day is used up"
         return "no relayer has money for gas"
+
+    @property
+    def _without_deployer(self) -> str | None:
+        if not any(one.deploys for one in self.relayers):
+            return "no deployer key is configured"
+        if self.solvent_deployers:
+            return None
+        if self.outlook.over_budget:
+            return "the deployer's gas budget of this day is used up"
+        return "the deployer has no money for gas"
 
     @property
     def silence(self) -> str | None:

@@ -72,6 +72,8 @@ async def challenge_for(
         description=facts.feature.description or facts.feature.name,
         sign_in_path=facts.sign_in_path if facts.customer_id is None else None,
         extensions=discovery(facts) if gate.is_discoverable else {},
+        # Who is known lacks credits, and any wallet of his with them.
+        may_waive=facts.customer_id is None,
     )
 
 

@@ -9,6 +9,8 @@ from tallystick.catalog.render import catalog_document
 from tallystick.kernel.errors import TallystickError
 from tallystick.kernel.money import to_decimal
 from tallystick.ledger.errors import InsufficientCredits
+from tallystick.payments.errors import TopUpsUnavailable
+from tallystick.payments.rail import Rail
 from tallystick.paywall.gate import Gate
 from tallystick.paywall.offers import Offers
 from tallystick.x402.challenge import Resource, render_challenge
@@ -21,6 +23,15 @@ _WAYS_TO_PAY = ("topup_url", "packs")
 _TOPUPS_ARE_OFF = (
     "Top-ups are switched off on this server. Call with an API key whose customer has"
     " credits, or try again later."
+)
+_LATER = (
+    "No payment can be settled right now, so none is offered: nothing was charged. Ask"
+    " again after the time in `Retry-After`."
+)
+_CREDITS_ALONE = (
+    "No payment can be settled right now. A wallet that has credits spends them by"
+    " signing an entry of `accepts` all the same; without credits, ask again after the"
+    " time in `Retry-After`."
 )
 
 
@@ -49,12 +60,14 @@ def challenge(
     description: str,
     sign_in_path: str | None = None,
     extensions: Mapping[str, Any] = _NOTHING,
+    may_waive: bool = False,
 ) -> Challenge:
     """The answer for a refusal: problem document, offers and, if wanted, a sign-in.
 
     ``extensions`` are told beside ours. Its ``type`` is the edge's to add, which knows
     where our page of errors is. A server that takes no payments offers none, and says
-    so.
+    so; one that could settle none now says when to come again, and offers only what
+    ``may_waive`` leaves a use for.
     """
     if not gate.rail.takes_payments:
         offers = Offers([], [])
@@ -63,19 +76,43 @@ def challenge(
         offers = Offers(offers.v2, [])  # version 1 has no place for a name
     if sign_in_path is not None:
         told |= gate.sign_in.offer(sign_in_path)
+    v2 = offers.terms(gate, 2, may_waive=may_waive)
     rendered = render_challenge(
         Resource(url, description),
-        offers.terms(gate, 2),
-        offers.terms(gate, 1),
+        v2,
+        offers.terms(gate, 1, may_waive=may_waive),
         error=_error_text(refusal),
         extensions={**told, **extensions},
     )
     body = rendered.body | _problem(gate.catalog(), gate.api_url, refusal)
+    headers = {"PAYMENT-REQUIRED": rendered.header} if v2 else {}
     if not gate.rail.takes_payments:
         body = {name: body[name] for name in body if name not in _WAYS_TO_PAY}
         body["next_step"] = _TOPUPS_ARE_OFF
-    headers = {"PAYMENT-REQUIRED": rendered.header} if offers.v2 else {}
+    elif (why := why_closed(gate.rail)) is not None:
+        body["top_ups_unavailable"] = why
+        if not v2:
+            body["next_step"] = _LATER
+        elif not isinstance(refusal, PaymentRejected):
+            body["next_step"] = _CREDITS_ALONE  # else it says what to sign instead
+        headers["Retry-After"] = str(TopUpsUnavailable.retry_after_seconds)
     return Challenge(headers, body)
+
+
+def why_closed(rail: Rail) -> str | None:
+    """Why no payment is settled now, in words; None when some way is open."""
+    found = [rail.offering_obstacle(one) for one in rail.ways]
+    return None if None in found else found[0]
+
+
+def require_open(rail: Rail) -> None:
+    """Raise ``TopUpsUnavailable`` when whatever is bought now would be refused.
+
+    Not where top-ups are switched off, which no time mends.
+    """
+    why = why_closed(rail)
+    if rail.takes_payments and why is not None:
+        raise TopUpsUnavailable(why)
 
 
 def require_identifier(gate: Gate, payload: PaymentPayload) -> None:

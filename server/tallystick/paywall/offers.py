@@ -29,6 +29,8 @@ from tallystick.kernel.errors import TallystickError
 from tallystick.kernel.money import NO_CREDITS, MicroCredits, UsdcAtomic, to_decimal
 from tallystick.payments.presented import terms_of
 from tallystick.payments.quotes import Quote, seal_quote
+from tallystick.payments.rail import Rail
+from tallystick.payments.ways import Way
 from tallystick.paywall.facts import Facts
 from tallystick.paywall.gate import Gate
 from tallystick.x402.wire import PaymentTerms
@@ -45,17 +47,28 @@ class Offers:
     v1: list[Quote]
     past: list[Quote] = field(default_factory=list)
 
-    def terms(self, gate: Gate, version: int) -> list[PaymentTerms]:
-        """The entries of ``accepts`` for a version, sealed."""
+    def terms(self, gate: Gate, version: int, *, may_waive: bool) -> list[PaymentTerms]:
+        """The entries of ``accepts`` for a version, sealed; see ``ways_offered``."""
         rail, quotes = gate.rail, self.v2 if version == 2 else self.v1
         sealed = [(one, seal_quote(gate.seal, one)) for one in quotes]
-        offered = [terms_of(rail, one, token) for one, token in sealed]
-        if version == 2 and rail.offers_permit2:
-            # Last: it needs an approval, so nobody should take it who may choose.
-            offered += [
-                terms_of(rail, one, token, by_permit2=True) for one, token in sealed
-            ]
-        return offered
+        return [
+            terms_of(rail, one, token, by_permit2=way == Way.PERMIT2)
+            for way in ways_offered(rail, version, may_waive=may_waive)
+            for one, token in sealed
+        ]
+
+
+def ways_offered(rail: Rail, version: int, *, may_waive: bool) -> tuple[Way, ...]:
+    """The ways in which a client of that version may pay, in their order.
+
+    Only those in which somebody could settle now. But a payment that may be waived
+    needs nobody who settles it: where no way is open all are named, because a wallet
+    with credits spends them by signing one (docs/decisions/0036).
+    """
+    # Permit2 last: it needs an approval, so nobody should take it who may choose.
+    known = rail.ways if version == 2 else (Way.EIP3009,)
+    is_open = tuple(one for one in known if rail.offering_obstacle(one) is None)
+    return is_open or (known if may_waive else ())
 
 
 def offers_for_call(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 
-from sqlalchemy import ColumnElement, true, update
+from sqlalchemy import ColumnElement, LargeBinary, func, literal, true, update
 from sqlmodel import col, select
 
 from tallystick.kernel.db import Database, ReadSession, WriteSession, now_ms
@@ -17,11 +17,16 @@ from tallystick.payments.rail import Rail
 from tallystick.payments.settler import step
 from tallystick.workers.crew import Crew
 from tallystick.workers.rounds import whole
+from tallystick.x402.erc6492 import WRAPPED_SUFFIX
 
 _log = get_logger(__name__)
 _AT_ONCE = 32
 _IDLE_SECONDS = 2.0
 _FARTHEST_MS = 60_000
+_SIGNATURE = func.coalesce(col(TopUp.signature), literal(b"", LargeBinary))
+_ENDS_AT = func.length(_SIGNATURE) - len(WRAPPED_SUFFIX) + 1
+_DEPLOYS = func.substr(_SIGNATURE, _ENDS_AT, type_=LargeBinary) == WRAPPED_SUFFIX
+"""Of top-ups: that their payer's wallet is deployed with them (ERC-6492)."""
 
 
 class _News:
@@ -139,13 +144,19 @@ def _is_for_us(rail: Rail, now: int) -> ColumnElement[bool]:
     """What waits for a signature is left to who can sign, for a while.
 
     Only its window and the logs could end it here, and whoever takes the turn keeps the
-    key's owner from it.
+    key's owner from it. Each way is for whose it is: permits for a relayer, whatever a
+    facilitator can, and what comes with a deployment for the deployer's key.
     """
-    if rail.may_sign:
+    if rail.may_relay and rail.may_deploy:
         return true()
     patience_ms = int(rail.lease_seconds * 1000)
     is_overdue = col(TopUp.next_look_at_ms) <= now - patience_ms
-    return (col(TopUp.state) != TopUpState.CLAIMED) | is_overdue
+    ours = (col(TopUp.state) != TopUpState.CLAIMED) | is_overdue
+    if rail.may_relay:
+        ours |= ~_DEPLOYS
+    elif rail.facilitator is not None:
+        ours |= ~_DEPLOYS & col(TopUp.authority).is_(None)
+    return ours | _DEPLOYS if rail.may_deploy else ours
 
 
 def _has_news(rail: Rail, news_at_ms: int | None) -> ColumnElement[bool]:

@@ -7,7 +7,8 @@ call is the signer's word and could be any, so whoever makes it must know the fa
 from dataclasses import dataclass, field
 from typing import Final
 
-_MAGIC: Final = bytes.fromhex("6492" * 16)
+WRAPPED_SUFFIX: Final = bytes.fromhex("6492" * 16)
+"""The magic bytes at the end of a signature that comes with a deployment."""
 _WORD: Final = 32
 _HEAD_BYTES: Final = 3 * _WORD
 _SELECTOR_BYTES: Final = 4
@@ -33,7 +34,7 @@ class Wrapped:
 
 def is_wrapped(signature: bytes) -> bool:
     """Whether it has the magic suffix; what is before that may be anything."""
-    return signature.endswith(_MAGIC)
+    return signature.endswith(WRAPPED_SUFFIX)
 
 
 def unwrap(signature: bytes) -> Wrapped | None:
@@ -44,7 +45,7 @@ def unwrap(signature: bytes) -> Wrapped | None:
     """
     if not is_wrapped(signature):
         return None
-    body = signature[: -len(_MAGIC)]
+    body = signature[: -len(WRAPPED_SUFFIX)]
     calldata = _bytes_at(body, _HEAD_BYTES)
     if calldata is None or not _SELECTOR_BYTES <= len(calldata) <= MOST_CALLDATA_BYTES:
         return None
@@ -60,7 +61,7 @@ def wrap(one: Wrapped) -> bytes:
     first = _encoded(one.calldata)
     offsets = (_HEAD_BYTES, _HEAD_BYTES + len(first))
     head = one.factory.rjust(_WORD, b"\0") + b"".join(map(_number, offsets))
-    return head + first + _encoded(one.inner) + _MAGIC
+    return head + first + _encoded(one.inner) + WRAPPED_SUFFIX
 
 
 def _bytes_at(body: bytes, place: int) -> bytes | None:

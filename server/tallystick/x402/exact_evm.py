@@ -10,7 +10,11 @@ from typing import Final
 from tallystick.x402 import reasons
 from tallystick.x402.erc6492 import Factory, Wrapped, is_wrapped, unwrap
 from tallystick.x402.errors import PaymentRejected
-from tallystick.x402.permit2 import digest_of, signature_reason
+from tallystick.x402.permit2 import (
+    Permit2Authorization,
+    digest_of,
+    signature_reason,
+)
 from tallystick.x402.signature import (
     ContractQuestion,
     MalformedSignature,
@@ -115,7 +119,8 @@ def prove_payer(
     if factories and is_wrapped(payload.signature):
         wrapped = _known(unwrap(payload.signature), factories)
         return ContractQuestion(payer, digest, wrapped.inner, deployment=wrapped)
-    recovery = recover(digest, payload.signature)
+    by_permit2 = isinstance(signed, Permit2Authorization)
+    recovery = recover(digest, payload.signature, takes_compact=by_permit2)
     if isinstance(recovery, MalformedSignature):
         raise PaymentRejected(reason, f"signature {recovery.problem}")
     if isinstance(recovery, Recovered) and recovery.address == payer:

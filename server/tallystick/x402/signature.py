@@ -2,7 +2,7 @@
 
 No key's signature may pass here that the chain would refuse: FiatToken's ECRecover
 takes 65 bytes with v 27 or 28 and s in the lower half of the order (EIP-2), and so do
-we. What a contract wallet takes for a signature is its own affair (EIP-1271): any bytes
+we. Permit2 takes compact ones as well. What a contract wallet takes for a signature is its own affair (EIP-1271): any bytes
 that fit into a header are put to it. Recovery is libsecp256k1's, 34 µs; pure Python
 takes 5 ms.
 """
@@ -19,6 +19,7 @@ from tallystick.x402.keccak import keccak256
 ORDER: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 """How many points secp256k1's generator reaches."""
 
+_COMPACT_BYTES: Final = 64
 _KEYS_MARKS: Final = frozenset({27, 28})
 """What v says in signatures of keys.
 
@@ -79,14 +80,19 @@ class ContractQuestion:
         return f"signature {self.problem}; no contract of the payer's takes it"
 
 
-def recover(digest: bytes, signature: bytes) -> Recovery:
+def recover(
+    digest: bytes, signature: bytes, *, takes_compact: bool = False
+) -> Recovery:
     """Who made the signature of the 32-byte digest.
 
     An address other than the expected one is no refusal yet: many contract wallets
-    take the signature of their owner's key.
+    take the signature of their owner's key. ``takes_compact`` is for what Permit2
+    judges: unlike the token it takes a key's in 64 bytes (EIP-2098), too.
     """
     if is_wrapped(signature):
         return MalformedSignature("is wrapped as in ERC-6492, which is not accepted")
+    if takes_compact and len(signature) == _COMPACT_BYTES:
+        signature = _unfolded(signature)
     problem = _problem_of(signature)
     if problem is not None:
         return NotAKeySignature(problem)
@@ -98,10 +104,19 @@ def recover(digest: bytes, signature: bytes) -> Recovery:
     return Recovered(keccak256(key.format(compressed=False)[1:])[12:])
 
 
+def _unfolded(signature: bytes) -> bytes:
+    """The 65 bytes of a compact one, whose highest bit of s is the parity."""
+    r, first, rest = signature[:32], signature[32], signature[33:]
+    return r + bytes((first & 0x7F,)) + rest + bytes((27 + (first >> 7),))
+
+
 def _problem_of(signature: bytes) -> str | None:
     """What the token would refuse in it as a key's, or ``None``."""
-    if len(signature) == 64:
-        return "is compact as in EIP-2098, which the token takes of no key"
+    if len(signature) == _COMPACT_BYTES:
+        return (
+            "is compact as in EIP-2098, which the token takes of no key: send the 65"
+            " bytes of r, s and v (27 or 28)"
+        )
     if len(signature) != 65:
         return "has not the 65 bytes of a key's"
     r = int.from_bytes(signature[:32], "big")

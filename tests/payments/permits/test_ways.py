@@ -17,7 +17,8 @@ from tallystick.chain.permit2 import (
 from tallystick.chain.permit_evidence import find_traces
 from tallystick.payments.errors import TopUpsUnavailable
 from tallystick.payments.models.topups import TopUpState
-from tallystick.payments.rail import Elsewhere, Witness
+from tallystick.payments.rail import Witness
+from tallystick.payments.ways import Elsewhere
 from tests.house import DOLLAR, House, Process, relayer
 from tests.payments.facilitators import desk_at, listening, sample
 from tests.permits import PermitWallet, Signed, submit_permit
@@ -32,7 +33,7 @@ async def test_without_a_relayer_permits_are_not_offered(house: House) -> None:
     with_key = await house.start(takes_permit2=True)
     assert with_key.rail.offers_permit2
     assert not (await house.start()).rail.offers_permit2
-    away = await house.start(relayers=(), takes_permit2=True, elsewhere=Elsewhere(None))
+    away = await house.start(relayers=(), takes_permit2=True, elsewhere=Elsewhere())
     assert away.rail.offers_permit2
 
 

@@ -16,6 +16,7 @@ from tallystick.payments.merchants.registry import ProvenMerchant
 from tallystick.payments.models.merchants import MerchantSettlement, SettlementState
 from tallystick.payments.presented import require_signer
 from tallystick.payments.rail import Rail
+from tallystick.payments.ways import Way
 from tallystick.x402 import reasons
 from tallystick.x402.errors import PaymentRejected
 from tallystick.x402.exact_evm import check_window
@@ -53,8 +54,10 @@ async def check_asked(
     """
     require_payee(rail, merchant, asked)
     check_terms(asked, rail.domain)
-    if rail.relaying_obstacle is not None:
-        raise SettlementsUnavailable(rail.relaying_obstacle)
+    # By relayers alone, which is how permits are settled, too.
+    obstacle = rail.settling_obstacle(Way.PERMIT2)
+    if obstacle is not None:
+        raise SettlementsUnavailable(obstacle)
     try:
         async with asyncio.timeout(_LONGEST_SECONDS):
             return await _check_on_chain(db, rail, merchant, asked)

@@ -246,8 +246,11 @@ class WorkerRow(SQLModel, table=True):
     owner: bytes = Field(sa_column=bytes_column(size=16, primary_key=True))
     chain_id: int = Field(sa_column=big_column())
     seen_at_ms: int = Field(sa_column=big_column())
-    # Why it could settle nothing then, in words; None when it could.
+    # Why it could settle nothing by EIP-3009 then, in words; None when it could.
     obstacle: str | None = None
+    # The same of what relayers alone settle, and of what is deployed with its wallet.
+    permit2_obstacle: str | None = None
+    erc6492_obstacle: str | None = None
 
 
 class SettleAttempt(SQLModel, table=True):
