@@ -4,8 +4,8 @@ from alembic import op
 
 from tallystick.migrations.columns import text
 
-revision = "0026"
-down_revision = "0025"
+revision = "0027"
+down_revision = "0026"
 branch_labels = None
 depends_on = None
 
