@@ -61,10 +61,11 @@ EDGES: dict[TopUpState, frozenset[TopUpState]] = {
             TopUpState.QUARANTINE,
         }
     ),
-    TopUpState.FINAL: frozenset({TopUpState.QUARANTINE}),
+    # No reorganisation reverses it; a log that a node had told otherwise does.
+    TopUpState.FINAL: frozenset({TopUpState.REVERSED, TopUpState.QUARANTINE}),
     TopUpState.REVERSED: frozenset({TopUpState.WATCH, TopUpState.QUARANTINE}),
-    # By an operator only, and only to be looked at again.
-    TopUpState.QUARANTINE: frozenset({TopUpState.WATCH}),
+    # By an operator only: to be looked at again, or to be over. Nobody credits by hand.
+    TopUpState.QUARANTINE: frozenset({TopUpState.WATCH, TopUpState.CANCELED}),
 }
 CREDITABLE = tuple(
     one for one in EDGES if TopUpState.CREDITED in EDGES[one] and one not in PAID_STATES
@@ -82,6 +83,12 @@ UNCLEAR = "unclear_evidence"
 """Why a top-up is in quarantine: money that may be its own may be another's."""
 HIDDEN = "hidden_evidence"
 """Why a top-up is in quarantine: a node keeps back the log of what may have paid us."""
+ELSEWHERE = "booked_elsewhere"
+"""Why a top-up is in quarantine: its Transfer is booked as somebody else's."""
+CLOSED = "closed_by_operator"
+"""Why a top-up is canceled that was in quarantine: an operator has said so."""
+LOOKED_AT_AGAIN = "looked_at_again"
+"""Why a top-up is watched that was in quarantine: an operator has said so."""
 
 
 class Rehearsal(StrEnum):

@@ -44,7 +44,7 @@ from tallystick.payments.models.chain import (
     nonce_keeper,
 )
 from tallystick.payments.models.topups import PAID_STATES, TopUp, TopUpState
-from tallystick.payments.observing.crediting import redemption_key
+from tallystick.payments.observing.keys import redemption_key
 from tallystick.payments.observing.matching import Rate
 from tallystick.payments.observing.unclaimed import (
     Finder,
