@@ -1,6 +1,12 @@
 """What a payment is refused for, beyond what the protocol's checks say."""
 
-from tallystick.kernel.errors import Conflict, NotFound, TallystickError, Unavailable
+from tallystick.kernel.errors import (
+    BadInput,
+    Conflict,
+    NotFound,
+    TallystickError,
+    Unavailable,
+)
 from tallystick.kernel.ids import encode_id
 
 
@@ -117,6 +123,19 @@ class BooksOfAnotherChain(Unavailable):
         super().__init__(
             f"block {anchor_number} was final when these books were written, and"
             f" {found}"
+        )
+
+
+class NothingToRescan(BadInput):
+    """The blocks are none that the books have read and that are final."""
+
+    is_for_operators = True
+    title = "There is nothing to read again"
+    next_step = "Name final blocks, from the first one of the books on."
+
+    def __init__(self, first: int, last: int) -> None:
+        super().__init__(
+            f"from block {first} on none is read and final yet; the last one is {last}"
         )
 
 

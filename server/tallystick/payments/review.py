@@ -43,8 +43,8 @@ _REMEDIES = {
     ),
     HIDDEN: (
         "The token calls the authorization used, and the provider has no log of it. Take"
-        " it out of RPC_URLS, restart, release the top-up, and run `tallystick reconcile`"
-        " to see what else is missing."
+        " it out of RPC_URLS, restart, and release the top-up. What else it kept back is"
+        " read again by itself; `tallystick reconcile` tells what is left."
     ),
     ELSEWHERE: (
         "A provider told its Transfer otherwise before, and somebody else was credited"
