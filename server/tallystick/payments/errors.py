@@ -83,14 +83,23 @@ class TransferNotSafe(Conflict):
         super().__init__(detail)
 
 
+_REDEEM = (
+    "Do not pay again. What your wallet has sent is yours: send the hash of its"
+    ' transaction as {"transactionId"} to POST /api/credits/add, signed in with that'
+    " wallet. If that finds nothing, ask the seller, and name this top-up."
+)
+
+
 class PaymentUnderReview(Conflict):
     """What the chain shows of the payment contradicts itself; a person decides."""
 
     title = "This payment is being looked into"
     next_step = "Do not pay again. Ask the seller, and name this top-up."
 
-    def __init__(self, topup_id: int | None) -> None:
+    def __init__(self, topup_id: int | None, *, is_redeemable: bool = False) -> None:
         named = {} if topup_id is None else {"topup": encode_id("top", topup_id)}
+        if is_redeemable:
+            self.next_step = _REDEEM
         super().__init__(
             "what the chain shows of this payment contradicts itself or what was signed",
             **named,

@@ -19,13 +19,15 @@ class Fate:
     """What became of a nonce; heights of what took it away from us.
 
     ``is_unclear`` means that a Transfer may be its own, or another's, ``is_traceless``
-    that the token calls the nonce used and no log tells by what.
+    that the token calls the nonce used and no log tells by what. ``is_redeemed`` means
+    that its payer has redeemed what it moved, and nothing is left that might be its own.
     """
 
     ours: tuple[TransferLog, ...] = ()
     spent_at_blocks: tuple[int, ...] = ()
     is_unclear: bool = False
     is_traceless: bool = False
+    is_redeemed: bool = False
 
 
 async def fate_of_permit(

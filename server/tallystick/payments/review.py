@@ -17,6 +17,7 @@ from tallystick.kernel.ids import encode_id
 from tallystick.payments.machine import (
     CLOSED,
     CONTRADICTED,
+    CONTRADICTORY,
     EDGES,
     ELSEWHERE,
     HIDDEN,
@@ -32,14 +33,17 @@ _REMEDIES = {
         "Two providers show different chains. Compare both with a block explorer, take"
         " the wrong one out of RPC_URLS or WITNESS_RPC_URLS, restart, and release it."
     ),
-    "contradictory_evidence": (
+    CONTRADICTORY: (
         "The payer used the authorization's nonce for another amount. What came is in"
-        " suspense. Release it only if a provider was wrong about the amount."
+        " suspense, and he can redeem it by the hash of its transaction, which ends this"
+        " top-up. Release it only if a provider was wrong about the amount; close it if"
+        " nobody will redeem."
     ),
     UNCLEAR: (
         "The permit's nonce is used, and a Transfer of the same amount may be its own or"
-        " another permit's. Its payer can redeem the Transfer with a signature. Release"
-        " the top-up only if a provider was wrong."
+        " another permit's. Its payer can redeem the Transfer by the hash of its"
+        " transaction; once nothing is left that may be its own, the top-up ends. Release"
+        " it only if a provider was wrong."
     ),
     HIDDEN: (
         "The token calls the authorization used, and the provider has no log of it. Take"

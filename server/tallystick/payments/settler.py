@@ -139,10 +139,15 @@ async def _move(db: Database, rail: Rail, topup: TopUp, decision: Decision) -> b
     before = TopUpState(topup.state)
     assert after in EDGES[before], f"{before} never becomes {after}"
 
+    # Its payer may have redeemed meanwhile what would put it in quarantine.
+    is_judged = after == TopUpState.QUARANTINE
+    same = col(TopUp.reason).is_not_distinct_from(topup.reason)
+    unchanged = (same,) if is_judged else ()
+
     async def work(session: WriteSession) -> bool:
         statement = (
             update(TopUp)
-            .where(col(TopUp.id) == topup.id, col(TopUp.state) == before)
+            .where(col(TopUp.id) == topup.id, col(TopUp.state) == before, *unchanged)
             .values(
                 state=after,
                 reason=decision.reason,
