@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+from tallystick.chain import abi
 from tallystick.chain.fault import FaultProxy, Rewrite
+from tallystick.chain.hexadecimal import to_hex
 from tallystick.chain.local import LocalChain
 from tallystick.payments.models.topups import TopUpState
 from tallystick.payments.observing.confirm import confirm
@@ -15,7 +17,7 @@ from tallystick.workers.reconciling import compare, compare_and_mend
 from tests.chain.payer import transfer_call
 from tests.house import DOLLAR, HOLD_SECONDS, RATE, House, Process, Wallet
 from tests.payments.test_observer import suspense
-from tests.payments.test_retold import telling
+from tests.payments.test_retold import lie, telling
 from tests.strangers import submit
 
 S = TopUpState
@@ -137,6 +139,39 @@ async def test_what_the_balance_does_not_bear_out_is_not_booked(
     assert await suspense(shop) == 2 * DOLLAR
     proxy.heal()
     assert (await look(shop)).findings == ()
+
+
+async def test_what_was_booked_with_another_amount_is_put_right(
+    any_house: House, wallet: Wallet, proxy: FaultProxy, local: LocalChain
+) -> None:
+    """Nobody has redeemed it yet, so nobody loses it."""
+    shop = await any_house.start(proxy.url)
+    await wallet.send(any_house.pay_to, 3 * DOLLAR)
+    lie(proxy, lambda log: {**log, "data": to_hex(abi.word(9 * DOLLAR))})
+    await finalize(shop, local)
+    assert await suspense(shop) == 9 * DOLLAR
+    proxy.heal()
+    assert (await look(shop)).findings == ()
+    assert await suspense(shop) == 3 * DOLLAR
+
+
+async def test_a_payment_that_was_told_at_another_place_is_moved_there(
+    any_house: House, wallet: Wallet, proxy: FaultProxy, local: LocalChain
+) -> None:
+    """The pair is right, and stands elsewhere in its block; its credits stay."""
+    shop = await any_house.start(proxy.url)
+    signed = await wallet.authorize(any_house.pay_to)
+    topup_id = await shop.claim(signed)
+    lie(proxy, lambda log: {**log, "logIndex": hex(int(log["logIndex"], 16) + 5)})
+    told = await shop.settle(topup_id)
+    assert told.state == S.CREDITED
+    await finalize(shop, local)
+    proxy.heal()
+    assert (await look(shop)).findings == ()
+    moved = await shop.topup(topup_id)
+    assert told.log_index is not None
+    assert moved.log_index == told.log_index - 5
+    assert await shop.credits_of(wallet) == 10 * DOLLAR
 
 
 async def test_reading_everything_again_books_nothing_twice(

@@ -34,6 +34,7 @@ from tallystick.payments.observing.dust_rows import leave_dust
 from tallystick.payments.observing.keys import grant_keys, suspense_key
 from tallystick.payments.observing.retelling import (
     Contested,
+    correct_unowned,
     put_right,
     second_voice,
 )
@@ -128,6 +129,7 @@ async def put_in_suspense(
     session: WriteSession, place_: Place, seen: TransferLog
 ) -> bool:
     """Book money that has no owner yet; whether this call did."""
+    await correct_unowned(session, place_.chain_id, seen)
     generation = await _record(session, place_, seen, topup_id=None)
     if generation is None:
         return False
@@ -160,10 +162,7 @@ async def put_in_suspense(
 
 @dataclass(frozen=True, slots=True)
 class _Taken:
-    """A Transfer that is the top-up's now: the account that its money lies on.
-
-    ``was_retold`` if it was taken back first, from what it was told to be before.
-    """
+    """A Transfer that is the top-up's: its account, and if it was told otherwise."""
 
     lies_on: chart.AccountName
     was_retold: bool = False

@@ -5,9 +5,10 @@ books have and the chain does not show is left as it is, because a node that kee
 back would have it taken from its owner (docs/decisions/0034).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from sqlalchemy import ColumnElement
 from sqlmodel import col, select
 
 from tallystick.chain.evidence import TransferLog, transfers_from, transfers_to
@@ -26,6 +27,7 @@ from tallystick.payments.observing.following import (
 )
 from tallystick.payments.observing.matching import Rate, book
 from tallystick.payments.observing.outflows import book_outflow
+from tallystick.payments.observing.retelling import booked_instead
 from tallystick.payments.rail import Rail
 
 _log = get_logger(__name__)
@@ -36,16 +38,21 @@ _Place = tuple[bytes, int]
 
 @dataclass(frozen=True, slots=True)
 class Missed:
-    """What the chain shows in some blocks of one address, and the books have not."""
+    """What the chain shows in some blocks of one address, and the books have not.
+
+    ``net`` is by how much it makes the books richer, in atomic USDC: some of it they may
+    have at another place, or told otherwise.
+    """
 
     came_in: tuple[TransferLog, ...] = ()
     went_out: tuple[TransferLog, ...] = ()
+    net: int = 0
 
-    @property
-    def net(self) -> int:
-        """By how much it makes the address richer, in atomic USDC."""
-        return sum(one.amount for one in self.came_in) - sum(
-            one.amount for one in self.went_out
+    def __add__(self, other: "Missed") -> "Missed":
+        return Missed(
+            self.came_in + other.came_in,
+            self.went_out + other.went_out,
+            self.net + other.net,
         )
 
     @property
@@ -96,17 +103,18 @@ async def missed_between(
     cursor = await cursor_of(db, rail)
     async with db.read() as session:
         gathered = await dust_upto(session, rail, cursor.first_block)
-        came_in = await _booked(session, ChainTransfer, rail, first, last)
-        went_out = await _booked(session, ChainOutflow, rail, first, last)
-    return Missed(
-        tuple(
+        came_in = await _came_in(session, rail, first, last)
+        went_out = await _went_out(session, rail, first, last)
+        new_in = tuple(
             one
             for one in seen
-            if (one.tx_hash, one.log_index) not in came_in
-            and not _is_small(rail, one, gathered)
-        ),
-        tuple(one for one in left if (one.tx_hash, one.log_index) not in went_out),
-    )
+            if _told(one) not in came_in and not _is_small(rail, one, gathered)
+        )
+        new_out = tuple(one for one in left if _place(one) not in went_out)
+        net = sum(one.amount for one in new_in) - sum(one.amount for one in new_out)
+        for one in new_in:
+            net -= await booked_instead(session, rail.domain.chain_id, one)
+    return Missed(new_in, new_out, net)
 
 
 def _is_small(rail: Rail, seen: TransferLog, gathered: int) -> bool:
@@ -116,16 +124,43 @@ def _is_small(rail: Rail, seen: TransferLog, gathered: int) -> bool:
     return seen.nonce is None and seen.amount < LARGEST_DUST
 
 
-async def _booked(
-    session: ReadSession, table: Movements, rail: Rail, first: int, last: int
+def _place(seen: TransferLog) -> _Place:
+    return seen.tx_hash, seen.log_index
+
+
+def _told(seen: TransferLog) -> tuple[object, ...]:
+    """All that a row says: a log may have been told otherwise."""
+    return (*_place(seen), seen.payer, seen.amount, seen.nonce)
+
+
+async def _came_in(
+    session: ReadSession, rail: Rail, first: int, last: int
+) -> set[tuple[object, ...]]:
+    query = select(ChainTransfer).where(*_between(ChainTransfer, rail, first, last))
+    return {
+        (row.tx_hash, row.log_index, row.sender, row.value, row.nonce)
+        for row in await session.exec(query)
+    }
+
+
+async def _went_out(
+    session: ReadSession, rail: Rail, first: int, last: int
 ) -> set[_Place]:
-    rows = select(table.tx_hash, table.log_index).where(
+    rows = select(ChainOutflow.tx_hash, ChainOutflow.log_index).where(
+        *_between(ChainOutflow, rail, first, last)
+    )
+    return {(bytes(tx_hash), at) for tx_hash, at in await session.exec(rows)}
+
+
+def _between(
+    table: Movements, rail: Rail, first: int, last: int
+) -> tuple[ColumnElement[bool], ...]:
+    return (
         *movements_of(table, rail),
         col(table.block_number) >= first,
         col(table.block_number) <= last,
         col(table.presence) != Presence.GONE,
     )
-    return {(bytes(tx_hash), at) for tx_hash, at in await session.exec(rows)}
 
 
 async def book_missed(
@@ -173,29 +208,22 @@ async def _outcome(db: Database, rail: Rail, missed: Missed) -> Reread:
     heights = [one.block_number for one in (*missed.came_in, *missed.went_out)]
     first, last = min(heights), max(heights)
     paid = select(ChainTransfer.tx_hash, ChainTransfer.log_index).where(
-        *movements_of(ChainTransfer, rail), col(ChainTransfer.topup_id).is_not(None)
-    )
-    paid = paid.where(
-        col(ChainTransfer.block_number) >= first,
-        col(ChainTransfer.block_number) <= last,
+        *_between(ChainTransfer, rail, first, last),
+        col(ChainTransfer.topup_id).is_not(None),
     )
     async with db.read() as session:
-        came_in = await _booked(session, ChainTransfer, rail, first, last)
-        went_out = await _booked(session, ChainOutflow, rail, first, last)
+        came_in = await _came_in(session, rail, first, last)
+        went_out = await _went_out(session, rail, first, last)
         credited = {(bytes(tx), at) for tx, at in await session.exec(paid)}
-    in_now = _among(missed.came_in, came_in)
-    out_now = _among(missed.went_out, went_out)
+    in_now = [one for one in missed.came_in if _told(one) in came_in]
+    out_now = [one for one in missed.went_out if _place(one) in went_out]
     return Reread(
         len(in_now),
-        len(_among(missed.came_in, credited)),
+        sum(_place(one) in credited for one in in_now),
         len(out_now),
         sum(one.amount for one in in_now),
         sum(one.amount for one in out_now),
     )
-
-
-def _among(seen: Sequence[TransferLog], places: set[_Place]) -> list[TransferLog]:
-    return [one for one in seen if (one.tx_hash, one.log_index) in places]
 
 
 async def reread(

@@ -19,6 +19,7 @@ from tallystick.payments.models.chain import ChainTransfer, Presence, Redemption
 from tallystick.payments.models.paybacks import Payback
 from tallystick.payments.models.topups import TopUp, TopUpState
 from tallystick.payments.observing.taking_back import Cause, take_back
+from tallystick.payments.permits import is_redeemed
 from tallystick.payments.rail import Rail
 from tallystick.payments.witness import Heard
 
@@ -76,6 +77,37 @@ async def put_right(
         raise Contested
     _log.error("transfer_told_otherwise", transfer=was)
     return True
+
+
+async def correct_unowned(
+    session: WriteSession, chain_id: int, seen: TransferLog
+) -> None:
+    """Take what the log was told to be before out of suspense, if it is nobody's yet."""
+    row = await told_otherwise(session, chain_id, seen)
+    if row is None or row.topup_id is not None:
+        return
+    if not await is_redeemed(session, row.id, row.generation):
+        await take_back(session, row, Presence.BOOKED, Cause.RETOLD)
+
+
+async def booked_instead(session: ReadSession, chain_id: int, seen: TransferLog) -> int:
+    """What the books have in its stead, in atomic USDC, and give up when it is booked.
+
+    The same log as it was told before, or the same authorization at another place.
+    """
+    row = await told_otherwise(session, chain_id, seen)
+    if row is not None:
+        return row.value
+    if seen.nonce is None:
+        return 0
+    query = select(ChainTransfer.value).where(
+        col(ChainTransfer.sender) == seen.payer,
+        col(ChainTransfer.nonce) == seen.nonce,
+        col(ChainTransfer.authority).is_not_distinct_from(seen.authority),
+        col(ChainTransfer.value) == seen.amount,
+        col(ChainTransfer.presence) != Presence.GONE,
+    )
+    return (await session.exec(query.limit(1))).one_or_none() or 0
 
 
 def second_voice(heard: Heard, *, has_witness: bool) -> Decision:

@@ -6,7 +6,6 @@ that the token's own balance does not vouch for (docs/decisions/0034).
 """
 
 from tallystick.chain.errors import RpcErrorAnswer, RpcUnavailable
-from tallystick.chain.evidence import TransferLog
 from tallystick.chain.rpc import Chain
 from tallystick.kernel.db import Database
 from tallystick.kernel.log import get_logger
@@ -88,12 +87,9 @@ async def _missed(db: Database, rail: Rail, figures: PayeeFigures) -> Missed:
 
 
 async def _by(db: Database, rail: Rail, node: Chain, first: int, last: int) -> Missed:
-    came_in: list[TransferLog] = []
-    went_out: list[TransferLog] = []
+    found = Missed()
     while first <= last:
         height = min(first + SPAN_BLOCKS - 1, last)
-        missed = await missed_between(db, rail, first, height, node=node)
-        came_in += missed.came_in
-        went_out += missed.went_out
+        found += await missed_between(db, rail, first, height, node=node)
         first = height + 1
-    return Missed(tuple(came_in), tuple(went_out))
+    return found
