@@ -102,3 +102,27 @@ async def test_a_payment_in_quarantine_is_explained_and_released(
     assert (await review("list")).out == "Nothing is in quarantine.\n"
     noted = await run("acts", "--json", cwd=tmp_path, DATABASE_URL=url)
     assert len(json.loads(noted.out)["acts"]) == 1, "what was refused is no act"
+
+
+async def test_a_payment_that_nothing_will_ever_end_is_closed_and_noted(
+    any_house: House, wallet: Wallet, tmp_path: Path
+) -> None:
+    shop = await any_house.start()
+    signed = await wallet.authorize(any_house.pay_to, DOLLAR)
+    other = await wallet.authorize(any_house.pay_to, 3 * DOLLAR, nonce=signed[0].nonce)
+    topup_id = await shop.claim(signed)
+    await submit(any_house.local, other)
+    await shop.settle(topup_id)
+    shown, url = encode_id("top", topup_id), any_house.database_url
+
+    async def close(*more: str) -> Ended:
+        arguments = ("review", "close", shown, *BY_ADA, *more)
+        return await run(*arguments, cwd=tmp_path, DATABASE_URL=url)
+
+    assert json.loads((await close("--json")).out) == {"id": shown, "closed": True}
+    topup = await shop.topup(topup_id)
+    assert (topup.state, topup.reason) == ("canceled", "closed_by_operator")
+    require_refusal(await close(), "is canceled")
+    noted = await run("acts", shown, "--json", cwd=tmp_path, DATABASE_URL=url)
+    assert [one["act"] for one in json.loads(noted.out)["acts"]] == ["close_topup"]
+    assert await shop.credits_of(wallet) == 0

@@ -33,6 +33,7 @@ from tallystick.merchant_commands import merchant
 from tallystick.operator_commands import acts, debt, review
 from tallystick.payback_commands import payback
 from tallystick.reconcile_command import reconcile
+from tallystick.rescan_command import rescan
 from tallystick.running import own_file, preflight
 from tallystick.safe_settings import UnsafeSettings, check_database_url
 from tallystick.service_keys import service_key
@@ -99,6 +100,7 @@ app.command()(doctor)
 app.command()(backup)
 app.command()(restore)
 app.command()(reconcile)
+app.command()(rescan)
 app.command()(worker)
 app.command()(acts)
 app.add_typer(service_key, name="service-key")

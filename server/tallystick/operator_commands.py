@@ -20,7 +20,7 @@ from tallystick.kernel.money import (
 )
 from tallystick.kernel.seal import digest16
 from tallystick.operators.acts import Signed, acts_on, note_act, reason_told
-from tallystick.payments.review import UnderReview, look_again, under_review
+from tallystick.payments.review import UnderReview, close, look_again, under_review
 from tallystick.x402.keccak import checksum_address
 
 R = TypeVar("R")
@@ -70,6 +70,24 @@ def release(
         print_json({"id": topup, "released": True})
     else:
         typer.echo(f"{topup} is looked at again, within a second of a running server.")
+
+
+@review.command(name="close")
+def close_topup(
+    topup: TopUpId, *, operator: Operator, reason: Reason, as_json: Json = False
+) -> None:
+    """End a payment that brings nothing; nobody is credited, nothing is booked."""
+    number, signed = decode_id("top", topup), Signed(operator, reason)
+
+    async def work(session: WriteSession) -> None:
+        await close(session, number)
+        await note_act(session, signed, "close_topup", topup)
+
+    asyncio.run(_with_books(lambda db: _written(db, work)))
+    if as_json:
+        print_json({"id": topup, "closed": True})
+    else:
+        typer.echo(f"{topup} is closed. What arrives for it is its payer's to redeem.")
 
 
 @debt.command(name="list")

@@ -16,6 +16,7 @@ from tallystick.kernel.ids import decode_id
 from tallystick.kernel.log import configure_logging
 from tallystick.kernel.money import parse_credits
 from tallystick.kernel.new_file import NewFile
+from tallystick.payments.models.paybacks import Payback, PaybackState
 from tallystick.payments.observing.same_chain import check_chain
 from tallystick.payments.paybacks.cancelling import Cancelling
 from tallystick.payments.paybacks.cancelling import cancel as cancel_payback
@@ -25,7 +26,6 @@ from tallystick.payments.paybacks.issuing import (
     put_in_batch,
     take_signature,
 )
-from tallystick.payments.paybacks.models import Payback, PaybackState
 from tallystick.payments.paybacks.naming import name_transaction
 from tallystick.payments.paybacks.origins import PlainTransfer
 from tallystick.payments.paybacks.page import signing_page

@@ -52,7 +52,7 @@ from tallystick.safe_settings import UnsafeSettings, check_settings, check_worke
 from tallystick.wiring import build_gate, rate_of
 from tallystick.workers.auditing import Auditor
 from tallystick.workers.merchants import settle_for_merchants
-from tallystick.workers.reconciling import compare
+from tallystick.workers.reconciling import compare_and_mend
 from tallystick.workers.rounds import repeat, whole
 from tallystick.workers.settling import settle_for_ever
 from tallystick.workers.upkeep import prune, sweep, tend_facilitator
@@ -280,7 +280,11 @@ def _chain_rounds(gate: Gate) -> list[Coroutine[Any, Any, None]]:
         repeat("relayers", lambda: push_keys(db, rail), every_seconds=2),
         repeat("gas", lambda: check_gas(rail), every_seconds=10),
         repeat("gas costs", lambda: _count_gas(db, rail), every_seconds=2),
-        repeat("reconciler", lambda: compare(db, rail), every_seconds=60),
+        repeat(
+            "reconciler",
+            lambda: compare_and_mend(db, rail, rate, hold_seconds=seconds),
+            every_seconds=60,
+        ),
     ]
     if rail.facilitator is not None:
         tend = repeat("facilitator", lambda: tend_facilitator(rail), every_seconds=10)

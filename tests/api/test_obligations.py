@@ -14,11 +14,11 @@ from tallystick.chain.local import LocalChain
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.money import MicroCredits, UsdcAtomic
 from tallystick.payments.gas.costs import settle_gas
+from tallystick.payments.models.paybacks import Payback
 from tallystick.payments.models.topups import TopUp, TopUpState
 from tallystick.payments.observing.confirm import confirm
 from tallystick.payments.paybacks.funds import check_funds
 from tallystick.payments.paybacks.issuing import hand_out, pay_from_float_key
-from tallystick.payments.paybacks.models import Payback
 from tallystick.payments.paybacks.paying import pay_out
 from tallystick.payments.paybacks.proposing import Proposal, approve, propose
 from tests.api.payments import ON_SQLITE, funded, sign

@@ -6,7 +6,8 @@ from tallystick.chain.fault import FaultProxy, Rewrite
 from tallystick.chain.local import LocalChain
 from tallystick.payments.models.topups import TopUpState
 from tallystick.payments.review import look_again
-from tests.house import DOLLAR, House, Wallet
+from tallystick.workers.reconciling import compare_and_mend
+from tests.house import DOLLAR, HOLD_SECONDS, RATE, House, Wallet
 from tests.strangers import submit
 
 S = TopUpState
@@ -35,4 +36,5 @@ async def test_what_was_captured_without_a_log_is_for_a_person_and_credited_late
     await shop.db.write(lambda session: look_again(session, topup_id))
     assert (await shop.settle(topup_id)).state == S.CREDITED
     assert await shop.credits_of(wallet) == 10 * DOLLAR
-    house.is_sound = False  # the observer does not read blocks again
+    found = await compare_and_mend(shop.db, shop.rail, RATE, hold_seconds=HOLD_SECONDS)
+    assert found.findings == ()

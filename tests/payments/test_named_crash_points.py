@@ -33,6 +33,7 @@ from tallystick.demo.ports import free_port
 from tallystick.kernel.crash_points import CrashPoint
 from tallystick.ledger.balances import customer_balance
 from tallystick.payments.models.chain import ChainCursor, ChainTransfer, Presence
+from tallystick.payments.models.paybacks import PaybackState
 from tallystick.payments.models.topups import (
     PAID_STATES,
     RelayedTransaction,
@@ -41,7 +42,6 @@ from tallystick.payments.models.topups import (
 )
 from tallystick.payments.observer import observe
 from tallystick.payments.paybacks.issuing import pay_from_float_key
-from tallystick.payments.paybacks.models import PaybackState
 from tallystick.payments.paybacks.proposing import Proposal, propose
 from tallystick.payments.paybacks.reading import read_payback
 from tallystick.paywall.gate import Gate

@@ -12,6 +12,7 @@ from tallystick.kernel.ids import encode_id
 from tallystick.kernel.money import format_usdc
 from tallystick.payments.gas.solvency import ether
 from tallystick.payments.merchants.health import MerchantHealth, merchant_health
+from tallystick.payments.models.paybacks import Payback, PaybackWay
 from tallystick.payments.paybacks.funds import check_funds
 from tallystick.payments.paybacks.health import (
     PaybackHealth,
@@ -19,7 +20,6 @@ from tallystick.payments.paybacks.health import (
     Waiting,
     payback_health,
 )
-from tallystick.payments.paybacks.models import Payback, PaybackWay
 from tallystick.payments.paybacks.reading import issued_on
 from tallystick.payments.rail import Rail
 

@@ -14,8 +14,8 @@ from tallystick.operators import models as _operators
 from tallystick.payments.models import chain as _chain
 from tallystick.payments.models import gas as _gas
 from tallystick.payments.models import merchants as _merchants
+from tallystick.payments.models import paybacks as _paybacks
 from tallystick.payments.models import topups as _payments
-from tallystick.payments.paybacks import models as _paybacks
 from tallystick.paywall import models as _paywall
 
 ROOMS = (

@@ -1,6 +1,12 @@
 """What a payment is refused for, beyond what the protocol's checks say."""
 
-from tallystick.kernel.errors import Conflict, NotFound, TallystickError, Unavailable
+from tallystick.kernel.errors import (
+    BadInput,
+    Conflict,
+    NotFound,
+    TallystickError,
+    Unavailable,
+)
 from tallystick.kernel.ids import encode_id
 
 
@@ -77,14 +83,23 @@ class TransferNotSafe(Conflict):
         super().__init__(detail)
 
 
+_REDEEM = (
+    "Do not pay again. What your wallet has sent is yours: send the hash of its"
+    ' transaction as {"transactionId"} to POST /api/credits/add, signed in with that'
+    " wallet. If that finds nothing, ask the seller, and name this top-up."
+)
+
+
 class PaymentUnderReview(Conflict):
     """What the chain shows of the payment contradicts itself; a person decides."""
 
     title = "This payment is being looked into"
     next_step = "Do not pay again. Ask the seller, and name this top-up."
 
-    def __init__(self, topup_id: int | None) -> None:
+    def __init__(self, topup_id: int | None, *, is_redeemable: bool = False) -> None:
         named = {} if topup_id is None else {"topup": encode_id("top", topup_id)}
+        if is_redeemable:
+            self.next_step = _REDEEM
         super().__init__(
             "what the chain shows of this payment contradicts itself or what was signed",
             **named,
@@ -117,6 +132,19 @@ class BooksOfAnotherChain(Unavailable):
         super().__init__(
             f"block {anchor_number} was final when these books were written, and"
             f" {found}"
+        )
+
+
+class NothingToRescan(BadInput):
+    """The blocks are none that the books have read and that are final."""
+
+    is_for_operators = True
+    title = "There is nothing to read again"
+    next_step = "Name final blocks, from the first one of the books on."
+
+    def __init__(self, first: int, last: int) -> None:
+        super().__init__(
+            f"from block {first} on none is read and final yet; the last one is {last}"
         )
 
 

@@ -17,7 +17,7 @@ from tallystick.payments.facilitated import is_over
 from tallystick.payments.machine import Look, Rehearsal
 from tallystick.payments.models.topups import Payment, TopUp, TopUpState
 from tallystick.payments.permit_fate import Fate, fate_of_permit
-from tallystick.payments.permits import PERMIT_REASONS, is_permit
+from tallystick.payments.permits import PERMIT_REASONS, is_permit, was_redeemed
 from tallystick.payments.rail import Rail
 from tallystick.payments.relaying.relayer import authorization_of, relayer_for
 from tallystick.payments.relaying.sending import is_dead, may_be_mined, rehearse
@@ -79,6 +79,10 @@ async def _fate(db: Database, rail: Rail, topup: Payment) -> Fate:
         rail.chain, topup.payer, topup.nonce, topup.scan_from_block
     )
     ours = tuple(one for one in captures if one.pay_to == topup.pay_to)
+    if len(ours) == 1 and isinstance(topup, TopUp):
+        async with db.read() as session:
+            if await was_redeemed(session, topup.chain_id, ours[0]):
+                return Fate(is_redeemed=True)
     if captures or not await nonce_used(rail.chain, topup.payer, topup.nonce):
         others = tuple(one.block_number for one in captures if one not in ours)
         return Fate(ours, others)
@@ -115,6 +119,7 @@ def _look(
         own_is_dead=own_is_dead,
         is_unclear=fate.is_unclear,
         is_hidden=is_over and fate.is_traceless,
+        is_redeemed=fate.is_redeemed,
     )
 
 

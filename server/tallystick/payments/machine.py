@@ -61,10 +61,12 @@ EDGES: dict[TopUpState, frozenset[TopUpState]] = {
             TopUpState.QUARANTINE,
         }
     ),
-    TopUpState.FINAL: frozenset({TopUpState.QUARANTINE}),
+    # No reorganisation reverses it; a log that a node had told otherwise does.
+    TopUpState.FINAL: frozenset({TopUpState.REVERSED, TopUpState.QUARANTINE}),
     TopUpState.REVERSED: frozenset({TopUpState.WATCH, TopUpState.QUARANTINE}),
-    # By an operator only, and only to be looked at again.
-    TopUpState.QUARANTINE: frozenset({TopUpState.WATCH}),
+    # By an operator: to be looked at again, or to be over. And to be looked at again when
+    # its payer has redeemed what arrived. Nobody credits by hand.
+    TopUpState.QUARANTINE: frozenset({TopUpState.WATCH, TopUpState.CANCELED}),
 }
 CREDITABLE = tuple(
     one for one in EDGES if TopUpState.CREDITED in EDGES[one] and one not in PAID_STATES
@@ -82,6 +84,16 @@ UNCLEAR = "unclear_evidence"
 """Why a top-up is in quarantine: money that may be its own may be another's."""
 HIDDEN = "hidden_evidence"
 """Why a top-up is in quarantine: a node keeps back the log of what may have paid us."""
+ELSEWHERE = "booked_elsewhere"
+"""Why a top-up is in quarantine: its Transfer is booked as somebody else's."""
+CONTRADICTORY = "contradictory_evidence"
+"""Why a top-up is in quarantine: its nonce moved another amount, or moved it twice."""
+REDEEMED = "redeemed_by_transaction"
+"""Why a top-up is canceled, or looked at: what its nonce moved is its payer's already."""
+CLOSED = "closed_by_operator"
+"""Why a top-up is canceled that was in quarantine: an operator has said so."""
+LOOKED_AT_AGAIN = "looked_at_again"
+"""Why a top-up is watched that was in quarantine: an operator has said so."""
 
 
 class Rehearsal(StrEnum):
@@ -106,7 +118,8 @@ class Look:
     ``is_spent_at_finalized``, that this can change no more. ``own_is_dead`` means that
     no transaction of ours can still be mined for it, ``is_unclear`` that a permit's
     nonce is used and nobody can tell whether a Transfer is its own, ``is_hidden`` that
-    an authorization is used and over, and no log tells by what.
+    an authorization is used and over, and no log tells by what. ``is_redeemed`` means
+    that its payer has redeemed what the nonce moved, as a plain transfer.
     """
 
     head_at: int
@@ -120,6 +133,7 @@ class Look:
     own_is_dead: bool = False
     is_unclear: bool = False
     is_hidden: bool = False
+    is_redeemed: bool = False
 
 
 class Act(StrEnum):
@@ -166,7 +180,11 @@ def decide(state: TopUpState, valid_before: int, look: Look) -> Decision:
     if look.captures == 1 and look.is_exact:
         return Decision(Act.CREDIT)
     if look.captures:
-        return Decision(Act.MOVE, TopUpState.QUARANTINE, "contradictory_evidence")
+        return Decision(Act.MOVE, TopUpState.QUARANTINE, CONTRADICTORY)
+    if look.is_redeemed:
+        is_claimed = state == TopUpState.CLAIMED
+        after = TopUpState.WATCH if is_claimed else TopUpState.CANCELED
+        return Decision(Act.MOVE, after, REDEEMED)
     if look.is_unclear:
         return Decision(Act.MOVE, TopUpState.QUARANTINE, UNCLEAR)
     if look.is_hidden:

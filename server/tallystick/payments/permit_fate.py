@@ -10,6 +10,7 @@ from tallystick.chain.permit_evidence import find_traces
 from tallystick.kernel.db import Database, ReadSession
 from tallystick.payments.models.chain import ChainTransfer, Presence, Redemption
 from tallystick.payments.models.topups import Payment
+from tallystick.payments.permits import is_redeemed, was_redeemed
 from tallystick.payments.rail import Rail
 from tallystick.x402.wire import Authorization
 
@@ -19,13 +20,15 @@ class Fate:
     """What became of a nonce; heights of what took it away from us.
 
     ``is_unclear`` means that a Transfer may be its own, or another's, ``is_traceless``
-    that the token calls the nonce used and no log tells by what.
+    that the token calls the nonce used and no log tells by what. ``is_redeemed`` means
+    that its payer has redeemed what it moved, and nothing is left that might be its own.
     """
 
     ours: tuple[TransferLog, ...] = ()
     spent_at_blocks: tuple[int, ...] = ()
     is_unclear: bool = False
     is_traceless: bool = False
+    is_redeemed: bool = False
 
 
 async def fate_of_permit(
@@ -38,25 +41,35 @@ async def fate_of_permit(
     traces = await find_traces(rail.chain, signed, topup.scan_from_block)
     # What the proxy's own calldata names is nobody else's.
     certain = tuple(one for one in traces.captures if one.nonce is not None)
-    if certain:
-        return Fate(certain)
-    likely = (*traces.captures, *traces.unclear)
+    likely = certain or (*traces.captures, *traces.unclear)
     async with db.read() as session:
+        redeemed = [one for one in likely if await _is_redeemed(session, rail, one)]
         taken = [one for one in likely if await _is_taken(session, rail, one)]
+    if certain:
+        return Fate(is_redeemed=True) if redeemed else Fate(certain)
     ours = tuple(one for one in traces.captures if one not in taken)
     if ours:
         return Fate(ours)
+    otherwise = await _come_otherwise(db, topup)
+    candidates = [one in redeemed for one in likely] + otherwise
+    if candidates and all(candidates):
+        return Fate(is_redeemed=True)
     # Its own, and yet another's: a person must look.
     is_unclear = any(one in taken for one in traces.captures) or any(
         one not in taken for one in traces.unclear
     )
-    is_unclear = is_unclear or await _has_come_otherwise(db, topup)
-    return Fate(spent_at_blocks=traces.invalidated_at, is_unclear=is_unclear)
+    return Fate(
+        spent_at_blocks=traces.invalidated_at, is_unclear=is_unclear or bool(otherwise)
+    )
 
 
-async def _has_come_otherwise(db: Database, topup: Payment) -> bool:
-    """Whether the observer has seen its nonce move another amount to us."""
-    query = select(ChainTransfer.id).where(
+async def _is_redeemed(session: ReadSession, rail: Rail, one: TransferLog) -> bool:
+    return await was_redeemed(session, rail.domain.chain_id, one)
+
+
+async def _come_otherwise(db: Database, topup: Payment) -> list[bool]:
+    """Of what the observer has seen its nonce move in another amount: if redeemed."""
+    query = select(ChainTransfer.id, ChainTransfer.generation).where(
         # By the chain alone SQLite would look for it, and read all there is.
         col(ChainTransfer.chain_id) + 0 == topup.chain_id,
         col(ChainTransfer.sender) == topup.payer,
@@ -66,7 +79,8 @@ async def _has_come_otherwise(db: Database, topup: Payment) -> bool:
         col(ChainTransfer.presence) == Presence.BOOKED,
     )
     async with db.read() as session:
-        return (await session.exec(query.limit(1))).one_or_none() is not None
+        rows = (await session.exec(query)).all()
+        return [await is_redeemed(session, *row) for row in rows]
 
 
 async def _is_taken(session: ReadSession, rail: Rail, one: TransferLog) -> bool:

@@ -5,15 +5,17 @@ Only our relayers settle them (docs/decisions/0030).
 
 from typing import Final
 
+from sqlalchemy import ColumnElement
 from sqlmodel import col, select
 
+from tallystick.chain.evidence import TransferLog
 from tallystick.chain.permit2 import PERMIT2, allowance_to_permit2, permit_used
 from tallystick.chain.settlement import Refusal
 from tallystick.chain.token import nonce_used
 from tallystick.claims.claim import ClaimedMoney
 from tallystick.claims.models import Claim
 from tallystick.kernel.db import ReadSession, WriteSession
-from tallystick.payments.models.chain import Redemption
+from tallystick.payments.models.chain import ChainTransfer, Presence, Redemption
 from tallystick.payments.models.topups import Payment, TopUp
 from tallystick.payments.rail import Rail
 from tallystick.x402 import reasons
@@ -67,6 +69,28 @@ async def is_permit_used(rail: Rail, money: ClaimedMoney | Claim) -> bool:
     return is_its and await permit_used(rail.chain, money.payer, money.nonce)
 
 
+async def was_redeemed(
+    session: ReadSession | WriteSession, chain_id: int, seen: TransferLog
+) -> bool:
+    """The same of what the chain shows, if it was then told as it is now."""
+    redeemed = (
+        select(Redemption.customer_id)
+        .join(
+            ChainTransfer,
+            (col(ChainTransfer.id) == col(Redemption.chain_transfer_id))
+            & (col(ChainTransfer.generation) == col(Redemption.generation)),
+        )
+        .where(
+            col(ChainTransfer.chain_id) == chain_id,
+            col(ChainTransfer.block_hash) == seen.block_hash,
+            col(ChainTransfer.log_index) == seen.log_index,
+            col(ChainTransfer.nonce).is_not_distinct_from(seen.nonce),
+            col(ChainTransfer.presence) != Presence.GONE,
+        )
+    )
+    return (await session.exec(redeemed)).one_or_none() is not None
+
+
 async def is_redeemed(
     session: ReadSession | WriteSession, transfer_id: int, generation: int
 ) -> bool:
@@ -79,6 +103,18 @@ async def is_redeemed(
         col(Redemption.generation) == generation,
     )
     return (await session.exec(redeemed)).one_or_none() is not None
+
+
+def is_redeemed_row() -> ColumnElement[bool]:
+    """Of Transfers that are selected: that one was redeemed in its generation."""
+    return (
+        select(Redemption.customer_id)
+        .where(
+            col(Redemption.chain_transfer_id) == col(ChainTransfer.id),
+            col(Redemption.generation) == col(ChainTransfer.generation),
+        )
+        .exists()
+    )
 
 
 async def require_allowance(rail: Rail, money: ClaimedMoney) -> None:

@@ -20,6 +20,7 @@ from tallystick.payments.errors import (
     TopUpsUnavailable,
 )
 from tallystick.payments.gas.budget import is_hopeless
+from tallystick.payments.machine import CONTRADICTORY, UNCLEAR
 from tallystick.payments.models.topups import (
     PAID_STATES,
     PENDING_STATES,
@@ -230,7 +231,8 @@ def unpaid(topup: TopUp) -> TallystickError:
     if topup.state in REFUSED_STATES:
         return not_taken(topup)
     if topup.state == TopUpState.QUARANTINE:
-        return PaymentUnderReview(topup.id)
+        is_redeemable = topup.reason in (CONTRADICTORY, UNCLEAR)
+        return PaymentUnderReview(topup.id, is_redeemable=is_redeemable)
     return SettlementPending(topup.id)
 
 

@@ -3,7 +3,7 @@
 A top-up is quarantined when what is known of it contradicts itself. Nobody can credit it
 by hand: an operator finds out what was wrong (a provider that lies, say), mends it, and
 has the top-up looked at again. Then evidence decides, as ever; contradictory evidence
-brings it back.
+brings it back. Or he closes it, when no evidence will ever end it.
 """
 
 from dataclasses import dataclass
@@ -14,31 +14,49 @@ from sqlmodel import col, select
 from tallystick.kernel.db import ReadSession, WriteSession, now_ms
 from tallystick.kernel.errors import Conflict
 from tallystick.kernel.ids import encode_id
-from tallystick.payments.machine import CONTRADICTED, EDGES, HIDDEN, UNCLEAR
+from tallystick.payments.machine import (
+    CLOSED,
+    CONTRADICTED,
+    CONTRADICTORY,
+    EDGES,
+    ELSEWHERE,
+    HIDDEN,
+    LOOKED_AT_AGAIN,
+    UNCLEAR,
+)
 from tallystick.payments.models.chain import ChainTransfer
 from tallystick.payments.models.topups import TopUp, TopUpState
 from tallystick.payments.topups import read_topup
 
-LOOKED_AT_AGAIN = "looked_at_again"
-"""Why a top-up is watched that was in quarantine: an operator has said so."""
 _REMEDIES = {
     CONTRADICTED: (
         "Two providers show different chains. Compare both with a block explorer, take"
         " the wrong one out of RPC_URLS or WITNESS_RPC_URLS, restart, and release it."
     ),
-    "contradictory_evidence": (
+    CONTRADICTORY: (
         "The payer used the authorization's nonce for another amount. What came is in"
-        " suspense. Release it only if a provider was wrong about the amount."
+        " suspense, and he can redeem it by the hash of its transaction, which ends this"
+        " top-up. Release it only if a provider was wrong about the amount; close it if"
+        " nobody will redeem."
     ),
     UNCLEAR: (
         "The permit's nonce is used, and a Transfer of the same amount may be its own or"
-        " another permit's. Its payer can redeem the Transfer with a signature. Release"
-        " the top-up only if a provider was wrong."
+        " another permit's. Its payer can redeem the Transfer by the hash of its"
+        " transaction; once nothing is left that may be its own, the top-up ends. Release"
+        " it only if a provider was wrong."
     ),
     HIDDEN: (
         "The token calls the authorization used, and the provider has no log of it. Take"
-        " it out of RPC_URLS, restart, release the top-up, and run `tallystick reconcile`"
-        " to see what else is missing."
+        " it out of RPC_URLS, restart, and release the top-up. What else it kept back is"
+        " read again by itself; `tallystick reconcile` tells what is left."
+    ),
+    ELSEWHERE: (
+        "A provider told its Transfer otherwise before, and somebody else was credited"
+        " with it. Look the transaction up in a block explorer. If it shows this payer"
+        " and this nonce, release the top-up: its Transfer is moved to it, and taken"
+        " back where it was. If it does not, take the provider out of RPC_URLS, restart,"
+        " and release it then. What was paid back meanwhile is not moved: close the"
+        " top-up."
     ),
 }
 _LOOK = "Compare its transaction with a block explorer before it is released."
@@ -99,13 +117,27 @@ async def look_again(session: WriteSession, topup_id: int) -> TopUp:
 
     Raises ``UnknownTopUp``, and ``NotUnderReview`` when it is in no quarantine.
     """
+    return await _release(session, topup_id, TopUpState.WATCH, LOOKED_AT_AGAIN)
+
+
+async def close(session: WriteSession, topup_id: int) -> TopUp:
+    """End a quarantined top-up that brings nothing; it as it was before.
+
+    A Transfer of its authorization that arrives all the same is its payer's to redeem.
+    Raises as ``look_again`` does.
+    """
+    return await _release(session, topup_id, TopUpState.CANCELED, CLOSED)
+
+
+async def _release(
+    session: WriteSession, topup_id: int, after: TopUpState, reason: str
+) -> TopUp:
     topup = await read_topup(session, topup_id)
-    after = TopUpState.WATCH
     assert after in EDGES[TopUpState.QUARANTINE]
     released = await session.exec(
         update(TopUp)
         .where(col(TopUp.id) == topup_id, col(TopUp.state) == TopUpState.QUARANTINE)
-        .values(state=after, reason=LOOKED_AT_AGAIN, next_look_at_ms=now_ms(session))
+        .values(state=after, reason=reason, next_look_at_ms=now_ms(session))
         .execution_options(synchronize_session=False)
     )
     if released.rowcount != 1:

@@ -20,6 +20,7 @@ from tallystick.payments.looking import look_at
 from tallystick.payments.machine import EDGES, Act, Decision, decide
 from tallystick.payments.models.topups import PENDING_STATES, TopUp, TopUpState
 from tallystick.payments.observing.crediting import credit, place_of
+from tallystick.payments.observing.retelling import needs_witness
 from tallystick.payments.rail import Rail
 from tallystick.payments.relaying.sending import send_again
 from tallystick.payments.relaying.signing import sign_and_send
@@ -64,7 +65,8 @@ async def credit_topup(
 ) -> None:
     """Grant the credits for a settlement that a canonical block shows."""
     place = place_of(rail)
-    heard = await hear(rail, settled)
+    must = await needs_witness(db, rail, topup, settled)
+    heard = await hear(rail, settled, must=must)
 
     async def work(session: WriteSession) -> bool:
         done = await credit(session, place, topup, heard, hold_seconds=hold_seconds)
@@ -137,10 +139,15 @@ async def _move(db: Database, rail: Rail, topup: TopUp, decision: Decision) -> b
     before = TopUpState(topup.state)
     assert after in EDGES[before], f"{before} never becomes {after}"
 
+    # Its payer may have redeemed meanwhile what would put it in quarantine.
+    is_judged = after == TopUpState.QUARANTINE
+    same = col(TopUp.reason).is_not_distinct_from(topup.reason)
+    unchanged = (same,) if is_judged else ()
+
     async def work(session: WriteSession) -> bool:
         statement = (
             update(TopUp)
-            .where(col(TopUp.id) == topup.id, col(TopUp.state) == before)
+            .where(col(TopUp.id) == topup.id, col(TopUp.state) == before, *unchanged)
             .values(
                 state=after,
                 reason=decision.reason,

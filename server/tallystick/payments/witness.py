@@ -34,13 +34,13 @@ def is_large(rail: Rail, seen: TransferLog) -> bool:
     return rail.witness is not None and seen.amount >= rail.witness.above
 
 
-async def hear(rail: Rail, seen: TransferLog) -> Heard:
+async def hear(rail: Rail, seen: TransferLog, *, must: bool = False) -> Heard:
     """Ask the witness, if the amount is large enough and it has not agreed before.
 
-    Whoever has just kept us waiting for nothing is not asked again at once: others
+    Or whatever the amount, if it ``must`` be heard. Whoever has just kept us waiting for nothing is not asked again at once: others
     wait for the worker that asks.
     """
-    if rail.witness is None or not is_large(rail, seen):
+    if rail.witness is None or not (must or is_large(rail, seen)):
         return Heard(seen)
     before = rail.outlook.testimonies.get(_place(seen))
     if before == Testimony.AGREES:

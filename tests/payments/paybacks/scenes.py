@@ -17,10 +17,10 @@ from tallystick.kernel.money import MicroCredits
 from tallystick.ledger import chart
 from tallystick.ledger.balances import net_debits
 from tallystick.metering.charges import Usage, charge
+from tallystick.payments.models.paybacks import Payback
 from tallystick.payments.models.topups import TopUp, TopUpState
 from tallystick.payments.observing.confirm import confirm
 from tallystick.payments.paybacks.cancelling import Cancelling, cancel
-from tallystick.payments.paybacks.models import Payback
 from tallystick.payments.paybacks.proposing import Proposal, propose
 from tallystick.payments.paybacks.reading import read_payback
 from tallystick.payments.paybacks.terms import authorization_of, typed_data

@@ -11,9 +11,9 @@ import pytest
 
 from tallystick.chain.hexadecimal import octets
 from tallystick.kernel.ids import encode_id
+from tallystick.payments.models.paybacks import Payback, PaybackState
 from tallystick.payments.models.topups import TopUp
 from tallystick.payments.paybacks.issuing import hand_out, take_signature
-from tallystick.payments.paybacks.models import Payback, PaybackState
 from tallystick.payments.paybacks.page import signing_page
 from tallystick.payments.paybacks.terms import authorization_of, typed_data
 from tests.house import DOLLAR, Wallet

@@ -14,6 +14,7 @@ from tallystick.ledger.accounts import ensure_accounts
 from tallystick.migrations import downgrade
 from tallystick.operators.acts import acts_on
 from tallystick.operators.errors import UnusableWords
+from tallystick.payments.models.paybacks import PaybackState
 from tallystick.payments.models.topups import TopUp, TopUpState
 from tallystick.payments.paybacks.errors import (
     CustomerOwes,
@@ -25,7 +26,6 @@ from tallystick.payments.paybacks.errors import (
     UnknownPayback,
 )
 from tallystick.payments.paybacks.issuing import hand_out
-from tallystick.payments.paybacks.models import PaybackState
 from tallystick.payments.paybacks.proposing import Proposal, approve
 from tests.house import DOLLAR, Wallet
 from tests.payments.paybacks.scenes import CREDIT, Shop

@@ -12,6 +12,7 @@ from tallystick.kernel.errors import TallystickError
 from tallystick.ledger import chart
 from tallystick.ledger.errors import InsufficientCredits
 from tallystick.payments.models.chain import ChainOutflow
+from tallystick.payments.models.paybacks import PaybackState
 from tallystick.payments.models.topups import TopUp
 from tallystick.payments.paybacks.errors import NothingToPayBack, PaybackNotReady
 from tallystick.payments.paybacks.issuing import (
@@ -20,7 +21,6 @@ from tallystick.payments.paybacks.issuing import (
     put_in_batch,
     take_signature,
 )
-from tallystick.payments.paybacks.models import PaybackState
 from tallystick.payments.paybacks.paying import pay_out
 from tallystick.payments.paybacks.proposing import approve
 from tallystick.payments.paybacks.terms import safe_batch

@@ -13,6 +13,7 @@ from tallystick.ledger import chart
 from tallystick.ledger.errors import InsufficientCredits
 from tallystick.metering.charges import Usage, charge
 from tallystick.migrations import downgrade, upgrade
+from tallystick.payments.models.paybacks import Payback, PaybackState
 from tallystick.payments.observing.confirm import confirm
 from tallystick.payments.observing.redeeming import Redeemed, Redeemer, redeem
 from tallystick.payments.paybacks.errors import (
@@ -27,7 +28,6 @@ from tallystick.payments.paybacks.issuing import (
     put_in_batch,
     take_signature,
 )
-from tallystick.payments.paybacks.models import Payback, PaybackState
 from tallystick.payments.paybacks.origins import PlainTransfer
 from tallystick.payments.paybacks.paying import pay_out
 from tallystick.payments.paybacks.proposing import Proposal, propose

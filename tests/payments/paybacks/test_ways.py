@@ -6,6 +6,7 @@ import pytest
 
 from tallystick.chain.local import artifact
 from tallystick.ledger import chart
+from tallystick.payments.models.paybacks import Payback, PaybackState, PaybackWay
 from tallystick.payments.models.topups import TopUp
 from tallystick.payments.paybacks.errors import (
     AboveFloatCap,
@@ -21,7 +22,6 @@ from tallystick.payments.paybacks.issuing import (
     put_in_batch,
     take_signature,
 )
-from tallystick.payments.paybacks.models import Payback, PaybackState, PaybackWay
 from tallystick.payments.paybacks.naming import name_transaction
 from tallystick.payments.paybacks.paying import pay_out
 from tallystick.payments.paybacks.terms import safe_batch

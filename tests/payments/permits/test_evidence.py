@@ -75,7 +75,7 @@ async def test_what_was_redeemed_is_not_credited_as_well(
     await _make_safe(any_shop, local)
     assert (await _redeem(any_shop, payer, tx_hash)).credits == 10 * DOLLAR
     topup = await any_shop.settle(topup_id)
-    assert (topup.state, topup.reason) == (S.QUARANTINE, "unclear_evidence")
+    assert (topup.state, topup.reason) == (S.CANCELED, "redeemed_by_transaction")
     assert await any_shop.credits_of(payer) == 10 * DOLLAR
 
 

@@ -36,7 +36,8 @@ class TopUpState(StrEnum):
     EXPIRED = "expired"
     """Its window closed at finalized without a settlement."""
     CANCELED = "canceled"
-    """Its payer cancelled it on chain."""
+    """Nothing will be credited for it: its payer cancelled it on chain, used its nonce
+    otherwise or redeemed its money; or an operator closed it."""
     CREDITED = "credited"
     """The money arrived in a canonical block and the credits are granted."""
     SAFE = "safe"

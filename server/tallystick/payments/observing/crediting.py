@@ -19,7 +19,6 @@ from tallystick.kernel.db import WriteSession, insert_once, new_id, now_ms
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.log import get_logger
 from tallystick.kernel.money import USDC, Amount, MicroCredits, format_usdc
-from tallystick.kernel.seal import digest16
 from tallystick.ledger import chart
 from tallystick.ledger.balances import customer_balance
 from tallystick.ledger.journal import post
@@ -28,10 +27,17 @@ from tallystick.ledger.posting import Posting, Transfer
 from tallystick.ledger.references import reference_to
 from tallystick.payments.exposure import BeyondCap, Caps, expose
 from tallystick.payments.lanes import promote_queued
-from tallystick.payments.machine import CREDITABLE, Act, heed
+from tallystick.payments.machine import CREDITABLE, Act, Decision, heed
 from tallystick.payments.models.chain import ChainTransfer, Presence
 from tallystick.payments.models.topups import REFUSED_STATES, TopUp, TopUpState
 from tallystick.payments.observing.dust_rows import leave_dust
+from tallystick.payments.observing.keys import grant_keys, suspense_key
+from tallystick.payments.observing.retelling import (
+    Contested,
+    correct_unowned,
+    put_right,
+    second_voice,
+)
 from tallystick.payments.permits import is_redeemed
 from tallystick.payments.rail import Rail
 from tallystick.payments.relaying.relayer import settled_by_us
@@ -40,6 +46,8 @@ from tallystick.payments.witness import Heard
 _log = get_logger(__name__)
 WAITS = "waits_for_a_safe_block"
 """Why a top-up is not credited whose Transfer is there: the caps do not allow it yet."""
+_TOLD = ("tx_hash", "sender", "pay_to", "value", "nonce", "authority")
+"""What a node tells of a log besides its place."""
 
 
 class _NotHere(Exception):
@@ -99,11 +107,11 @@ async def credit(
     seen = heard.seen
     if place_.is_large(seen) and not await _is_witnessed(session, topup, heard):
         return False
-    paid_into = await _admit(session, place_, topup, seen)
-    if paid_into is None:
+    taken = await _admit(session, place_, topup, heard)
+    if taken is None:
         return False
-    granted = await _grant(session, topup, seen, paid_into)
-    if topup.generation > 1:
+    granted = await _grant(session, topup, seen, taken.lies_on)
+    if topup.generation > 1 or taken.was_retold:
         await collect_from(session, topup.customer_id, granted)
     if await settled_by_us(session, topup.id, seen.tx_hash):
         await _hold_for_claim(session, topup, hold_seconds)
@@ -121,6 +129,7 @@ async def put_in_suspense(
     session: WriteSession, place_: Place, seen: TransferLog
 ) -> bool:
     """Book money that has no owner yet; whether this call did."""
+    await correct_unowned(session, place_.chain_id, seen)
     generation = await _record(session, place_, seen, topup_id=None)
     if generation is None:
         return False
@@ -151,17 +160,29 @@ async def put_in_suspense(
     return True
 
 
-async def _take(
-    session: WriteSession, place_: Place, seen: TransferLog, topup_id: int
-) -> chart.AccountName:
-    """The account that the money lies on, now taken for the top-up.
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A Transfer that is the top-up's: its account, and if it was told otherwise."""
 
-    Raises ``_NotHere`` when another has it, or its block is being replaced.
+    lies_on: chart.AccountName
+    was_retold: bool = False
+
+
+async def _take(
+    session: WriteSession, place_: Place, topup: TopUp, heard: Heard
+) -> _Taken:
+    """Take the Transfer for the top-up.
+
+    Raises ``_NotHere`` when another has it, or its block is being replaced, and
+    ``Contested`` when another has it by what a node told before.
     """
+    seen, topup_id = heard.seen, topup.id
+    was_retold = await put_right(session, place_.chain_id, topup, heard)
     if await _record(session, place_, seen, topup_id=topup_id) is not None:
         books = (place_.network, place_.chain_id, place_.token)
-        await leave_dust(session, *books, seen)
-        return chart.chain_assets(place_.network, place_.token)
+        if not was_retold:
+            await leave_dust(session, *books, seen)
+        return _Taken(chart.chain_assets(place_.network, place_.token), was_retold)
     statement = (
         update(ChainTransfer)
         .where(
@@ -179,40 +200,7 @@ async def _take(
     # Asked once the row is ours: who redeems it takes the row first, too.
     if taken is None or await is_redeemed(session, *taken):
         raise _NotHere
-    return chart.suspense(place_.network, place_.token)
-
-
-def suspense_key(chain_transfer_id: int, generation: int) -> bytes:
-    """Of the transaction that put a Transfer in suspense, the first time or again.
-
-    The row keeps its id in whatever block it is by then.
-    """
-    return digest16(
-        b"suspense by row",
-        chain_transfer_id.to_bytes(8, "big"),
-        generation.to_bytes(4, "big"),
-    )
-
-
-def first_suspense_key(block_hash: bytes, log_index: int, generation: int) -> bytes:
-    """The same of books that were kept before: by the block in which it was then."""
-    again = () if generation == 1 else (generation.to_bytes(4, "big"),)
-    return digest16(b"suspense", block_hash, log_index.to_bytes(8, "big"), *again)
-
-
-def grant_keys(topup: TopUp) -> tuple[bytes, bytes]:
-    """Of the transactions that granted its credits and its bonus in this generation."""
-    generation = topup.id.to_bytes(8, "big") + topup.generation.to_bytes(4, "big")
-    return digest16(b"topup", generation), digest16(b"bonus", generation)
-
-
-def redemption_key(chain_transfer_id: int, generation: int) -> bytes:
-    """Of the transaction that credited it in this generation."""
-    return digest16(
-        b"redemption",
-        chain_transfer_id.to_bytes(8, "big"),
-        generation.to_bytes(4, "big"),
-    )
+    return _Taken(chart.suspense(place_.network, place_.token))
 
 
 async def _record(
@@ -251,6 +239,8 @@ async def _record(
             presence=Presence.BOOKED,
             topup_id=topup_id,
             generation=ChainTransfer.generation + 1,
+            # As it is told now: before, a node may have told it otherwise.
+            **{one: row[one] for one in _TOLD},
         )
         .returning(col(ChainTransfer.generation))
         .execution_options(synchronize_session=False)
@@ -260,9 +250,10 @@ async def _record(
 
 
 async def _admit(
-    session: WriteSession, place_: Place, topup: TopUp, seen: TransferLog
-) -> chart.AccountName | None:
-    """Where its money lies, now that it is the top-up's; None if it may not be, yet."""
+    session: WriteSession, place_: Place, topup: TopUp, heard: Heard
+) -> _Taken | None:
+    """Its Transfer, now that it is the top-up's; None if it may not be, yet."""
+    seen = heard.seen
     is_safe = seen.block_number <= place_.safe_number
     topup_id, chain_id, payer = topup.id, topup.chain_id, topup.payer
     try:
@@ -272,9 +263,16 @@ async def _admit(
             if not is_safe:
                 total = place_.exposure_cap
                 await expose(session, topup, place_.caps, total)
-            return await _take(session, place_, seen, topup_id)
+            return await _take(session, place_, topup, heard)
     except _NotHere:
         _log.error("transfer_not_to_be_taken", topup=encode_id("top", topup_id))
+    except Contested:
+        await _heed(
+            session,
+            topup_id,
+            second_voice(heard, has_witness=place_.witnessed_above is not None),
+        )
+        await promote_queued(session, chain_id, payer)
     except BeyondCap:
         await _let_wait(session, topup_id, WAITS)
         await promote_queued(session, chain_id, payer)
@@ -286,6 +284,12 @@ async def _is_witnessed(session: WriteSession, topup: TopUp, heard: Heard) -> bo
     decision = heed(heard.testimony)
     if decision.act == Act.CREDIT:
         return True
+    await _heed(session, topup_id, decision)
+    await promote_queued(session, chain_id, payer)
+    return False
+
+
+async def _heed(session: WriteSession, topup_id: int, decision: Decision) -> None:
     if decision.act == Act.WAIT:
         await _let_wait(session, topup_id, decision.reason)
     else:
@@ -297,8 +301,6 @@ async def _is_witnessed(session: WriteSession, topup: TopUp, heard: Heard) -> bo
         )
         if quarantined.rowcount:
             _log.error("topup_quarantined", topup=encode_id("top", topup_id))
-    await promote_queued(session, chain_id, payer)
-    return False
 
 
 async def _let_wait(session: WriteSession, topup_id: int, reason: str | None) -> None:

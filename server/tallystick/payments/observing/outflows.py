@@ -31,7 +31,7 @@ from tallystick.payments.observing.following import (
     movements_of,
     read_missing,
 )
-from tallystick.payments.observing.reversing import undo
+from tallystick.payments.observing.taking_back import undo
 from tallystick.payments.rail import Rail
 
 _log = get_logger(__name__)

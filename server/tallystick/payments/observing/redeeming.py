@@ -1,6 +1,7 @@
 """Money that nobody has presented, credited to whoever proves that it was his.
 
-It came by a plain transfer, or by an authorization of which these books have no claim.
+It came by a plain transfer, or by an authorization of which these books have no claim,
+or only one for another amount or address.
 
 A transaction's hash is public, so it proves nothing (A06): the sending wallet must be
 the caller's, which it became by a signature. The row in ``redemption``, or the
@@ -10,6 +11,7 @@ claim on its authorization, lets each Transfer be redeemed once.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sqlalchemy import ColumnElement, case, update
 from sqlmodel import col, select
 
 from tallystick.chain.evidence import TransferLog
@@ -37,14 +39,20 @@ from tallystick.payments.errors import (
     TransferNotSafe,
     UnknownTransfer,
 )
+from tallystick.payments.machine import REDEEMED, UNCLEAR
 from tallystick.payments.models.chain import (
     ChainTransfer,
     Presence,
     Redemption,
     nonce_keeper,
 )
-from tallystick.payments.models.topups import PAID_STATES, TopUp, TopUpState
-from tallystick.payments.observing.crediting import redemption_key
+from tallystick.payments.models.topups import (
+    PAID_STATES,
+    PENDING_STATES,
+    TopUp,
+    TopUpState,
+)
+from tallystick.payments.observing.keys import redemption_key
 from tallystick.payments.observing.matching import Rate
 from tallystick.payments.observing.unclaimed import (
     Finder,
@@ -53,6 +61,7 @@ from tallystick.payments.observing.unclaimed import (
     credit_unclaimed,
     is_still_booked,
 )
+from tallystick.payments.permits import is_redeemed
 from tallystick.payments.rail import Rail
 from tallystick.payments.witness import Heard, hear, require_witnessed
 
@@ -116,6 +125,7 @@ async def redeem(
 
     redeemed = await db.write(work)
     reached(CrashPoint.REDEEMED)
+    rail.work.notify()
     return redeemed
 
 
@@ -143,13 +153,14 @@ async def _suspended(
             & (col(Claim.token) == nonce_keeper())
             & (col(Claim.chain_id) == col(ChainTransfer.chain_id)),
         )
+        .outerjoin(TopUp, col(TopUp.claim_id) == col(Claim.id))
         .where(
             # To whichever address was ours at the time.
             col(ChainTransfer.chain_id) == rail.domain.chain_id,
             col(ChainTransfer.token) == rail.domain.contract,
             col(ChainTransfer.tx_hash) == tx_hash,
-            # What was presented is its top-up's.
-            col(Claim.id).is_(None) | (col(Claim.valid_before) == 0),
+            # What was presented is its top-up's, unless it can never be.
+            col(Claim.id).is_(None) | (col(Claim.valid_before) == 0) | _never_its(),
             # A permit's that was settled in a roundabout way, too.
             col(ChainTransfer.nonce).is_not(None)
             | col(ChainTransfer.topup_id).is_(None),
@@ -157,6 +168,70 @@ async def _suspended(
         )
     )
     return (await session.exec(query.order_by(col(ChainTransfer.log_index)))).all()
+
+
+def _never_its() -> ColumnElement[bool]:
+    """Of a presented claim: that this Transfer of its nonce is never credited to it.
+
+    Its payer has signed another amount or another address with the same nonce, and that
+    was captured; or his top-up is over for good.
+    """
+    return col(ChainTransfer.topup_id).is_(None) & (
+        (col(Claim.value) != col(ChainTransfer.value))
+        | (col(TopUp.pay_to) != col(ChainTransfer.pay_to))
+        | (col(TopUp.state) == TopUpState.CANCELED)
+    )
+
+
+async def _is_plain(session: WriteSession, one: ChainTransfer) -> bool:
+    """Whether no claim is made for it: it is nobody's authorization, or never will be."""
+    if one.nonce is None or await is_redeemed(session, one.id, one.generation):
+        return True
+    query = (
+        select(ChainTransfer.id)
+        .join(
+            Claim,
+            (col(Claim.payer) == col(ChainTransfer.sender))
+            & (col(Claim.nonce) == col(ChainTransfer.nonce))
+            & (col(Claim.token) == nonce_keeper())
+            & (col(Claim.chain_id) == col(ChainTransfer.chain_id)),
+        )
+        .outerjoin(TopUp, col(TopUp.claim_id) == col(Claim.id))
+        .where(
+            col(ChainTransfer.id) == one.id, col(Claim.valid_before) != 0, _never_its()
+        )
+    )
+    return (await session.exec(query)).one_or_none() is not None
+
+
+async def _have_looked_at(session: WriteSession, one: ChainTransfer) -> None:
+    """Let what was in quarantine for want of this Transfer's owner go on.
+
+    What uses its nonce and is looked at just now is told, too: who would put it in
+    quarantine by what he saw before finds another reason, and looks again.
+    """
+    is_in_quarantine = col(TopUp.state) == TopUpState.QUARANTINE
+    same_nonce = (
+        col(TopUp.nonce) == one.nonce,
+        col(TopUp.authority).is_not_distinct_from(one.authority),
+        is_in_quarantine | col(TopUp.state).in_(PENDING_STATES),
+    )
+    may_be = (
+        col(TopUp.reason) == UNCLEAR,
+        col(TopUp.value) == one.value,
+        is_in_quarantine,
+    )
+    watched = case((is_in_quarantine, TopUpState.WATCH.value), else_=col(TopUp.state))
+    await session.exec(
+        update(TopUp)
+        .where(
+            col(TopUp.chain_id) == one.chain_id,
+            col(TopUp.payer) == one.sender,
+            *(may_be if one.nonce is None else same_nonce),
+        )
+        .values(state=watched, reason=REDEEMED, next_look_at_ms=now_ms(session))
+        .execution_options(synchronize_session=False)
+    )
 
 
 async def _is_own(session: ReadSession, who: Redeemer, sender: bytes) -> bool:
@@ -172,7 +247,7 @@ async def _redeem(
     # As it was read; from here on no reorganisation takes it away in between.
     if not await is_still_booked(session, one):
         raise UnknownTransfer
-    if one.nonce is not None:
+    if not await _is_plain(session, one):
         return await _redeem_payment(session, rail, finder, heard)
     customer_id = finder.customer_id
     bought = finder.rate.credits_for(UsdcAtomic(one.value))
@@ -198,6 +273,7 @@ async def _redeem(
             memo=f"Transfer of {format_usdc(one.value)}",
         ),
     )
+    await _have_looked_at(session, one)
     if await _was_redeemed(session, one):
         await collect_from(session, customer_id, [posted.ledger_transaction_id])
     return bought, False

@@ -37,6 +37,7 @@ from tallystick.payments.observing.following import (
     transfers_of,
 )
 from tallystick.payments.observing.matching import Rate
+from tallystick.payments.permits import is_redeemed_row
 from tallystick.payments.rail import Rail
 from tallystick.payments.topups import open_found
 from tallystick.payments.witness import Heard, hear
@@ -236,6 +237,7 @@ async def _final(
             col(ChainTransfer.nonce).is_not(None),
             col(ChainTransfer.block_number) <= final.number,
             col(Claim.id).is_(None),
+            ~is_redeemed_row(),
         )
         .order_by(col(ChainTransfer.block_number))
         .limit(_BATCH)

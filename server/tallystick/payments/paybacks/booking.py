@@ -16,7 +16,7 @@ from tallystick.ledger.lots import Draw
 from tallystick.ledger.models import LedgerTransaction, TransactionKind
 from tallystick.ledger.posting import FromLots, Posting, Transfer
 from tallystick.ledger.references import reference_to
-from tallystick.payments.paybacks.models import Payback
+from tallystick.payments.models.paybacks import Payback
 from tallystick.payments.rail import Rail
 
 

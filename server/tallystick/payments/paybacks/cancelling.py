@@ -11,6 +11,7 @@ from tallystick.kernel.db import Database, WriteSession, now_ms
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.log import get_logger
 from tallystick.operators.acts import Signed, note_act, operator_named, reason_told
+from tallystick.payments.models.paybacks import Payback, PaybackState, PaybackWay
 from tallystick.payments.paybacks.booking import book_cancelled
 from tallystick.payments.paybacks.closing import may_have_paid
 from tallystick.payments.paybacks.errors import (
@@ -18,7 +19,6 @@ from tallystick.payments.paybacks.errors import (
     PaybackNotReady,
     window_open,
 )
-from tallystick.payments.paybacks.models import Payback, PaybackState, PaybackWay
 from tallystick.payments.paybacks.origins import counter_of
 from tallystick.payments.paybacks.reading import read_payback
 from tallystick.payments.paybacks.terms import authorization_of

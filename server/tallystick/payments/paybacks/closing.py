@@ -22,6 +22,7 @@ from tallystick.kernel.db import Database, ReadSession, WriteSession, now_ms
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.log import get_logger
 from tallystick.payments.models.chain import ChainCursor, ChainOutflow, Presence
+from tallystick.payments.models.paybacks import Payback, PaybackState, PaybackWay
 from tallystick.payments.observing.following import (
     Overtaken,
     cursor_of,
@@ -29,7 +30,6 @@ from tallystick.payments.observing.following import (
     movements_of,
 )
 from tallystick.payments.paybacks.booking import book_paid
-from tallystick.payments.paybacks.models import Payback, PaybackState, PaybackWay
 from tallystick.payments.paybacks.reading import issued_on, read_payback
 from tallystick.payments.paybacks.terms import authorization_of
 from tallystick.payments.rail import Rail

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, case, func
 from sqlmodel import col, select
 
 from tallystick.kernel.db import ReadSession
-from tallystick.payments.paybacks.models import Payback, PaybackState, PaybackWay
+from tallystick.payments.models.paybacks import Payback, PaybackState, PaybackWay
 from tallystick.payments.paybacks.reading import issued_on
 from tallystick.payments.rail import FloatFunds, Rail
 

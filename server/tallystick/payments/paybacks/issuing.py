@@ -15,17 +15,17 @@ from tallystick.kernel.db import Database, WriteSession, insert_once, now_ms
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.log import get_logger
 from tallystick.operators.acts import Signed, note_act
+from tallystick.payments.models.paybacks import (
+    FloatDay,
+    Payback,
+    PaybackState,
+    PaybackWay,
+)
 from tallystick.payments.paybacks.errors import (
     AboveFloatCap,
     ForeignSignature,
     NoFloatKey,
     PaybackNotReady,
-)
-from tallystick.payments.paybacks.models import (
-    FloatDay,
-    Payback,
-    PaybackState,
-    PaybackWay,
 )
 from tallystick.payments.paybacks.proposing import require_no_debt
 from tallystick.payments.paybacks.reading import read_payback

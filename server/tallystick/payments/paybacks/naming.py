@@ -4,8 +4,8 @@ from sqlalchemy import update
 from sqlmodel import col
 
 from tallystick.kernel.db import Database, WriteSession, now_ms
+from tallystick.payments.models.paybacks import Payback, PaybackState, PaybackWay
 from tallystick.payments.paybacks.errors import PaybackNotReady
-from tallystick.payments.paybacks.models import Payback, PaybackState, PaybackWay
 from tallystick.payments.paybacks.reading import read_payback
 
 

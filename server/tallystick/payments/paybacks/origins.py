@@ -17,8 +17,9 @@ from tallystick.kernel.money import USDC
 from tallystick.ledger.models import LedgerTransaction
 from tallystick.payments.errors import UnknownTopUp
 from tallystick.payments.models.chain import ChainTransfer, Presence, Redemption
+from tallystick.payments.models.paybacks import PaidBack, Payback, TransferPaidBack
 from tallystick.payments.models.topups import TopUp, TopUpState
-from tallystick.payments.observing.crediting import grant_keys, redemption_key
+from tallystick.payments.observing.keys import grant_keys, redemption_key
 from tallystick.payments.observing.unclaimed import block_of, is_still_booked
 from tallystick.payments.paybacks.errors import (
     NothingToPayBack,
@@ -27,7 +28,6 @@ from tallystick.payments.paybacks.errors import (
     TransferNotFinal,
     UnknownRedemption,
 )
-from tallystick.payments.paybacks.models import PaidBack, Payback, TransferPaidBack
 from tallystick.payments.paybacks.terms import payback_nonce, transfer_payback_nonce
 from tallystick.payments.rail import Rail
 from tallystick.payments.topups import read_topup

@@ -12,7 +12,7 @@ from typing import Any
 from tallystick.chain.settlement import settlement_call
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.money import format_usdc
-from tallystick.payments.paybacks.models import Payback
+from tallystick.payments.models.paybacks import Payback
 from tallystick.payments.paybacks.terms import authorization_of, typed_data
 from tallystick.x402.keccak import checksum_address
 from tallystick.x402.wire import TokenDomain

@@ -29,9 +29,9 @@ from tallystick.kernel.db import Database, WriteSession
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.log import get_logger
 from tallystick.payments.gas.budget import Bound, data_fee
+from tallystick.payments.models.paybacks import Payback, PaybackWay
 from tallystick.payments.paybacks.errors import PaybackNotReady
 from tallystick.payments.paybacks.issuing import keep_signature
-from tallystick.payments.paybacks.models import Payback, PaybackWay
 from tallystick.payments.paybacks.reading import issued_on
 from tallystick.payments.paybacks.terms import authorization_of
 from tallystick.payments.rail import FloatSent, Rail, Relayer

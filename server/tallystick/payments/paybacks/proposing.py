@@ -17,6 +17,7 @@ from tallystick.kernel.log import get_logger
 from tallystick.kernel.money import MicroCredits
 from tallystick.operators.acts import Signed, note_act, operator_named, reason_told
 from tallystick.payments.models.chain import ChainTransfer
+from tallystick.payments.models.paybacks import Payback, PaybackState
 from tallystick.payments.paybacks.booking import book_proposed
 from tallystick.payments.paybacks.errors import (
     CustomerOwes,
@@ -25,7 +26,6 @@ from tallystick.payments.paybacks.errors import (
     PaybackTooLarge,
     SameOperator,
 )
-from tallystick.payments.paybacks.models import Payback, PaybackState
 from tallystick.payments.paybacks.origins import (
     Origin,
     PlainTransfer,

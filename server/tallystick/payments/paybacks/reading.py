@@ -9,8 +9,8 @@ from tallystick.kernel.clock import rfc3339
 from tallystick.kernel.db import ReadSession, WriteSession
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.money import USDC_SCALE, to_decimal
+from tallystick.payments.models.paybacks import IS_ISSUED, Payback, PaybackState
 from tallystick.payments.paybacks.errors import UnknownPayback
-from tallystick.payments.paybacks.models import IS_ISSUED, Payback, PaybackState
 from tallystick.payments.rail import Rail
 from tallystick.x402.keccak import checksum_address
 

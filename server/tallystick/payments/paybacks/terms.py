@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tallystick.payments.models.chain import ChainTransfer
+from tallystick.payments.models.paybacks import Payback
 from tallystick.payments.models.topups import TopUp
-from tallystick.payments.paybacks.models import Payback
 from tallystick.x402.keccak import checksum_address, keccak256
 from tallystick.x402.wire import Authorization, TokenDomain
 

@@ -28,7 +28,8 @@ _NEXT_STEPS = {
     "I15": "Run `tallystick audit` and compare with the last backup: somebody has"
     " written to the database.",
     "I16": "Compare the transaction with another node or a block explorer: if that shows"
-    " it as the node did, the database was changed; if not, the node is wrong.",
+    " it as the node did, the database was changed; if not, the node is wrong. What only"
+    " the chain has is read again by itself, or by `tallystick rescan`.",
 }
 _BY_CAUSE = """
     SELECT reference,

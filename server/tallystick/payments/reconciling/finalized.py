@@ -152,6 +152,7 @@ class _Path:
     reached: int
     moved: Sums
     dust_upto: int
+    agreed: int
     moves: int = 0
     pending_dust: int = 0
     due: list[tuple[int, Sums]] = field(default_factory=list)
@@ -176,7 +177,10 @@ async def _walk(db: Database, rail: Rail, final: Block, *, is_bounded: bool) -> 
     while path.reached < target and not path.findings:
         if is_bounded and spans == _SPANS:
             break  # the next round goes on
-        await _read_on(db, path, min(path.reached + SPAN_BLOCKS, target))
+        before = path.reached
+        await _read_on(db, path, min(before + SPAN_BLOCKS, target))
+        if path.findings:
+            path.agreed = before  # the logs up to there are the books'
         spans += 1
         if path.is_due and path.reached <= path.dust_upto:
             path.due.append((path.reached, path.moved))
@@ -197,10 +201,12 @@ async def _begin(db: Database, rail: Rail) -> _Path:
             made = await checkpoints_of(session, rail)
             off = await first_off(session, rail, made)
     if not made:
-        return _Path(rail, cursor, None, cursor.first_block - 1, Sums(0, 0), upto)
+        begin = cursor.first_block - 1
+        return _Path(rail, cursor, None, begin, Sums(0, 0), upto, begin)
     last = made[-1]
     moved = Sums(last.came_in, last.went_out)
-    path = _Path(rail, cursor, last, last.block_number, moved, upto, findings=links)
+    at = last.block_number
+    path = _Path(rail, cursor, last, at, moved, upto, at, findings=links)
     if off is not None:
         path.findings += await _trace(db, path, made, *off)
     block = await rail.chain.block(last.block_number)
@@ -288,8 +294,18 @@ async def _weigh(path: _Path) -> PayeeFigures:
     should_hold = path.cursor.opening_balance + path.moved.net
     holds = await balance_of(rail.chain, rail.pay_to, block=max(reached, 0))
     findings = path.findings
-    if holds != should_hold + path.pending_dust and not findings:
+    unbooked = holds - should_hold - path.pending_dust
+    if unbooked and not findings:
         told = f"{checksum_address(rail.pay_to)}: books {should_hold}, chain {holds}"
         findings.append(Finding(I6_PAYEE, f"{told} at block {reached}"))
     went_out = path.moved.went_out
-    return PayeeFigures(rail.pay_to, reached, should_hold, holds, went_out, findings)
+    return PayeeFigures(
+        rail.pay_to,
+        reached,
+        should_hold,
+        holds,
+        went_out,
+        findings,
+        agreed_block=path.agreed,
+        unbooked_usdc=unbooked,
+    )

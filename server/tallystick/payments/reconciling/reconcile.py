@@ -137,7 +137,11 @@ I6_PAYEE = "I6 an address holds what came to it and has not left it"
 
 @dataclass(frozen=True, slots=True)
 class PayeeFigures:
-    """One address at a block, in atomic USDC: by its Transfers, and by the chain."""
+    """One address at a block, in atomic USDC: by its Transfers, and by the chain.
+
+    ``agreed_block`` is the last at which they were known to agree, and
+    ``unbooked_usdc`` what the chain has more by now, dust that is to be gathered apart.
+    """
 
     pay_to: bytes
     block_number: int
@@ -145,6 +149,8 @@ class PayeeFigures:
     chain_usdc: int
     swept_usdc: int
     findings: list[Finding]
+    agreed_block: int
+    unbooked_usdc: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,10 +274,20 @@ async def _compare(view: _View) -> PayeeFigures:
     holds = await balance_of(rail.chain, rail.pay_to, block=max(last, 0))
     came_in, went_out = sum(view.came_in.values()), sum(view.went_out.values())
     should_hold = cursor.opening_balance + came_in + view.dust.value - went_out
-    if holds != should_hold + view.dust.pending and not findings:
+    unbooked = holds - should_hold - view.dust.pending
+    if unbooked and not findings:
         told = f"{checksum_address(rail.pay_to)}: books {should_hold}, chain {holds}"
         findings.append(Finding(I6_PAYEE, f"{told} at block {last}"))
-    return PayeeFigures(rail.pay_to, last, should_hold, holds, went_out, findings)
+    return PayeeFigures(
+        rail.pay_to,
+        last,
+        should_hold,
+        holds,
+        went_out,
+        findings,
+        agreed_block=first - 1,
+        unbooked_usdc=unbooked,
+    )
 
 
 async def _check_suspense(session: ReadSession, rail: Rail) -> list[Finding]:
