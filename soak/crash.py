@@ -2,8 +2,9 @@
 
 Customers deduct credits with an Idempotency-Key for each deduction and try again until
 they are answered. Each time enough of them were answered, and some are waiting, the
-server is killed, and on PostgreSQL now and then the database as well. Nothing that was
-acknowledged may be gone, and nothing may have happened twice.
+server is killed, and on PostgreSQL now and then the database as well, or the database
+alone. Nothing that was acknowledged may be gone, nothing may have happened twice, and
+nobody is told of a fault of ours.
 """
 
 import asyncio
@@ -99,19 +100,24 @@ async def _kill_and_restart(
         await _kill(chance, server, postgres)
         kills += 1
         plan.tell(f"{kills} kills, {load.answers} answers")
-        await server.start()
     return kills
 
 
 async def _kill(
     chance: random.Random, server: ServerProcess, postgres: PostgresServer | None
 ) -> None:
-    if postgres is not None and chance.random() < 0.3:
+    """The server, the database under it, or both; what was killed starts again."""
+    dies = chance.random()
+    if postgres is not None and dies < 0.4:
         await asyncio.to_thread(postgres.kill)
+        if dies < 0.2:
+            await asyncio.to_thread(postgres.restart)
+            return
         await server.end(signal.SIGKILL)
         await asyncio.to_thread(postgres.restart)
-        return
-    await server.end(signal.SIGKILL)
+    else:
+        await server.end(signal.SIGKILL)
+    await server.start()
 
 
 async def _judge(notes: Path, url: str) -> dict[str, Any]:

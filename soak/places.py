@@ -1,6 +1,7 @@
 """A folder and a PostgreSQL for a campaign, gone afterwards."""
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,12 +12,14 @@ from tests.postgres import PostgresServer
 
 @contextmanager
 def folder() -> Iterator[Path]:
-    """A folder of one's own."""
+    """A folder of one's own. What broke off leaves it, with the logs of the servers."""
     place = Path(tempfile.mkdtemp(prefix="tallystick-soak-"))
     try:
         yield place
-    finally:
-        shutil.rmtree(place)
+    except Exception:
+        print(f"what was written until then is in {place}", file=sys.stderr)
+        raise
+    shutil.rmtree(place)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections import Counter
 import httpx
 import pytest
 from eth_account import Account
-from sqlalchemy import text
+from sqlalchemy import NullPool, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from tallystick.kernel.db import Database
@@ -116,7 +116,7 @@ async def test_whoever_is_cut_off_again_and_again_is_charged_once(
 
     async def cut() -> None:
         nonlocal cuts
-        engine = create_async_engine(shop_server.gate.db.writer.url)
+        engine = create_async_engine(shop_server.gate.db.writer.url, poolclass=NullPool)
         async with engine.connect() as connection:
             while True:
                 cuts += len((await connection.execute(text(_EVERYBODY_ELSE))).all())

@@ -59,6 +59,8 @@ _NO_CONNECTION = {
 }
 _MUST_ROLL_BACK = "must_roll_back"
 _STAY = "UPDATE installation SET boots = boots RETURNING boots"
+_SERVERS_MS = """
+    SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) AS now_ms"""
 _TAKE_SLOT = "UPDATE installation SET boots = boots + 1 RETURNING boots"
 
 
@@ -113,17 +115,13 @@ class Database:
         if self.is_sqlite:
             return
         machine = self._machine
-        async with self.reader.connect() as connection:
-            await connection.execute(text("SELECT 1"))
+        async with self.read() as session:
+            await query(session, "SELECT 1")
             before = machine.now_ms()
-            row = await connection.execute(
-                text(
-                    "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)"
-                )
-            )
+            (row,) = await query(session, _SERVERS_MS)
             self.clock.correct(
                 before_ms=before,
-                shared_ms=int(row.scalar_one()),
+                shared_ms=int(row["now_ms"]),
                 after_ms=machine.now_ms(),
             )
 
@@ -211,13 +209,19 @@ class Database:
     async def read(self) -> AsyncIterator[ReadSession]:
         """A session on one consistent snapshot that cannot write.
 
-        Raises ``DatabaseBusy`` when there is no connection to be had, ``DatabaseLost``
-        when it breaks.
+        Raises ``DatabaseBusy`` when there is no connection to be had or the database
+        needs what is read for itself, ``DatabaseLost`` when the connection breaks.
         """
-        with told_apart():
-            async with self._session(self.reader) as session, session.begin():
-                await _connect(session)
-                yield ReadSession(session)
+        try:
+            with told_apart():
+                async with self._session(self.reader) as session, session.begin():
+                    await _connect(session)
+                    yield ReadSession(session)
+        except DBAPIError as error:
+            # On a standby what it must do itself comes before what somebody reads.
+            if not is_conflict(error):
+                raise
+            raise DatabaseBusy("the database had to end what was read") from error
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[ReadSession]:

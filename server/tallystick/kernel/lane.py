@@ -9,6 +9,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import asyncpg
@@ -22,8 +23,16 @@ T = TypeVar("T")
 
 # The connection or the server failed, perhaps after the commit.
 _UNKNOWN_OUTCOME = ("08", "57", "58", "F0", "XX")
+_BROKEN = (
+    OSError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    # Between a server's last word and the end of its line.
+    asyncpg.InternalClientError,
+)
 _STATEMENT_SECONDS = 30
 _PLAN_SECONDS = 10
+_CLOSE_SECONDS = 2
 _log = get_logger(__name__)
 
 
@@ -135,11 +144,10 @@ class PostgresqlLane:
             statement = await self._prepare(sql)
             try:
                 found = await statement.fetch(*values, timeout=_STATEMENT_SECONDS)
-            except asyncpg.PostgresError as error:
-                if str(error.sqlstate).startswith(_UNKNOWN_OUTCOME):
-                    raise OutcomeUnknown from error
-                raise _refused(error) from error
-            except (OSError, asyncpg.InterfaceError) as error:
+            except _BROKEN as error:
+                if _is_known(error):
+                    raise _refused(error) from error
+                self._drop()
                 raise OutcomeUnknown from error
         return list(found)
 
@@ -151,11 +159,26 @@ class PostgresqlLane:
                 self._prepared, self._prepared_at = {}, time.monotonic()
             if sql not in self._prepared:
                 self._prepared[sql] = await self._connection.prepare(sql)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except _BROKEN as error:
+            if not _is_known(error):
+                self._drop()
             raise _refused(error) from error
         return self._prepared[sql]
 
-    async def close(self) -> None:
-        """End the connection, if there was one."""
+    def _drop(self) -> None:
+        """Whatever state the connection is in, the next group gets another."""
         if self._connection is not None:
-            await self._connection.close()
+            self._connection.terminate()
+            self._connection = None
+
+    async def close(self) -> None:
+        """End the connection, if there was one; a dead line holds up nobody."""
+        if self._connection is not None:
+            with suppress(OSError):
+                await self._connection.close(timeout=_CLOSE_SECONDS)
+
+
+def _is_known(error: Exception) -> bool:
+    """Whether the server said that it did nothing, and listens on."""
+    state = getattr(error, "sqlstate", None)
+    return state is not None and not state.startswith(_UNKNOWN_OUTCOME)
