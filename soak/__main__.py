@@ -5,7 +5,7 @@ import json
 import random
 import sys
 
-from soak import crash, history, ledger, payments, powercut
+from soak import crash, history, ledger, payments, powercut, races
 from soak.plan import Plan
 
 _CAMPAIGNS = {
@@ -14,6 +14,7 @@ _CAMPAIGNS = {
     "ledger": ledger.run,
     "payments": payments.run,
     "powercut": powercut.run,
+    "races": races.run,
 }
 
 

@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from tallystick.kernel.db import ReadSession, WriteSession, query
 from tallystick.kernel.log import get_logger
+from tallystick.ledger.views import on_tables
 
 # PostgreSQL would look for the one row that is wanted in the order in which it comes by
 # soonest, and in sound books there is none: minutes instead of a second.
@@ -53,12 +54,14 @@ async def run_checks(
     if not checks.queries:
         return []
     queries, values = checks.queries, checks.values
-    first = _FIRST[session.get_bind().dialect.name]
+    dialect = session.get_bind().dialect.name
+    first = _FIRST[dialect]
     findings: list[Finding] = []
     for invariant in await _suspects(session, checks):
 
         async def check(invariant: str = invariant) -> list[Finding]:
-            rows = await query(session, first.format(queries[invariant]), **values)
+            asked = on_tables(dialect, first.format(queries[invariant]))
+            rows = await query(session, asked, **values)
             return [_of_row(invariant, row) for row in rows]
 
         findings += await unstopped(session, invariant, check)
@@ -67,15 +70,16 @@ async def run_checks(
 
 async def _suspects(session: ReadSession | WriteSession, checks: Checks) -> list[str]:
     """The checks that return a row, asked at once; all, if one of them fails."""
-    first = _FIRST[session.get_bind().dialect.name]
-    names = list(checks.queries)
+    dialect = session.get_bind().dialect.name
+    first, names = _FIRST[dialect], list(checks.queries)
     at_once = " UNION ALL ".join(
         f"SELECT {place} AS place WHERE EXISTS ({first.format(checks.queries[name])})"
         for place, name in enumerate(names)
     )
     try:
         async with _undisturbed(session):
-            rows = await query(session, at_once, **checks.values)
+            asked = on_tables(dialect, at_once)
+            rows = await query(session, asked, **checks.values)
             return [names[row["place"]] for row in rows]
     except DBAPIError as error:
         if error.connection_invalidated:
@@ -97,7 +101,8 @@ async def run_by_row(
 
     async def check() -> list[Finding]:
         connection = await session.connection()
-        query_ = text(sql).execution_options(yield_per=_AT_ONCE)
+        asked = on_tables(session.get_bind().dialect.name, sql)
+        query_ = text(asked).execution_options(yield_per=_AT_ONCE)
         rows = await connection.stream(query_, values or {})
         try:
             async for row in rows.mappings():

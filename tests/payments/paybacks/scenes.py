@@ -1,5 +1,6 @@
 """A shop whose customers ask for their money back, and what its seller signs."""
 
+import asyncio
 import json
 import secrets
 from dataclasses import dataclass
@@ -126,6 +127,14 @@ class Shop:
 
     async def dollars(self, address: bytes) -> int:
         return await balance_of(self.local.chain, address)
+
+    async def holds(self, address: bytes, usdc: int) -> None:
+        """Wait until an address has so much: the node answers before it has mined."""
+        for _ in range(500):
+            if await self.dollars(address) == usdc:
+                return
+            await asyncio.sleep(0.01)
+        raise AssertionError(f"it has {await self.dollars(address)}")
 
     async def booked(self, account: chart.AccountName) -> int:
         async with self.process.db.read() as session:

@@ -268,9 +268,9 @@ async def test_a_payback_whose_block_is_replaced_is_sent_again(
         handed = await hand_out(db, rail, payback.id, "ann")
         await take_signature(db, rail, payback.id, shop.signature(handed))
     await pay_out(db, rail)
+    await shop.holds(wallet.address, 100 * DOLLAR)
     await shop.process.observe()
     head = await rail.head()
-    assert await shop.dollars(wallet.address) == 100 * DOLLAR
     await shop.local.reorg(head.number)
     assert await shop.dollars(wallet.address) == 95 * DOLLAR
     await shop.process.observe()
