@@ -6,7 +6,7 @@ claimed before that. What a stranger submitted is credited, what was cancelled o
 is not, and of what we send hardly anything reverts: a transaction that comes to nothing
 costs us gas.
 
-Every other round the meddling goes into the pool beside our transactions, mostly with a
+Every fourth round the meddling goes into the pool beside our transactions, with a
 higher tip. Nobody can know of it then, so what reverts there is told apart.
 """
 
@@ -36,10 +36,12 @@ from tallystick.chain.token import balance_of
 from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.log import configure_logging
 from tallystick.payments.models.topups import OPEN_STATES, TopUpState
+from tallystick.payments.observing.confirm import confirm
 from tallystick.x402.wire import Authorization
 
 _KINDS = ("honest", "front_run", "cancelled", "drained")
 _EACH = 5
+_LATE = 4
 _WINDOW_SECONDS = 120
 _FINAL_BLOCKS = 4
 _KNOWN = set(TopUpState) - set(OPEN_STATES) | {TopUpState.WATCH}
@@ -119,7 +121,7 @@ async def _round(
     local = house.local
     races = [await _begin(local, shop, kind) for kind in _KINDS * _EACH]
     chance.shuffle(races)
-    is_late = told.counts["rounds"] % 2 == 1
+    is_late = told.counts["rounds"] % _LATE == 1
     meddle = _meddle_late if is_late else _meddle
     await meddle(local, shop, races)
     await shop.tend()
@@ -132,6 +134,8 @@ async def _round(
     await shop.observe()
     for race in races:
         await shop.settle(race.topup_id)
+    # Else so much would be credited in blocks that are not safe that new ones wait.
+    await confirm(shop.db, shop.rail)
     for race in races:
         await _count(local, shop, race, told, is_late=is_late)
     told.counts["rounds"] += 1

@@ -182,9 +182,9 @@ async def test_long_reading_that_is_cancelled_ends_at_once(
     task = asyncio.create_task(read())
     await asyncio.sleep(0.2)
     task.cancel()
-    async with asyncio.timeout(20):
-        with pytest.raises(asyncio.CancelledError):
-            await task
+    ended, _ = await asyncio.wait([task], timeout=10)
+    assert ended, "it reads on"
+    assert task.cancelled()
     assert await _count(unaudited_db) == 0
 
 

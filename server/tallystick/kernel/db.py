@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import NewType, NoReturn, TypeVar, cast
 
-import aiosqlite
 from sqlalchemy import RowMapping, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
@@ -39,6 +38,7 @@ from tallystick.kernel.failing import (
 )
 from tallystick.kernel.ids import IdFactory
 from tallystick.kernel.lane import PostgresqlLane, SqliteLane
+from tallystick.kernel.one_trip import OneTripConnection
 from tallystick.kernel.stoppable import Stoppable
 
 ReadSession = NewType("ReadSession", AsyncSession)
@@ -238,12 +238,12 @@ class Database:
                 yield session
                 return
             raw = await connection.get_raw_connection()
-            driver = cast(aiosqlite.Connection, raw.driver_connection)
+            driver = cast(OneTripConnection, raw.driver_connection)
+            driver.breaks_off = True
             try:
                 yield session
-            except asyncio.CancelledError:
-                await driver.interrupt()
-                raise
+            finally:
+                driver.breaks_off = False
 
     def _session(self, engine: AsyncEngine) -> AsyncSession:
         info = {"clock": self.clock, "ids": self.ids}

@@ -4,6 +4,7 @@ aiosqlite makes four for a statement: open a cursor, execute, fetch, close. Each
 the thread and then the event loop, which costs more than most statements do.
 """
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any, Self, cast
@@ -122,6 +123,8 @@ class OneTripConnection(aiosqlite.Connection):
         # As SQLAlchemy does for connections that it opens: a connection that nobody
         # has closed must not keep the process from ending.
         self._thread.daemon = True
+        self.breaks_off = False
+        """Whether a statement ends when nobody waits for it any more."""
 
     def cursor(self) -> OneTripCursor:  # type: ignore[override]  # by design
         return OneTripCursor(self)
@@ -140,7 +143,14 @@ class OneTripConnection(aiosqlite.Connection):
 
     async def call(self, work: Callable[..., None], *arguments: Any) -> None:
         """Run in the connection's thread."""
-        await self._execute(work, *arguments)  # type: ignore[no-untyped-call]  # aiosqlite has no types here
+        try:
+            await self._execute(work, *arguments)  # type: ignore[no-untyped-call]  # aiosqlite has no types here
+        except asyncio.CancelledError:
+            # Here and not by who waits: before he hears of it, the layers between wait
+            # for their turn in the thread, to close the cursor.
+            if self.breaks_off:
+                self._conn.interrupt()
+            raise
 
 
 async def connect(connector: Callable[[], sqlite3.Connection]) -> OneTripConnection:
