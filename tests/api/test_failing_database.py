@@ -130,3 +130,42 @@ async def test_whoever_is_cut_off_again_and_again_is_charged_once(
     assert cuts > 20, "hardly anybody was cut off"
     last = await deduct(shop, key, "last")
     assert last.json()["credits"] == 1_000 - 200 - 1
+
+
+@ON_POSTGRESQL
+async def test_books_that_take_no_writes_are_told_and_need_no_restart_afterwards(
+    shop_server: LiveServer, shop: httpx.AsyncClient
+) -> None:
+    key = await customer_key(shop_server, Account.create(), 1_000)
+    served = await _serve_some(shop, key, "before")
+    await _set(shop_server, "= on")
+    several = await asyncio.gather(*[deduct(shop, key, str(n)) for n in range(20)])
+    assert {one.status_code for one in several} == {503}
+    assert {one.json()["code"] for one in several} == {"database_read_only"}
+    ready = await shop.get("/readyz")
+    assert (ready.status_code, "no writes" in ready.json()["reason"]) == (503, True)
+    await _set(shop_server, "= off")
+    assert (await shop.get("/readyz")).status_code == 200
+    served += await _serve_some(shop, key, "after")
+    assert (await deduct(shop, key, "0")).json()["credits"] == 1_000 - served - 1
+
+
+async def _serve_some(shop: httpx.AsyncClient, key: str, when: str) -> int:
+    calls = [deduct(shop, key, f"{when} {n}") for n in range(20)]
+    answers = await asyncio.gather(*calls)
+    assert {one.status_code for one in answers} == {200}
+    return len(answers)
+
+
+async def _set(server: LiveServer, value: str) -> None:
+    """Of connections that are made from now on, and all are."""
+    engine = create_async_engine(server.gate.db.writer.url, poolclass=NullPool)
+    name = engine.url.database
+    async with engine.begin() as connection:
+        await connection.execute(text("SET TRANSACTION READ WRITE"))
+        await connection.execute(
+            text(f'ALTER DATABASE "{name}" SET default_transaction_read_only {value}')
+        )
+    if value == "= on":
+        async with engine.connect() as connection:
+            await connection.execute(text(_EVERYBODY_ELSE))

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy.exc import DBAPIError
 
 from tallystick.credits import holds
 from tallystick.customers.wallets import create_customer
@@ -17,7 +16,7 @@ from tallystick.exports.journal import export_journal
 from tallystick.exports.statement import export_statement
 from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.db import Database, WriteSession, open_database
-from tallystick.kernel.failing import DatabaseBusy, DatabaseLost
+from tallystick.kernel.failing import DatabaseBusy, DatabaseLost, DatabaseReadOnly
 from tallystick.kernel.money import MicroCredits
 from tallystick.ledger.balances import balance_at, customer_balance
 from tallystick.ledger.errors import InsufficientCredits
@@ -105,7 +104,7 @@ async def test_the_programs_that_only_read_run_on_a_standby(
 
 async def test_nothing_can_be_written_to_a_standby(replicated: Replicated) -> None:
     db = open_database(replicated.standby.url(replicated.name))
-    with pytest.raises(DBAPIError, match="read-only transaction"):
+    with pytest.raises(DatabaseReadOnly):
         await db.start()
     await db.close()
 

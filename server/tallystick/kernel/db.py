@@ -34,6 +34,7 @@ from tallystick.kernel.failing import (
     DatabaseBusy,
     DatabaseFull,
     DatabaseLost,
+    DatabaseReadOnly,
     told_apart,
 )
 from tallystick.kernel.ids import IdFactory
@@ -90,7 +91,7 @@ class Database:
         self.clock = SharedClock(clock or self._machine)
         self.ids = IdFactory(self.clock, slot=0)
         self._turn = asyncio.Lock()
-        self._had_no_room = False
+        self._took_no_writes = False
         self.lane: SqliteLane | PostgresqlLane = (
             SqliteLane(sqlite_lane(writer.url), self._turn)
             if self.is_sqlite
@@ -126,13 +127,13 @@ class Database:
             )
 
     async def check(self) -> None:
-        """Raise what keeps everybody from spending: no answer, or no room.
+        """Raise what keeps everybody from spending: no answer, no room, no writes.
 
-        Room is looked for where there was none the last time.
+        Room is looked for where there was none the last time, and so are writes.
         """
         async with self.read() as session:
             await query(session, "SELECT boots FROM installation")
-        if self._had_no_room:
+        if self._took_no_writes:
             await self.write(lambda session: query(session, _STAY))
 
     async def close(self) -> None:
@@ -147,15 +148,16 @@ class Database:
         wants something else written first (``write_first``). Whoever cancels waits until
         it is committed or rolled back; on SQLite work that has begun goes on. Raises
         ``DatabaseBusy`` when it never got a turn, ``DatabaseLost`` when the database
-        went away each time, ``DatabaseFull``, and ``OutcomeUnknown`` when it went away
-        during the commit: send the same idempotency key again to learn it.
+        went away each time, ``DatabaseReadOnly`` when it took no writes each time,
+        ``DatabaseFull``, and ``OutcomeUnknown`` when it went away during the commit: send the same idempotency key again to learn it.
         """
         for attempt in range(1, _TRIES + 1):
             try:
                 return await self._write_once(work)
             except WriteFirst as wanted:
                 await self.write(wanted.work)
-            except DatabaseLost:
+            except (DatabaseLost, DatabaseReadOnly):
+                # Another connection may lead to another server, which is the primary.
                 if attempt == _TRIES:
                     raise
                 await _a_while(attempt)
@@ -199,10 +201,10 @@ class Database:
                     if _MUST_ROLL_BACK in session.info:
                         raise RuntimeError(session.info[_MUST_ROLL_BACK])
                     commit.has_begun = True
-        except DatabaseFull:
-            self._had_no_room = True
+        except (DatabaseFull, DatabaseReadOnly):
+            self._took_no_writes = True
             raise
-        self._had_no_room = False
+        self._took_no_writes = False
         return result
 
     @asynccontextmanager

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import asyncpg
-from sqlalchemy import URL, event, make_url
+from sqlalchemy import URL, ExceptionContext, event, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from tallystick.kernel.failing import READ_ONLY
 from tallystick.kernel.one_trip import connect
 
 # An exception's text would otherwise show signatures and key hashes.
@@ -54,7 +55,18 @@ def postgresql_engine(url: str, *, writes: bool) -> AsyncEngine:
     """A pool of connections; those that do not write cannot."""
     settings = _POSTGRESQL | (_WRITES if writes else _READS)
     arguments = {"server_settings": settings}
-    return create_async_engine(url, pool_pre_ping=True, connect_args=arguments, **_HIDE)
+    engine = create_async_engine(
+        url, pool_pre_ping=True, connect_args=arguments, **_HIDE
+    )
+    if writes:
+        event.listen(engine.sync_engine, "handle_error", _leave_if_read_only)
+    return engine
+
+
+def _leave_if_read_only(context: ExceptionContext) -> None:
+    """A connection stays as the server was when it was made."""
+    if getattr(context.original_exception, "sqlstate", None) == READ_ONLY:
+        context.is_disconnect = True
 
 
 def sqlite_engine(url: str, *, writes: bool) -> AsyncEngine:

@@ -17,6 +17,8 @@ from tallystick.kernel.log import get_logger
 _GONE = ("08", "57P01", "57P02", "57P03", "57P05", "58", "XX")
 _FULL = ("53100",)
 _TOO_SLOW = ("57014",)
+# Managed servers do this when a disk is nearly full, and so does what was the primary.
+READ_ONLY = "25006"
 # SQLite's primary result codes, the low byte of the extended ones.
 _SQLITE_GONE = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
 _SQLITE_FULL = {sqlite3.SQLITE_FULL}
@@ -53,6 +55,19 @@ class DatabaseFull(Unavailable):
         super().__init__("the database has no room left; nothing was done")
 
 
+class DatabaseReadOnly(Unavailable):
+    """The database takes no writes now; nothing was written."""
+
+    next_step = (
+        "Send the same request again later; the operator must see why the database is"
+        " read-only: its disk may be nearly full, or another server is the primary now."
+    )
+    retry_after_seconds = 30
+
+    def __init__(self) -> None:
+        super().__init__("the database takes no writes now; nothing was done")
+
+
 class OutcomeUnknown(TallystickError):
     """The database went away during the commit: the whole was done, or nothing."""
 
@@ -76,7 +91,7 @@ class Commit:
 
 @contextmanager
 def told_apart() -> Iterator[Commit]:
-    """Raises ``DatabaseLost``, ``DatabaseFull``, ``DatabaseBusy`` or ``OutcomeUnknown``.
+    """Raises what has a class here, ``OutcomeUnknown`` only for a commit.
 
     Other errors of the driver stay what they are.
     """
@@ -98,6 +113,9 @@ def meaning(error: BaseException | None, *, commit: bool) -> TallystickError | N
     if _is_one_of(error, _FULL, _SQLITE_FULL):
         _log.error("database_full", error=kind)
         return DatabaseFull()
+    if _is_one_of(error, (READ_ONLY,), set()):
+        _log.error("database_read_only", error=kind)
+        return DatabaseReadOnly()
     if _is_one_of(error, _TOO_SLOW, set()):
         return DatabaseBusy("the database took too long")
     if _is_one_of(error, _GONE, _SQLITE_GONE):

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import asyncpg
 
 from tallystick.kernel.errors import Unavailable
-from tallystick.kernel.failing import OutcomeUnknown, meaning
+from tallystick.kernel.failing import READ_ONLY, OutcomeUnknown, meaning
 from tallystick.kernel.log import get_logger
 from tallystick.kernel.stoppable import ended
 
@@ -145,9 +145,10 @@ class PostgresqlLane:
             try:
                 found = await statement.fetch(*values, timeout=_STATEMENT_SECONDS)
             except _BROKEN as error:
+                if not _listens_on(error):
+                    self._drop()
                 if _is_known(error):
                     raise _refused(error) from error
-                self._drop()
                 raise OutcomeUnknown from error
         return list(found)
 
@@ -160,7 +161,7 @@ class PostgresqlLane:
             if sql not in self._prepared:
                 self._prepared[sql] = await self._connection.prepare(sql)
         except _BROKEN as error:
-            if not _is_known(error):
+            if not _listens_on(error):
                 self._drop()
             raise _refused(error) from error
         return self._prepared[sql]
@@ -179,6 +180,11 @@ class PostgresqlLane:
 
 
 def _is_known(error: Exception) -> bool:
-    """Whether the server said that it did nothing, and listens on."""
+    """Whether the server said that it did nothing."""
     state = getattr(error, "sqlstate", None)
     return state is not None and not state.startswith(_UNKNOWN_OUTCOME)
+
+
+def _listens_on(error: Exception) -> bool:
+    """Whether the next group may be sent to it."""
+    return _is_known(error) and getattr(error, "sqlstate", None) != READ_ONLY

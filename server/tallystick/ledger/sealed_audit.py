@@ -37,6 +37,10 @@ _COLUMNS = """
 _UP = f"{_COLUMNS} WHERE number > :number ORDER BY number LIMIT :limit"
 _ONE = "SELECT digest FROM journal_seal WHERE number = :number"
 _DOWN = f"{_COLUMNS} WHERE last_id < :last_id ORDER BY last_id DESC LIMIT :limit"
+_REACHING = """
+    SELECT number, transaction_ids FROM journal_seal
+     WHERE last_id >= :first_id AND first_id <= :last_id AND number < :number
+     ORDER BY number"""
 _IDS = """
     SELECT id FROM ledger_transaction
      WHERE id >= :first AND id <= :last ORDER BY id DESC LIMIT :limit"""
@@ -264,6 +268,20 @@ async def _alone(session: ReadSession | WriteSession, one: int) -> PostedRows | 
     return found.get(one)
 
 
+async def _sealed_before(
+    session: ReadSession | WriteSession, row: RowMapping
+) -> list[tuple[int, set[int]]]:
+    """The numbers of earlier seals which reach into this one, and what they hold."""
+    names = ("first_id", "last_id", "number")
+    found = await query(session, _REACHING, **{one: row[one] for one in names})
+    before = []
+    for one in found:
+        # A seal that cannot be read is told when its own turn comes.
+        with contextlib.suppress(ValueError, TypeError):
+            before.append((one["number"], set(unpacked(one["transaction_ids"]))))
+    return before
+
+
 @dataclass(slots=True)
 class _Journal:
     """The way down, and what was found wrong on it.
@@ -302,6 +320,9 @@ class _Journal:
         """Compare what one seal holds, and nothing else; its ids."""
         self._expect(row)
         sealed = tuple(self.expected)
+        for number, ids in await _sealed_before(session, row):
+            for one in ids.intersection(sealed):
+                self.blame_again(one, number, row["number"])
         found = await _page(session, row["last_id"], row["first_id"])
         await asyncio.to_thread(self._compare, found)
         self._miss(LOWEST)
@@ -311,12 +332,25 @@ class _Journal:
         number = row["number"]
         if number not in self.changed_seals:
             for one, digest in _link(row).sealed().items():
-                self.expected[one] = _Expected(digest, number, row["format"])
+                self._take(one, _Expected(digest, number, row["format"]))
             return
         # Its word is worth nothing; but what it lists shall not be blamed as well.
         with contextlib.suppress(ValueError, TypeError):
             for one in unpacked(row["transaction_ids"]):
                 self.expected.setdefault(one, _Expected(None, number))
+
+    def _take(self, one: int, wanted: "_Expected") -> None:
+        before = self.expected.get(one)
+        self.expected[one] = wanted
+        if before is not None and before.digest is not None:
+            # A forger adds seals, and the first word on a transaction is the one to keep.
+            first, again = sorted((before, wanted), key=lambda seal: seal.number)
+            self.expected[one] = first
+            self.blame_again(one, first.number, again.number)
+
+    def blame_again(self, one: int, first: int, again: int) -> None:
+        """No sealer seals what has a seal."""
+        self._blame(_UNCHANGED, one, f"is in seal {first} and again in seal {again}")
 
     def _compare(self, found: _Found) -> None:
         for one, posted in found.items():
