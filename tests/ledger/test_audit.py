@@ -36,6 +36,7 @@ from tallystick.ledger.findings import run_checks
 from tallystick.ledger.models import TransactionKind
 from tallystick.ledger.posting import Posting, Transfer
 from tallystick.ledger.sealing import seal_due
+from tallystick.ledger.uniques import ONCE
 
 CAROL = BOB + 1
 
@@ -82,7 +83,7 @@ def test_every_invariant_has_its_control() -> None:
     guards = "I2 the guards of the journal are in place"
     rights = "I2 nobody has the right to change what is posted"
     checked = {*ledger_audit.INVARIANTS, *credits_audit.INVARIANTS}
-    assert checked == {*CONTROLS, guards, rights, *sealed_tampering.CONTROLLED}
+    assert checked == {*CONTROLS, guards, ONCE, rights, *sealed_tampering.CONTROLLED}
 
 
 async def test_sound_books_have_no_findings(unaudited_db: Database) -> None:

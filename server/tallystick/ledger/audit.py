@@ -10,6 +10,7 @@ from tallystick.ledger.guards import GUARDED, audit_guards
 from tallystick.ledger.scope import EVERYTHING, Scope
 from tallystick.ledger.sealed_audit import audit_seals
 from tallystick.ledger.shapes import A_CHANGE, AN_ID, is_malformed
+from tallystick.ledger.uniques import ONCE, audit_uniques
 
 # Each query names the rows that break the invariant; an entry's amount is positive on
 # the credit side, so a customer's balance is the plain sum of his entries. Where a query
@@ -242,7 +243,7 @@ _RIGHTS = """
      ORDER BY 1, 3, 2"""
 _ONLY_ON = {"sqlite": {}, "postgresql": {_NO_RIGHTS: _RIGHTS}}
 _LOTS = "I3 what names a line's lots can be read"
-INVARIANTS = (GUARDED, _NO_RIGHTS, _LOTS, *_CHECKS, *sealed_audit.INVARIANTS)
+INVARIANTS = (GUARDED, ONCE, _NO_RIGHTS, _LOTS, *_CHECKS, *sealed_audit.INVARIANTS)
 
 
 async def audit_ledger(session: ReadSession | WriteSession) -> list[Finding]:
@@ -257,7 +258,11 @@ async def audit_ledger(session: ReadSession | WriteSession) -> list[Finding]:
 async def audit_protection(session: ReadSession | WriteSession) -> list[Finding]:
     """What the database itself does not refuse any more."""
     rights = _ONLY_ON[session.get_bind().dialect.name]
-    return [*await audit_guards(session), *await run_checks(session, rights)]
+    return [
+        *await audit_guards(session),
+        *await audit_uniques(session),
+        *await run_checks(session, rights),
+    ]
 
 
 async def audit_postings(
