@@ -8,8 +8,9 @@ import pytest
 from tallystick.chain.fault import Rewrite
 from tallystick.chain.local import LocalChain
 from tallystick.kernel.clock import OffsetClock
+from tallystick.payments.errors import PaymentEnded
 from tallystick.payments.models.topups import TopUpState
-from tallystick.payments.review import NotUnderReview, look_again, under_review
+from tallystick.payments.review import NotUnderReview, close, look_again, under_review
 from tests.house import DOLLAR, House, Process, Wallet
 from tests.payments.test_witness import LARGE, Scene, scene_on
 from tests.strangers import submit
@@ -68,6 +69,23 @@ async def test_another_amount_than_was_signed_is_never_credited_by_hand(
     await release(shop, topup_id)
     assert (await shop.settle(topup_id)).state == S.QUARANTINE
     assert await shop.credits_of(wallet) == 0
+
+
+async def test_nobody_is_asked_to_pay_again_for_what_was_closed_or_redeemed(
+    any_house: House, wallet: Wallet, local: LocalChain
+) -> None:
+    """A stock client signs a second payment for each 402, and the first money is here."""
+    shop = await any_house.start()
+    signed = await wallet.authorize(any_house.pay_to, DOLLAR)
+    other = await wallet.authorize(any_house.pay_to, 3 * DOLLAR, nonce=signed[0].nonce)
+    topup_id = await shop.claim(signed)
+    await submit(local, other)
+    await shop.observe()
+    assert (await shop.settle(topup_id)).state == S.QUARANTINE
+    await shop.db.write(lambda session: close(session, topup_id))
+    with pytest.raises(PaymentEnded, match="closed by the operator") as ended:
+        await shop.claim(signed)
+    assert (ended.value.status, "transactionId" in ended.value.next_step) == (409, True)
 
 
 async def test_what_is_not_in_quarantine_cannot_be_released(

@@ -106,6 +106,22 @@ class PaymentUnderReview(Conflict):
         )
 
 
+class PaymentEnded(Conflict):
+    """The payment brings nothing any more, but its money may be here: no second one."""
+
+    title = "This payment has ended in another way"
+    next_step = _REDEEM
+
+    def __init__(self, topup_id: int, *, is_redeemed: bool) -> None:
+        if is_redeemed:
+            self.next_step = (
+                "Do not pay again. Its money was redeemed by the hash of its transaction:"
+                " send the request without a payment, and it takes the credits."
+            )
+        how = "redeemed by its transaction" if is_redeemed else "closed by the operator"
+        super().__init__(f"the payment was {how}", topup=encode_id("top", topup_id))
+
+
 class TopUpsUnavailable(Unavailable):
     """No settlement can be started now; nothing was claimed."""
 

@@ -14,13 +14,14 @@ from tallystick.kernel.errors import TallystickError
 from tallystick.kernel.money import MicroCredits
 from tallystick.payments.errors import (
     PayerNotLinked,
+    PaymentEnded,
     PaymentInProgress,
     PaymentUnderReview,
     SettlementPending,
     TopUpsUnavailable,
 )
 from tallystick.payments.gas.budget import is_hopeless
-from tallystick.payments.machine import CONTRADICTORY, UNCLEAR
+from tallystick.payments.machine import CLOSED, CONTRADICTORY, REDEEMED, UNCLEAR
 from tallystick.payments.models.topups import (
     PAID_STATES,
     PENDING_STATES,
@@ -215,7 +216,8 @@ def require_paid(topup: TopUp) -> TopUp:
     """The top-up if its money has arrived.
 
     Raises ``SettlementPending`` while that is unknown, ``PaymentRejected`` once it is
-    certain that it never will, and ``PaymentUnderReview`` when a person must judge.
+    certain that it never will, ``PaymentUnderReview`` when a person must judge, and
+    ``PaymentEnded`` once he has, or its money was redeemed.
     """
     if topup.state in PAID_STATES:
         return topup
@@ -228,6 +230,8 @@ def unpaid(topup: TopUp) -> TallystickError:
     A 402 would have its payer sign once more, so there is none before it is certain
     that nothing of this payment arrives.
     """
+    if topup.reason in (CLOSED, REDEEMED) and topup.state == TopUpState.CANCELED:
+        return PaymentEnded(topup.id, is_redeemed=topup.reason == REDEEMED)
     if topup.state in REFUSED_STATES:
         return not_taken(topup)
     if topup.state == TopUpState.QUARANTINE:

@@ -6,11 +6,11 @@ from sqlmodel import col
 
 from tallystick.chain.local import LocalChain
 from tallystick.kernel.db import WriteSession
+from tallystick.payments.errors import PaymentEnded
 from tallystick.payments.models.topups import TopUp, TopUpState
 from tallystick.payments.observing.redeeming import Redeemer, redeem
 from tallystick.payments.purchase import require_paid
 from tallystick.payments.review import look_again
-from tallystick.x402.errors import PaymentRejected
 from tests.house import DOLLAR, RATE, House, Process
 from tests.payments.test_observer import suspense
 from tests.permits import (
@@ -55,7 +55,7 @@ async def test_a_redeemed_roundabout_permit_in_quarantine_is_released_to_its_end
     await any_shop.db.write(lambda session: look_again(session, topup_id))
     topup = await any_shop.settle(topup_id)
     assert (topup.state, topup.reason) == (S.CANCELED, REDEEMED)
-    with pytest.raises(PaymentRejected, match=REDEEMED):
+    with pytest.raises(PaymentEnded, match="redeemed by its transaction"):
         require_paid(topup)
     assert (await any_shop.settle(queued)).state == S.CREDITED
     assert await any_shop.credits_of(payer) == 20 * DOLLAR
