@@ -5,7 +5,8 @@ takes a card payment back. Then all of the grant is taken back. What is left of 
 goes at once. What was spent or is held is owed, on ``chart.receivable``, because no
 balance is ever below zero. Credits that come back later to that lot, and the credits of
 the same payment when it arrives after all, go towards it first (``collect``). What he
-buys otherwise is his.
+buys otherwise is his. What comes back to that lot is collected by the sweeper
+(``collect_due``), seconds later: what he spends of it before stays owed.
 """
 
 from collections.abc import Iterable
