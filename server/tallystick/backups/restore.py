@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, MetaData, Table, func, inspect, select
+from sqlalchemy import Connection, MetaData, Table, func, inspect, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tallystick import migrations
@@ -25,6 +25,9 @@ from tallystick.kernel.db import Database
 _AT_ONCE = 500
 _OWN = "installation"
 """Has a row from the first moment; that of the backup takes its place."""
+# Nobody has such a right on the journal, nor its owner, so it cannot be locked. Who
+# writes to it needs the accounts, and those are.
+_LOCKABLE = text("SELECT has_table_privilege(:name, 'UPDATE, DELETE, TRUNCATE')")
 
 
 async def restore_backup(
@@ -37,40 +40,42 @@ async def restore_backup(
 ) -> Header:
     """Fill the empty database with the backup's rows, and bring it up to date.
 
-    All of them or none. Raises ``UnreadableBackup``, ``NewerBackup``,
+    All of them or none, in one transaction: nobody writes to it between the look whether
+    it is empty and the last row. Raises ``UnreadableBackup``, ``NewerBackup``,
     ``DatabaseNotEmpty``, or ``BrokenSeals`` for books of an older schema that are not as
     they were sealed.
     """
     header = verified(path)
     if header.revision not in migrations.revisions():
         raise NewerBackup(f"its schema {header.revision} is unknown here")
-    await _make_schema(db, header.revision)
-    begin(header)
 
     async def fill(connection: AsyncConnection) -> None:
+        await connection.run_sync(_require_empty)
+        await connection.run_sync(migrations.remake, header.revision)
+        begin(header)
         await _fill(connection, path, header, progress)
 
     await migrations.upgrade(db, accept_broken_seals=accept_broken_seals, before=fill)
     return header
 
 
-async def _make_schema(db: Database, revision: str) -> None:
-    async with db.reader.connect() as connection:
-        filled = await connection.run_sync(_filled_table)
-    if filled is not None:
-        raise DatabaseNotEmpty(f"the table {filled} has rows")
-    await migrations.downgrade(db)
-    await migrations.upgrade(db, revision)
-
-
-def _filled_table(connection: Connection) -> str | None:
+def _require_empty(connection: Connection) -> None:
+    """Raises ``DatabaseNotEmpty``; if not, it stays empty until the caller commits."""
     tables = _tables(connection)
+    _lock(connection, tables)
     for table in tables.values():
         if table.name == _OWN:
             continue
         if connection.execute(select(func.count()).select_from(table)).scalar_one():
-            return table.name
-    return None
+            raise DatabaseNotEmpty(f"the table {table.name} has rows")
+
+
+def _lock(connection: Connection, tables: dict[str, Table]) -> None:
+    if connection.dialect.name == "sqlite":
+        return  # BEGIN IMMEDIATE is the lock
+    for name in map(connection.dialect.identifier_preparer.quote, sorted(tables)):
+        if connection.execute(_LOCKABLE, {"name": name}).scalar_one():
+            connection.execute(text(f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE"))
 
 
 def _tables(connection: Connection) -> dict[str, Table]:

@@ -5,7 +5,8 @@ takes a card payment back. Then all of the grant is taken back. What is left of 
 goes at once. What was spent or is held is owed, on ``chart.receivable``, because no
 balance is ever below zero. Credits that come back later to that lot, and the credits of
 the same payment when it arrives after all, go towards it first (``collect``). What he
-buys otherwise is his.
+buys otherwise is his. What comes back to that lot is collected by the sweeper
+(``collect_due``), seconds later: what he spends of it before stays owed.
 """
 
 from collections.abc import Iterable
@@ -28,6 +29,7 @@ from tallystick.kernel.money import ASSETS, CREDIT, Amount, MicroCredits
 from tallystick.kernel.seal import digest16
 from tallystick.ledger import chart
 from tallystick.ledger.accounts import ensure_accounts
+from tallystick.ledger.change import lock_accounts
 from tallystick.ledger.chart import AccountName
 from tallystick.ledger.journal import find_posted, post
 from tallystick.ledger.lots import Draw
@@ -71,13 +73,17 @@ async def claw_back(
 
     ``original`` is its transaction. Raises ``AlreadyReversed`` when another key did.
     """
+    sides = await _sides(session, original)
+    # Nobody books the same, spends of it or takes a part of it back meanwhile.
+    customers = [one.credit.customer_id for one in sides]
+    await lock_accounts(session, [one for one in customers if one is not None])
     earlier = await find_posted(session, idempotency_key, reverses_id=original)
     if earlier is not None:
         return earlier
     before = await reversed_so_far(session, original, CREDIT.code)
     transfers: list[Transfer] = []
     owed: dict[int, int] = {}
-    for one in await _sides(session, original):
+    for one in sides:
         customer_id = one.credit.customer_id
         if customer_id is None:
             money = Amount(one.amount, one.debit.asset)

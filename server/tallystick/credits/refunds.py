@@ -5,6 +5,10 @@ original and together never exceed it. Credits return to the very lots that they
 drawn from, the last drawn first. What returns to a lot that has expired is breakage at
 once: a refund makes nothing spendable that would not be so without the charge. Whoever
 wants to be kinder gives a grant.
+
+The customer's account is locked before the key and what is left are looked up, so that
+of several copies at once one is booked and the others are told of it. A refund of a part
+locks it first, too: else it and one of the whole could wait for each other.
 """
 
 from collections.abc import Sequence
@@ -16,7 +20,7 @@ from tallystick.credits.errors import NothingToTakeBack, UnknownCharge, UnknownG
 from tallystick.credits.models import Grant
 from tallystick.kernel.db import WriteSession, now_ms
 from tallystick.kernel.money import CREDIT, Amount, MicroCredits
-from tallystick.ledger.change import change
+from tallystick.ledger.change import change, lock_accounts
 from tallystick.ledger.chart import AccountName, customer_credits
 from tallystick.ledger.journal import find_posted, post
 from tallystick.ledger.lots import Draw
@@ -46,6 +50,7 @@ async def refund(
     ``InvalidAmount`` or ``IdempotencyMismatch``; then nothing is given back.
     """
     customer_id, house, taken = await _charge(session, charge_id)
+    await lock_accounts(session, [customer_id])
     if amount is None:
         earlier = await find_posted(session, idempotency_key, reverses_id=charge_id)
         if earlier is not None:
@@ -73,6 +78,7 @@ async def void(
     """
     grant = await _grant(session, grant_id)
     original = grant.ledger_transaction_id
+    await lock_accounts(session, [grant.customer_id])
     earlier = await find_posted(session, idempotency_key, reverses_id=original)
     if earlier is not None:
         return earlier

@@ -99,7 +99,7 @@ async def change(
     customers = sorted(set(customer_ids))
     for locked in _passes(session, customers, lock=lock):
         if locked:
-            await _lock(session, customers)
+            await lock_accounts(session, customers)
         page = Page(await _load(session, customers, sorted(set(named))), now)
         page.expire_due()
         result = work(page)
@@ -120,7 +120,13 @@ def _passes(
     return (lock or len(customers) != 1, True)
 
 
-async def _lock(session: WriteSession, customers: list[int]) -> None:
+async def lock_accounts(session: WriteSession, customers: Iterable[int]) -> None:
+    """Wait for whoever is changing these customers' accounts, and keep others out.
+
+    For who reads what the accounts' transactions write besides, such as a key or what
+    was taken back before, and decides by it. Accounts that do not exist are not locked.
+    """
+    customers = set(customers)
     if session.get_bind().dialect.name == "sqlite" or not customers:
         return
     account = col(AccountBalance.ledger_account_id)

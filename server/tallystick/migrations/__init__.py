@@ -80,6 +80,16 @@ async def downgrade(db: Database, revision: str = "base") -> None:
     )
 
 
+def remake(connection: Connection, revision: str) -> None:
+    """Drop every table and make those of the revision, in the caller's transaction.
+
+    So nobody else can write to them before it commits. For ``before`` of ``upgrade``.
+    """
+    config = _config(connection)
+    command.downgrade(config, "base")
+    command.upgrade(config, revision)
+
+
 async def _migrate(
     db: Database,
     step: Callable[[Connection], None],
