@@ -258,6 +258,11 @@ async def restore(db: Database, file: Path, *, accept: bool = False) -> None:
     )
 
 
+async def tables_of(db: Database) -> list[str]:
+    async with db.reader.connect() as connection:
+        return await connection.run_sync(lambda one: inspect(one).get_table_names())
+
+
 @pytest.mark.parametrize("accept", [False, True])
 async def test_an_older_backup_is_restored_only_as_it_was_sealed(
     old: Database, empty_url: str, clock: OffsetClock, tmp_path: Path, *, accept: bool
@@ -270,7 +275,7 @@ async def test_an_older_backup_is_restored_only_as_it_was_sealed(
     try:
         with pytest.raises(BrokenSeals, match="was changed after seal 1"):
             await restore(db, forged)
-        assert await ids_of(db) == [], "nothing of it is there"
+        assert await tables_of(db) == [], "nothing of it is there"
         await restore(db, forged if accept else sound, accept=accept)
         assert await is_current(db)
         assert await ids_of(db) == await ids_of(old)
