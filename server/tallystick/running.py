@@ -24,7 +24,7 @@ from tallystick.kernel.db import Database
 from tallystick.kernel.errors import Unavailable
 from tallystick.kernel.log import get_logger
 from tallystick.kernel.owner import FileOwner
-from tallystick.ledger.sealing import seal_due, seal_late
+from tallystick.ledger.sealing import seal_due, seal_late, seal_left_behind
 from tallystick.payments.elsewhere import (
     SAID_EVERY_SECONDS,
     fall_silent,
@@ -326,8 +326,16 @@ async def _note_for_ever(gate: Gate) -> None:
 
 
 async def _measure_for_ever(db: Database) -> None:
-    """In every process: whoever has another time lapses what others hold."""
-    await repeat("clock", db.measure_clock, every_seconds=10)
+    """In every process: whoever has another time lapses what others hold.
+
+    And whoever's time is set right knows alone what he posted until then.
+    """
+    async with asyncio.TaskGroup() as group:
+        for work in (
+            repeat("clock", db.measure_clock, every_seconds=10),
+            repeat("own sealer", lambda: seal_left_behind(db), every_seconds=5),
+        ):
+            group.create_task(work)
 
 
 async def _sweep_for_ever(gate: Gate) -> None:

@@ -178,6 +178,15 @@ async def test_unsound_books_are_an_alarm_everywhere(
                 "what is new in the books",
                 "what is in the books was",
             ]
+            # A time that lies ahead is no audit that was made, and no age of 0.
+            ahead = "UPDATE books_audit SET since_ms = since_ms - 129601 * 1000,"
+            ahead += " audited_ms = since_ms + 7200 * 1000 WHERE kind = '{}'"
+            for kind in ("recent", "whole"):
+                change(sqlite_url, ahead.format(kind))
+            answer = (await http.get("/healthz/chain")).json()
+            assert answer["reasons"][0].startswith("what is new in the books was not")
+            assert answer["reasons"][1].startswith("what is in the books was not")
+            assert answer["audits"]["whole"]["age_seconds"] > 129_600
     finally:
         await live.stop()
 

@@ -127,3 +127,67 @@ def test_no_text_decodes_to_anything_that_encodes_differently(body: str) -> None
         assert len(body) != 13 or not set(body) <= set(_ALPHABET) or body >= "8"
     else:
         assert encode_id("cus", number) == text
+
+
+class _Elapsed:
+    """Time that really passes, by a clock that may be set besides."""
+
+    def __init__(self) -> None:
+        self.clock, self.elapsed = _SetClock(1_800_000_000_000), 7_000
+
+    def factory(self) -> IdFactory:
+        return IdFactory(self.clock, 1, lambda: self.elapsed)
+
+    def pass_(self, ms: int) -> None:
+        self.clock.now += ms
+        self.elapsed += ms
+
+
+def test_what_a_clock_that_is_set_forward_leaves_behind_is_known_for_an_hour() -> None:
+    time = _Elapsed()
+    factory = time.factory()
+    first, _, last = [factory.new() for _ in range(3)]
+    assert factory.left_behind() == []
+    time.clock.now += 7_200_000
+    for _ in range(2):
+        ((found),) = factory.left_behind()
+        assert (found.first, found.last) == (first, last)
+        factory.new()
+    time.pass_(3_600_000)
+    assert factory.left_behind() == [found]
+    time.pass_(1)
+    assert factory.left_behind() == []
+
+
+def test_also_when_an_id_is_made_before_anybody_asks() -> None:
+    time = _Elapsed()
+    factory = time.factory()
+    made = factory.new()
+    time.clock.now += 60_001
+    later = factory.new()
+    ((found),) = factory.left_behind()
+    assert (found.first, found.last) == (made, made)
+    time.clock.now += 60_001
+    assert [one.last for one in factory.left_behind()] == [made, later]
+
+
+def test_time_that_passes_and_a_clock_set_back_leave_nothing_behind() -> None:
+    time = _Elapsed()
+    factory = time.factory()
+    factory.new()
+    time.pass_(30 * 24 * 3_600_000)
+    assert factory.left_behind() == []
+    time.clock.now -= 7_200_000
+    factory.new()
+    time.clock.now += 60_000
+    assert factory.left_behind() == [], "so little is for the other rounds"
+
+
+def test_a_clock_that_is_set_for_ever_fills_no_memory() -> None:
+    time = _Elapsed()
+    factory = time.factory()
+    made = []
+    for _ in range(20):
+        made.append(factory.new())
+        time.clock.now += 100_000
+    assert [one.last for one in factory.left_behind()] == made[-8:]

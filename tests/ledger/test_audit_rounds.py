@@ -37,7 +37,9 @@ async def claim(
     at_once: bool = False,
 ) -> Claim | None:
     return await db.write(
-        lambda session: claim_audit(session, kind, by, lease_ms=10_000, at_once=at_once)
+        lambda session: claim_audit(
+            session, kind, by, lease_ms=10_000, pause_ms=5_000, at_once=at_once
+        )
     )
 
 
@@ -144,12 +146,98 @@ async def test_who_begins_and_never_ends_is_seen_by_the_age(
     assert await told(db) == (Audited("recent", 700, ()),)
 
 
-async def test_a_clock_that_stepped_back_makes_no_age_negative(
+HOUR = 3600
+
+
+@pytest.mark.parametrize("ahead", [60, HOUR, 30 * 24 * HOUR])
+async def test_a_due_time_of_a_clock_that_was_ahead_is_not_waited_for(
+    db: Database, clock: OffsetClock, ahead: int
+) -> None:
+    clock.advance(ahead)
+    assert await finish(db, await claimed(db), pause_ms=5_000)
+    clock.advance(-ahead)
+    found = await claimed(db, OTHER)
+    assert found.checkpoint == THERE
+    assert await finish(db, found, pause_ms=5_000)
+    assert await claim(db) is None, "now it waits as ever"
+
+
+async def test_no_audit_waits_longer_than_its_pause(
     db: Database, clock: OffsetClock
 ) -> None:
+    """Also where the audit itself was noted at the right time."""
+    assert await finish(db, await claimed(db), pause_ms=5_000 + HOUR * 1000)
+    clock.advance(1)
+    assert await claim(db)
+
+
+@pytest.mark.parametrize("ahead", [60, HOUR, 30 * 24 * HOUR])
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_a_claim_of_a_clock_that_was_ahead_is_nobodys(
+    db: Database, clock: OffsetClock, *, ahead: int, at_once: bool
+) -> None:
+    """Who claimed it was killed, so nobody gives it back."""
+    clock.advance(ahead)
+    gone = await claimed(db)
+    clock.advance(-ahead)
+    mine = await claim(db, OTHER, at_once=at_once)
+    assert mine is not None
+    assert await claim(db, at_once=True) is None, "and now it is somebody's"
+    assert not await finish(db, gone, WRONG)
+    assert await finish(db, mine)
+
+
+async def test_of_many_that_find_a_claim_far_ahead_one_audits(
+    db: Database, database_url: str, clock: OffsetClock
+) -> None:
+    clock.advance(HOUR)
+    await claimed(db)
+    clock.advance(-HOUR)
+    others = [open_database(database_url, clock) for _ in range(3)]
+    try:
+        tries = [claim(one, bytes([n]) * 16) for n, one in enumerate([db, *others])]
+        found = [one for one in await asyncio.gather(*tries) if one is not None]
+        assert len(found) == 1
+    finally:
+        for one in others:
+            await one.close()
+
+
+async def test_clocks_that_differ_by_little_take_nothing_from_each_other(
+    db: Database, clock: OffsetClock
+) -> None:
+    clock.advance(3)
+    mine = await claimed(db)
+    clock.advance(-3)
+    assert await claim(db, OTHER, at_once=True) is None
+    clock.advance(3)
+    assert await finish(db, mine, pause_ms=5_000)
+    clock.advance(-3)
+    assert await claim(db, OTHER) is None
+    assert await told(db) == (Audited("recent", 0, ()),), "and no age is negative"
+
+
+async def test_an_audit_that_lies_ahead_is_none(
+    db: Database, clock: OffsetClock
+) -> None:
+    """Its age is that of the first claim, as if no audit had ended."""
     await finish(db, await claimed(db))
-    clock.advance(-60)
+    clock.advance(2 * HOUR)
+    await finish(db, await claimed(db))
+    clock.advance(-HOUR)
+    assert await told(db) == (Audited("recent", HOUR, ()),)
+    await finish(db, await claimed(db))
     assert await told(db) == (Audited("recent", 0, ()),)
+
+
+async def test_if_all_that_is_noted_lies_ahead_the_age_is_an_alarm(
+    db: Database, clock: OffsetClock
+) -> None:
+    await finish(db, await claimed(db), WRONG)
+    clock.advance(-60)
+    ((age, findings),) = [(one.age_seconds, one.findings) for one in await told(db)]
+    assert age == clock.now_ms() // 1000
+    assert findings == (WRONG,), "what was found stands all the same"
 
 
 @pytest.mark.parametrize("nonsense", ["", "7", "[7]", '[["one"]]', "null"])

@@ -12,8 +12,9 @@ from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.db import Database, WriteSession, open_database
 from tallystick.kernel.redaction import redact
 from tallystick.ledger import sealing
+from tallystick.ledger.journal import post
 from tallystick.ledger.links import Link
-from tallystick.ledger.sealing import seal_due, seal_late
+from tallystick.ledger.sealing import seal_due, seal_late, seal_left_behind
 
 _HOUR = 3600
 
@@ -94,6 +95,102 @@ async def test_a_clock_that_steps_back_leaves_nothing_unsealed(
     clock.advance(60)
     assert await seal_due(db) == 1
     assert sum(map(len, await sealed_ids(db))) == 3
+
+
+async def start_behind(db: Database, clock: OffsetClock, seconds: int) -> None:
+    """Books with a seal, and a process that starts when the clock is so far behind."""
+    await give(db, 50)
+    clock.advance(60)
+    assert await seal_late(db) == 1
+    clock.advance(-seconds)
+    await db.start()
+
+
+@pytest.mark.parametrize("behind", [4_200, 7_200, 30 * 24 * _HOUR])
+async def test_what_was_posted_before_the_clock_was_set_right_is_sealed_once(
+    db: Database, clock: OffsetClock, behind: int
+) -> None:
+    """Else each audit would say for ever that it was slipped in."""
+    await start_behind(db, clock, behind)
+    assert await seal_late(db) == 0
+    await give(db, 3)
+    assert await seal_left_behind(db) == 0, "for all that it knows the clock is right"
+    clock.advance(behind)
+    assert await seal_left_behind(db) == 1
+    assert await audit(db) == []
+    await give(db, 4)
+    for _ in range(3):
+        clock.advance(25 * _HOUR)
+        await seal_late(db)
+        assert await seal_left_behind(db) == 0
+    assert await audit(db) == []
+    assert sorted(itertools.chain(*await sealed_ids(db))) == await ids_of(db)
+
+
+async def test_who_commits_after_the_clock_was_set_right_is_sealed_too(
+    db: Database, clock: OffsetClock
+) -> None:
+    await start_behind(db, clock, 7_200)
+    await give(db, 3)
+    began = clock.offset_ms
+
+    async def slow(session: WriteSession) -> None:
+        await post(session, charge(3, "slow"))
+        clock.offset_ms = began + 7_200_000
+        db.ids.left_behind()
+
+    await db.write(slow)
+    await give(db, 4)
+    assert await seal_left_behind(db) == 1
+    clock.advance(60)
+    await seal_due(db)
+    clock.advance(25 * _HOUR)
+    await seal_late(db)
+    assert await audit(db) == []
+
+
+async def test_what_others_slip_into_the_past_is_sealed_by_nobody(
+    unaudited_db: Database, clock: OffsetClock
+) -> None:
+    """Neither after a start, nor where the clock was set right, but not by so much."""
+    db = unaudited_db
+    await start_behind(db, clock, 7_200)
+    await give(db, 3)
+    clock.advance(7_200)
+    await seal_left_behind(db)
+    await give(db, 4)
+    clock.advance(60)
+    assert await seal_due(db) == 1
+    right, forger = db.ids, type(db.ids)(db.clock, slot=9)
+    clock.advance(-9_000)
+    db.ids = forger
+    await give(db, 5)
+    clock.advance(9_000)
+    db.ids = right
+    assert await seal_left_behind(db) == 0
+    await db.start()
+    sealed = [await one(db) for one in (seal_left_behind, seal_due, seal_late)]
+    assert sealed == [0, 0, 0]
+    ((found,),) = [await audit(db)]
+    assert "was slipped in" in str(found)
+
+
+async def test_all_that_know_where_they_posted_seal_it_once(
+    db: Database, database_url: str, clock: OffsetClock
+) -> None:
+    await start_behind(db, clock, 7_200)
+    several = [db] if db.is_sqlite else [db, open_database(database_url, clock)]
+    for one in several:
+        await one.start()
+        await give(one, 3)
+    clock.advance(7_200)
+    for _ in range(3):
+        rounds = (seal_left_behind, seal_due, seal_late)
+        await asyncio.gather(*[seal(one) for one in several for seal in rounds])
+    if not db.is_sqlite:
+        await several[1].close()
+    assert sorted(itertools.chain(*await sealed_ids(db))) == await ids_of(db)
+    assert await audit(db) == []
 
 
 async def test_sealers_at_once_seal_each_transaction_once(

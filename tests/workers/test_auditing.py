@@ -1,6 +1,7 @@
 """A server audits its own books by itself, and says what it finds until it is mended."""
 
 import asyncio
+from functools import partial
 
 import pytest
 from structlog.testing import capture_logs
@@ -11,7 +12,7 @@ from tallystick.kernel.clock import OffsetClock
 from tallystick.kernel.db import Database, WriteSession, query
 from tallystick.kernel.money import MicroCredits
 from tallystick.kernel.seal import digest16
-from tallystick.ledger.audit_rounds import Audited, audits
+from tallystick.ledger.audit_rounds import Audited, AuditKind, audits, claim_audit
 from tallystick.ledger.sealing import seal_due
 from tallystick.workers import auditing
 from tallystick.workers.auditing import Auditor
@@ -139,6 +140,45 @@ async def test_the_whole_is_audited_once_a_night(
     assert not await auditor.whole()
     clock.advance(HOUR)
     assert await auditor.whole()
+
+
+@pytest.mark.parametrize("ahead", [HOUR, 30 * 24 * HOUR])
+async def test_a_clock_that_was_ahead_silences_no_audit(
+    unaudited_db: Database, clock: OffsetClock, ahead: int
+) -> None:
+    """What is done to the books in the meantime would be found when it is that time."""
+    db, auditor = unaudited_db, Auditor(unaudited_db)
+    await a_customer(db)
+    clock.advance(ahead)
+    assert [await auditor.recent(), await auditor.whole()] == [True, True]
+    clock.advance(-ahead)
+    await tamper(db, _RAISED)
+    clock.advance(60)
+    assert [await auditor.recent(), await auditor.whole()] == [True, True]
+    found = await told(db)
+    for kind in ("recent", "whole"):
+        assert found[kind].findings
+        assert found[kind].age_seconds < 60
+    assert not await auditor.whole(), "once"
+
+
+async def test_who_was_killed_while_the_clock_was_ahead_is_no_obstacle_at_the_start(
+    unaudited_db: Database, clock: OffsetClock
+) -> None:
+    db = unaudited_db
+    clock.advance(30 * 24 * HOUR)
+    for kind in AuditKind:
+        taken = partial(
+            claim_audit,
+            kind=kind,
+            claimant=bytes(16),
+            lease_ms=300_000,
+            pause_ms=50_000,
+        )
+        assert await db.write(taken)
+    clock.advance(-30 * 24 * HOUR)
+    auditor = Auditor(db)
+    assert [await auditor.recent(), await auditor.whole()] == [True, True]
 
 
 def _to_hour(clock: OffsetClock, hour: int) -> float:

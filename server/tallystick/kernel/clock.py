@@ -51,6 +51,11 @@ class SteadyClock:
         return (self._began_ns + _elapsed_ns()) // 1_000_000
 
 
+def elapsed_ms() -> int:
+    """Milliseconds since some moment, whatever the clock is set to."""
+    return _elapsed_ns() // 1_000_000
+
+
 def _elapsed_ns() -> int:
     # Where there is one that goes on while the machine sleeps, it is the right one.
     which = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)

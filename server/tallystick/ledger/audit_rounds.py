@@ -3,6 +3,9 @@
 Of several processes one audits: who changes the row's claim does, and who finds it
 changed does not. A claim that nobody gives back lapses, so an audit that was broken off
 is made again. What was found stands in the row, so every process can tell it.
+
+A clock that was ahead once must not keep audits away until it is that time again: what
+lies further ahead than it can when all clocks are right is not waited for.
 """
 
 import json
@@ -26,7 +29,10 @@ from tallystick.ledger.links import BEFORE_THE_FIRST, Head
 
 _CLAIM = """
     UPDATE books_audit SET claimed_until_ms = :until, claimant = :claimant
-     WHERE kind = :kind AND claimed_until_ms <= :now AND due_ms <= :due
+     WHERE kind = :kind
+       AND (claimed_until_ms <= :now OR claimed_until_ms > :longest_claim)
+       AND (due_ms <= :due OR due_ms > :longest_pause
+            OR COALESCE(audited_ms, since_ms) > :ahead)
     RETURNING seal_number, seal_digest, through_id, slice_after, findings"""
 _KEEP = """
     UPDATE books_audit SET claimed_until_ms = :until
@@ -44,6 +50,8 @@ _TOLD = """
     SELECT kind, since_ms, audited_ms, findings FROM books_audit
      WHERE kind IN ('recent', 'whole') ORDER BY kind"""
 _FOR_EVER_MS = (1 << 62) - 1
+_CLOCKS_DIFFER_MS = 5_000
+"""Clocks of several processes differ, and no more than by this."""
 
 
 class AuditKind(StrEnum):
@@ -107,7 +115,11 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Audited:
-    """The last audit of a kind; its age in seconds, from the first claim if none ended."""
+    """The last audit of a kind; its age in seconds, from the first claim if none ended.
+
+    One that lies ahead by this process's clock did not end, for nobody knows when it
+    was. If the first claim lies ahead as well, the age is that of the Unix epoch.
+    """
 
     kind: str
     age_seconds: int
@@ -120,9 +132,14 @@ async def claim_audit(
     claimant: bytes,
     *,
     lease_ms: int,
+    pause_ms: int,
     at_once: bool = False,
 ) -> Claim | None:
-    """The audit, if it is due, or asked for ``at_once``, and nobody makes it."""
+    """The audit, if it is due, or asked for ``at_once``, and nobody makes it.
+
+    ``pause_ms`` is the longest that may lie between two. What is claimed or due at a
+    time further ahead than lease or pause was noted by a clock that was wrong.
+    """
     now = now_ms(session)
     row: dict[str, object] = {
         "kind": kind.value,
@@ -141,7 +158,10 @@ async def claim_audit(
         claimant=claimant,
         until=now + lease_ms,
         now=now,
+        longest_claim=now + lease_ms + _CLOCKS_DIFFER_MS,
         due=_FOR_EVER_MS if at_once else now,
+        longest_pause=now + pause_ms + _CLOCKS_DIFFER_MS,
+        ahead=now + _CLOCKS_DIFFER_MS,
     )
     if not rows:
         return None
@@ -198,7 +218,7 @@ async def audits(session: ReadSession | WriteSession) -> tuple[Audited, ...]:
     return tuple(
         Audited(
             row["kind"],
-            max(now - (row["audited_ms"] or row["since_ms"]), 0) // 1000,
+            _age_ms(now, row["audited_ms"], row["since_ms"]) // 1000,
             _read(row["findings"]),
         )
         for row in await query(session, _TOLD)
@@ -208,6 +228,14 @@ async def audits(session: ReadSession | WriteSession) -> tuple[Audited, ...]:
 def start_of(checkpoint: Checkpoint) -> Head:
     """The seal after which the next audit reads."""
     return checkpoint.head or BEFORE_THE_FIRST
+
+
+def _age_ms(now: int, *noted: int | None) -> int:
+    """Since the first of the times that is one and does not lie ahead."""
+    for at_ms in noted:
+        if at_ms is not None and at_ms <= now + _CLOCKS_DIFFER_MS:
+            return max(now - at_ms, 0)
+    return now
 
 
 def _read(told: str) -> tuple[Finding, ...]:

@@ -4,6 +4,9 @@ Ids rise with time, but a transaction may become visible after one with a later 
 round seals what is older than a margin, and looks a while back for what came late: a
 short way often, a long way at the start and now and then. What comes later than
 ``REACH_MS`` is not sealed any more; the audit takes it for slipped in.
+
+A process whose clock was behind when it started, and is set right, has posted further
+back than that. It remembers where, and no other does: so it looks there itself.
 """
 
 from collections.abc import Sequence
@@ -27,6 +30,7 @@ from tallystick.ledger.models import JournalSeal
 REACH_MS = 3_600_000
 _SHORT_MS = 20_000
 _MARGIN_MS = 10_000
+_LEFT_MS = 120_000
 _AT_ONCE = 500
 _HEAD = """
     SELECT installation.seals, number, digest, last_id
@@ -85,6 +89,22 @@ async def seal_late(db: Database) -> int:
     end, made = await _seal(db, end, after, through)
     if end.head.number:
         _log.info("journal_sealed", seal_digest=end.head.note)
+    return made
+
+
+async def seal_left_behind(db: Database) -> int:
+    """Seal what this process posted before its clock was set forward; how many seals.
+
+    Costs nothing where that was not. What it posted until some seconds before then was
+    sealed then, so the look is a short one; but it is repeated, for who commits late.
+    """
+    made = 0
+    for one in db.ids.left_behind():
+        async with db.read() as session:
+            end = await sealed_up_to(session)
+        after = max(one.first - 1, _before(one.last, _LEFT_MS))
+        _, more = await _seal(db, end, after, one.last)
+        made += more
     return made
 
 

@@ -30,6 +30,7 @@ _NIGHT_MS = 3 * 3600 * 1000
 """The whole is audited once a day, from three o'clock UTC on."""
 _AGAIN_MS = 3600 * 1000
 """And after so long again while it is unsound, to say when it is sound again."""
+_LONGEST_PAUSE_MS = {AuditKind.RECENT: _RECENT_MS, AuditKind.WHOLE: _DAY_MS}
 _NEXT_STEP = (
     "Somebody or something changed the database: take a backup of it as it is,"
     " then run `tallystick audit`."
@@ -81,7 +82,12 @@ class Auditor:
     async def _claim(self, kind: AuditKind, *, at_once: bool = False) -> Claim | None:
         return await self._db.write(
             lambda session: claim_audit(
-                session, kind, self._claimant, lease_ms=_LEASE_MS, at_once=at_once
+                session,
+                kind,
+                self._claimant,
+                lease_ms=_LEASE_MS,
+                pause_ms=_LONGEST_PAUSE_MS[kind],
+                at_once=at_once,
             )
         )
 
