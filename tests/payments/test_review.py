@@ -4,15 +4,24 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from sqlmodel import col, select
 
 from tallystick.chain.fault import Rewrite
 from tallystick.chain.local import LocalChain
 from tallystick.kernel.clock import OffsetClock
 from tallystick.payments.errors import PaymentEnded
-from tallystick.payments.models.topups import TopUpState
+from tallystick.payments.models.chain import ChainTransfer
+from tallystick.payments.models.topups import TopUp, TopUpState
+from tallystick.payments.observing.redeeming import Redeemer, redeem
 from tallystick.payments.review import NotUnderReview, close, look_again, under_review
-from tests.house import DOLLAR, House, Process, Wallet
-from tests.payments.test_witness import LARGE, Scene, scene_on
+from tallystick.workers.upkeep import sweep
+from tests.house import DOLLAR, RATE, House, Process, Wallet
+from tests.payments.test_witness import (
+    LARGE,
+    Scene,
+    scene_on,
+    without_logs,
+)
 from tests.strangers import submit
 
 S = TopUpState
@@ -86,6 +95,46 @@ async def test_nobody_is_asked_to_pay_again_for_what_was_closed_or_redeemed(
     with pytest.raises(PaymentEnded, match="closed by the operator") as ended:
         await shop.claim(signed)
     assert (ended.value.status, "transactionId" in ended.value.next_step) == (409, True)
+
+
+async def test_what_nobody_presented_and_was_closed_is_its_payers_to_redeem_once(
+    scene: Scene,
+) -> None:
+    """Neither the next look nor the next sweep undoes what the operator did."""
+    payer = await scene.payer()
+    assert (await scene.pay(payer, 1)).state == S.CREDITED
+    scene.witness.inject("eth_getTransactionReceipt", Rewrite(change=without_logs))
+    signed = await payer.authorize(scene.house.pay_to, LARGE * DOLLAR)
+    await submit(scene.chain, signed)
+    await scene.finalize()
+    await scene.shop.observe()
+    (found,) = await _never_presented(scene.shop)
+    assert found.state == S.QUARANTINE
+    await scene.shop.db.write(lambda session: close(session, found.id))
+    scene.witness.heal()
+    for _ in range(2):
+        await sweep(scene.shop.db, scene.shop.rail)
+        await scene.shop.observe()
+        await scene.finalize()
+    assert [one.id for one in await _never_presented(scene.shop)] == [found.id]
+
+    who = Redeemer(found.customer_id)
+    db, rail = scene.shop.db, scene.shop.rail
+    async with db.read() as session:
+        waiting = select(ChainTransfer.tx_hash).where(
+            col(ChainTransfer.topup_id).is_(None)
+        )
+        tx_hash = bytes((await session.exec(waiting)).one())
+    once = await redeem(db, rail, RATE, who, tx_hash)
+    assert (once.usdc, once.replayed) == (LARGE * DOLLAR, False)
+    assert (await redeem(db, rail, RATE, who, tx_hash)).replayed
+    with pytest.raises(PaymentEnded):
+        await scene.shop.claim(signed)
+    assert await scene.shop.credits_of(payer) == (LARGE + 1) * 10 * DOLLAR
+
+
+async def _never_presented(shop: Process) -> list[TopUp]:
+    return [one for one in await shop.topups() if not one.valid_before]
 
 
 async def test_what_is_not_in_quarantine_cannot_be_released(

@@ -13,6 +13,7 @@ from tallystick.kernel.ids import encode_id
 from tallystick.kernel.money import MicroCredits, to_decimal
 from tallystick.ledger.references import number_in
 from tallystick.payments.errors import UnknownTopUp
+from tallystick.payments.machine import CLOSED
 from tallystick.payments.models.topups import (
     PAID_STATES,
     RelayedTransaction,
@@ -189,6 +190,8 @@ async def prune_unsent(
     query = select(TopUp.id, TopUp.claim_id).where(
         came_to_nothing,
         col(TopUp.valid_before) < before_seconds,
+        # What an operator has closed is named in his acts, and its money may be here.
+        col(TopUp.reason).is_distinct_from(CLOSED),
         # What was credited once has its Transfers, though they are gone.
         col(TopUp.generation) == 1,
         ~sent.exists(),

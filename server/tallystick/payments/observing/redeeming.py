@@ -198,7 +198,10 @@ async def _is_plain(session: WriteSession, one: ChainTransfer) -> bool:
         )
         .outerjoin(TopUp, col(TopUp.claim_id) == col(Claim.id))
         .where(
-            col(ChainTransfer.id) == one.id, col(Claim.valid_before) != 0, _never_its()
+            col(ChainTransfer.id) == one.id,
+            # What the books have claimed for its payer is his top-up's until it is over.
+            (col(Claim.valid_before) != 0) | (col(TopUp.state) == TopUpState.CANCELED),
+            _never_its(),
         )
     )
     return (await session.exec(query)).one_or_none() is not None
