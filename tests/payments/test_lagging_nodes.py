@@ -218,3 +218,23 @@ async def test_nothing_expires_by_nodes_that_answer_at_one_address_by_turns(
             break
     assert questions > 4
     assert (await shop.topup(topup_id)).state == S.CREDITED
+
+
+@pytest.mark.parametrize("at", range(1, 8))
+async def test_who_has_paid_is_not_told_that_the_money_is_missing(
+    nodes: Nodes, wallet: Wallet, at: int
+) -> None:
+    """A stranger settled it before it was presented, with all that its payer had."""
+    shop = await nodes.start()
+    await shop.keep_keys()
+    await nodes.house.local.mine(5)
+    signed = await wallet.authorize(nodes.house.pay_to, 100 * DOLLAR)
+    await submit(nodes.house.local, signed)
+    await nodes.house.local.mine(2)
+    nodes.behind = 4
+    await nodes.back_to_first(shop)
+    nodes.first.inject(ANY, CutOnce(at=at, is_after=False))
+    topup_id = await shop.claim(signed)
+    nodes.first.heal()
+    nodes.second.heal()
+    assert (await shop.settle(topup_id)).state == S.CREDITED
