@@ -90,16 +90,19 @@ class _Proven:
 
 
 async def find_settlements(
-    chain: Chain, payer: bytes, nonce: bytes, from_block: int
+    chain: Chain, payer: bytes, nonce: bytes, from_block: int, *, at_least: int = 0
 ) -> list[Settled]:
     """Captures of the payer's authorization since a height, whoever submitted them.
+
+    ``at_least`` is how far the node must have come, so that "not seen" means "not yet
+    by then".
 
     Only with the paired Transfer from the payer; the amount is the Transfer's. More
     than one contradicts the token, and a human must look. Raises ``BlockNotSeen``,
     ``RpcUnavailable``.
     """
     topics = [abi.AUTHORIZATION_USED, abi.word(payer), nonce]
-    found = await _held_between(chain, topics, from_block)
+    found = await _held_between(chain, topics, from_block, at_least=at_least)
     # FiatToken logs the Transfer directly after.
     moved = [_transfer(proven, proven.log.log_index + 1) for proven in found]
     return [
@@ -110,14 +113,14 @@ async def find_settlements(
 
 
 async def find_cancellations(
-    chain: Chain, payer: bytes, nonce: bytes, from_block: int
+    chain: Chain, payer: bytes, nonce: bytes, from_block: int, *, at_least: int = 0
 ) -> list[Cancelled]:
     """Withdrawals of the payer's authorization since a height.
 
-    Raises ``BlockNotSeen``, ``RpcUnavailable``.
+    ``at_least`` is as in ``find_settlements``. Raises ``BlockNotSeen``, ``RpcUnavailable``.
     """
     topics = [abi.AUTHORIZATION_CANCELED, abi.word(payer), nonce]
-    found = await _held_between(chain, topics, from_block)
+    found = await _held_between(chain, topics, from_block, at_least=at_least)
     return [
         Cancelled(
             tx_hash=proven.log.tx_hash,
@@ -146,11 +149,17 @@ async def transfers_to(
 
 
 async def transfers_between(
-    chain: Chain, payer: bytes, pay_to: bytes, amount: int, from_block: int
+    chain: Chain,
+    payer: bytes,
+    pay_to: bytes,
+    amount: int,
+    from_block: int,
+    *,
+    at_least: int = 0,
 ) -> list[TransferLog]:
     """Each time one has paid another this amount since a height, up to the node's head.
 
-    Otherwise as ``transfers_to``.
+    ``at_least`` is as in ``find_settlements``. Otherwise as ``transfers_to``.
     """
     topics = [abi.TRANSFER, abi.word(payer), abi.word(pay_to)]
 
@@ -158,7 +167,9 @@ async def transfers_between(
         return log.payload == abi.word(amount)
 
     async def ask(node: Chain) -> list[TransferLog]:
-        found = await _held_between(node, topics, from_block, wanted=is_wanted)
+        found = await _held_between(
+            node, topics, from_block, wanted=is_wanted, at_least=at_least
+        )
         return await _with_permits(node, found)
 
     return await chain.of_one_node(ask)
@@ -285,11 +296,14 @@ async def _held_between(
     *,
     contract: bytes | None = None,
     wanted: Callable[[RawLog], bool] = lambda _: True,
+    at_least: int = 0,
 ) -> list[_Proven]:
     """``wanted`` leaves out what needs no proof: others can make logs by the thousand."""
 
     async def ask(node: Chain) -> list[_Proven]:
-        logs = await logs_between(node, topics, first, last, contract=contract)
+        logs = await logs_between(
+            node, topics, first, last, contract=contract, at_least=at_least
+        )
         return await _holding(node, [one for one in logs if wanted(one)])
 
     return await chain.of_one_node(ask)

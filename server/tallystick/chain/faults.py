@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+_OF_STATE = ("eth_call", "eth_getBalance", "eth_getTransactionCount", "eth_getCode")
 Answer = dict[str, Any]
 Forward = Callable[[dict[str, Any]], Awaitable[Answer]]
 
@@ -85,7 +86,7 @@ class Stale(Fault):
     """The node is so many blocks behind and knows nothing of the later ones.
 
     Inject it for every method. It answers as real nodes do: an unknown block is null,
-    and logs of a range beyond its head are missing without a word.
+    its state is an error, and logs of a range beyond its head are missing without a word.
     """
 
     blocks: int
@@ -97,10 +98,18 @@ class Stale(Fault):
         if request["method"] == "eth_blockNumber":
             return {"result": hex(head)}
         params = _at_head(request.get("params", []), hex(head))
+        if request["method"] in _OF_STATE and _height(params[-1]) > head:
+            return {"error": {"code": -32000, "message": "header not found"}}
         answer = await forward({**request, "params": params})
         if "result" in answer:
             answer = {"result": _without_later(answer["result"], head)}
         return answer
+
+
+def _height(block: Any) -> int:
+    """Of a block that is named by its number; 0 for one named otherwise."""
+    is_number = isinstance(block, str) and block.startswith("0x") and len(block) < 66
+    return int(block, 16) if is_number else 0
 
 
 def _at_head(value: Any, head: str) -> Any:

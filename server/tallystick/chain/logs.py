@@ -111,18 +111,20 @@ async def logs_between(
     to_block: int | None = None,
     *,
     contract: bytes | None = None,
+    at_least: int = 0,
 ) -> list[RawLog]:
     """The token's logs from one height to another, both included, in chain order.
 
-    Or another contract's. Without ``to_block`` up to the node's head. Hosts limit
+    Or another contract's. Without ``to_block`` up to the node's head, which must not be
+    below ``at_least``. Hosts limit
     blocks and results for each request in many ways and words, so any error halves the
     range, down to one block. Raises ``BlockNotSeen`` when the node has not reached
-    ``to_block`` and would leave logs out in silence; ``RpcErrorAnswer``,
+    ``to_block`` or ``at_least`` and would leave logs out in silence; ``RpcErrorAnswer``,
     ``RpcUnavailable``.
     """
 
     async def ask(node: Chain) -> list[RawLog]:
-        end = await _seen(node, to_block)
+        end = await _seen(node, to_block, at_least)
         return await _ranges(node, contract or chain.token, topics, from_block, end)
 
     # A node that has come so far says nothing of what another has.
@@ -153,10 +155,12 @@ async def _ranges(
     return found
 
 
-async def _seen(chain: Chain, to_block: int | None) -> int:
+async def _seen(chain: Chain, to_block: int | None, at_least: int) -> int:
     block = await chain.block("latest" if to_block is None else to_block)
     if block is None:
         raise BlockNotSeen(f"the node has not seen block {to_block or 'latest'}")
+    if block.number < at_least:
+        raise BlockNotSeen(f"the node has not come as far as block {at_least}")
     return block.number
 
 

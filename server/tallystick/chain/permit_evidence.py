@@ -39,25 +39,33 @@ class PermitTraces:
 
 
 async def find_traces(
-    chain: Chain, permit: AuthorizationFields, from_block: int
+    chain: Chain, permit: AuthorizationFields, from_block: int, *, at_least: int = 0
 ) -> PermitTraces:
     """What became of the permit since a height, all as one node has it.
 
-    Raises ``BlockNotSeen``, ``RpcUnavailable``.
+    ``at_least`` is how far that node must have come. Raises ``BlockNotSeen``,
+    ``RpcUnavailable``.
     """
-    return await chain.of_one_node(lambda node: _traces(node, permit, from_block))
+    return await chain.of_one_node(
+        lambda node: _traces(node, permit, from_block, at_least)
+    )
 
 
 async def _traces(
-    node: Chain, permit: AuthorizationFields, from_block: int
+    node: Chain, permit: AuthorizationFields, from_block: int, at_least: int
 ) -> PermitTraces:
     head = await node.block("latest")
-    if head is None:
-        raise BlockNotSeen("the node names no newest block")
+    if head is None or head.number < at_least:
+        raise BlockNotSeen(f"the node has not come as far as block {at_least}")
     # Asked before the logs, so that these hold whatever has used it by then.
     is_used = await _is_used(node, permit, head.number)
     moved = await transfers_between(
-        node, permit.payer, permit.pay_to, permit.value, from_block
+        node,
+        permit.payer,
+        permit.pay_to,
+        permit.value,
+        from_block,
+        at_least=at_least,
     )
     captures = tuple(one for one in moved if _is_of(one, permit))
     if captures or not is_used:

@@ -32,13 +32,15 @@ class Fate:
 
 
 async def fate_of_permit(
-    db: Database, rail: Rail, topup: Payment, signed: Authorization
+    db: Database, rail: Rail, topup: Payment, signed: Authorization, *, at_least: int
 ) -> Fate:
     """The permit's captures that nobody else has had credited.
 
-    Raises ``BlockNotSeen``, ``RpcUnavailable``.
+    ``at_least`` is how far the node must have come. Raises ``BlockNotSeen``, ``RpcUnavailable``.
     """
-    traces = await find_traces(rail.chain, signed, topup.scan_from_block)
+    traces = await find_traces(
+        rail.chain, signed, topup.scan_from_block, at_least=at_least
+    )
     # What the proxy's own calldata names is nobody else's.
     certain = tuple(one for one in traces.captures if one.nonce is not None)
     likely = certain or (*traces.captures, *traces.unclear)

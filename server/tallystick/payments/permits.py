@@ -10,6 +10,7 @@ from sqlmodel import col, select
 
 from tallystick.chain.evidence import TransferLog
 from tallystick.chain.permit2 import PERMIT2, allowance_to_permit2, permit_used
+from tallystick.chain.rpc import Chain
 from tallystick.chain.settlement import Refusal
 from tallystick.chain.token import nonce_used
 from tallystick.claims.claim import ClaimedMoney
@@ -49,13 +50,13 @@ def reason_told(topup: TopUp) -> str | None:
     return _SAME_OF_PERMIT2.get(topup.reason, topup.reason)
 
 
-async def is_used(rail: Rail, money: ClaimedMoney) -> bool:
+async def is_used(chain: Chain, money: ClaimedMoney) -> bool:
     """Whether the nonce is gone, wherever it is kept.
 
     Raises ``TokenUnreadable``, ``RpcUnavailable``.
     """
     used = permit_used if money.token == PERMIT2 else nonce_used
-    return await used(rail.chain, money.payer, money.nonce)
+    return await used(chain, money.payer, money.nonce)
 
 
 async def is_permit_used(rail: Rail, money: ClaimedMoney | Claim) -> bool:
@@ -124,8 +125,12 @@ async def require_allowance(rail: Rail, money: ClaimedMoney) -> None:
     """
     if money.token != PERMIT2:
         return
-    allowed = await allowance_to_permit2(rail.chain, money.payer)
-    if allowed < money.value and not await is_used(rail, money):
+
+    async def ask(node: Chain) -> bool:
+        allowed = await allowance_to_permit2(node, money.payer)
+        return allowed >= money.value or await is_used(node, money)
+
+    if not await rail.chain.of_one_node(ask):
         raise allowance_missing(rail.domain.contract)
 
 

@@ -262,5 +262,5 @@ async def require_code_agrees(rail: Rail, presented: Presented) -> None:
         await ask_wallet(rail, question)
     except PaymentRejected:
         # Taken by the token before the account was delegated: then the money is ours.
-        if not await is_used(rail, presented.money):
+        if not await is_used(rail.chain, presented.money):
             raise

@@ -3,7 +3,7 @@
 import asyncio
 
 from tallystick.chain.relay import KEY_GAS_CAP
-from tallystick.chain.rpc import Block
+from tallystick.chain.rpc import Block, Chain
 from tallystick.chain.together import together
 from tallystick.chain.token import balance_of
 from tallystick.claims.claim import ClaimedMoney, Use, claim, find_claim
@@ -126,10 +126,14 @@ async def _require_budget(db: Database, rail: Rail, presented: Presented) -> Non
 
 
 async def _has_funds(rail: Rail, money: ClaimedMoney) -> bool:
-    if await balance_of(rail.chain, money.payer) >= money.value:
-        return True
-    # Gone because somebody submitted this very payment: then the money is ours.
-    return await is_used(rail, money)
+    async def ask(node: Chain) -> bool:
+        if await balance_of(node, money.payer) >= money.value:
+            return True
+        # Gone because somebody submitted this very payment: then the money is ours. To
+        # another node, that lags, it may still be unused.
+        return await is_used(node, money)
+
+    return await rail.chain.of_one_node(ask)
 
 
 def scan_from(rail: Rail, head: Block) -> int:

@@ -10,7 +10,8 @@ from sqlalchemy import update
 from sqlmodel import col
 
 from tallystick.chain.errors import GasAboveCap
-from tallystick.chain.evidence import TransferLog, find_settlements
+from tallystick.chain.evidence import Settled, TransferLog, find_settlements
+from tallystick.chain.rpc import Block, Chain
 from tallystick.kernel.crash_points import CrashPoint, reached
 from tallystick.kernel.db import Database, WriteSession, now_ms
 from tallystick.kernel.ids import encode_id
@@ -90,19 +91,28 @@ async def _follow(db: Database, rail: Rail, one: MerchantSettlement) -> None:
 
     Until then its transaction is pushed like every other whose block was replaced.
     """
-    final = await rail.chain.block("finalized")
-    assert one.block_number is not None
-    if final is None or final.number < one.block_number:
+    final, found = await rail.chain.of_one_node(lambda node: _where_now(node, one))
+    if final is None:
         return
-    found = await find_settlements(
-        rail.chain, one.payer, one.nonce, one.scan_from_block
-    )
     ours = [seen for seen in found if seen.pay_to == one.pay_to]
     if not ours:
         await _move(db, rail, one, SettlementState.WATCH, reason="block_replaced")
     elif ours[0].block_number <= final.number:
         state = SettlementState.FINAL
         await _move(db, rail, one, state, reason=None, **_anchor(ours[0]))
+
+
+async def _where_now(
+    node: Chain, one: MerchantSettlement
+) -> tuple[Block | None, list[Settled]]:
+    """The final block, and what of it is there by then; None while its block is not."""
+    final = await node.block("finalized")
+    assert one.block_number is not None
+    if final is None or final.number < one.block_number:
+        return None, []
+    return final, await find_settlements(
+        node, one.payer, one.nonce, one.scan_from_block, at_least=final.number
+    )
 
 
 async def _sign(db: Database, rail: Rail, one: MerchantSettlement) -> None:

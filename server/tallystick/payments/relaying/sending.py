@@ -5,6 +5,7 @@ owns the key. A node's answer changes no state.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
 
@@ -15,6 +16,7 @@ from tallystick.chain.errors import RpcErrorAnswer
 from tallystick.chain.logs import receipt
 from tallystick.chain.permit_settlement import simulate_permit
 from tallystick.chain.relay import Outcome, Simulation, broadcast, simulate
+from tallystick.chain.rpc import Chain
 from tallystick.kernel.db import Database, ReadSession, WriteSession, now_ms
 from tallystick.kernel.ids import encode_id
 from tallystick.kernel.log import get_logger
@@ -35,7 +37,7 @@ from tallystick.x402.keccak import checksum_address
 _log = get_logger(__name__)
 FRESH_MS = 5_000
 """How long the rehearsal before signing counts; what is older is rehearsed again."""
-# Too low: it was mined a moment ago, or its nonce is lost; ``is_dead`` will tell.
+# Too low: it was mined a moment ago, or its nonce is lost; ``own_for`` will tell.
 TAKEN = (Outcome.ACCEPTED, Outcome.ALREADY_KNOWN, Outcome.NONCE_TOO_LOW)
 """A node has it, or has no use for it any more."""
 
@@ -49,6 +51,19 @@ class _Prospect(StrEnum):
     """Somebody else has used its nonce."""
     STRANDED = "stranded"
     """Too far ahead: it was signed by a count that was a lie (``nonces``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """What became of all that we signed for a payment.
+
+    ``is_dead`` means that nothing of it can be mined any more: it was mined and reverted,
+    or its nonce was used by a filler of ours, or by a transaction that is none of ours (a
+    restored database, a key used elsewhere). ``lost`` is the newest, if that was so.
+    """
+
+    is_dead: bool = False
+    lost: RelayedTransaction | None = None
 
 
 async def sent_for(
@@ -94,13 +109,18 @@ def is_settlement(stored: RelayedTransaction) -> bool:
 async def rehearse(rail: Rail, topup: Payment, sender: bytes) -> Simulation:
     """Whether its settlement would succeed now, its payer's deployment included.
 
+    One node says why not, too: what one refuses as used may be unused to another.
     Raises ``RpcUnavailable`` or ``RpcErrorAnswer``.
     """
     terms, signature = authorization_of(topup), signed_by(topup)
-    if is_permit(topup):
-        return await simulate_permit(rail.chain, terms, signature, sender)
     deployment = deployment_of(topup)
-    return await simulate(rail.chain, terms, signature, sender, deployment=deployment)
+
+    async def ask(node: Chain) -> Simulation:
+        if is_permit(topup):
+            return await simulate_permit(node, terms, signature, sender)
+        return await simulate(node, terms, signature, sender, deployment=deployment)
+
+    return await rail.chain.of_one_node(ask)
 
 
 async def would_revert(rail: Rail, stored: RelayedTransaction, topup: Payment) -> bool:
@@ -132,35 +152,25 @@ async def was_let_down(db: Database, rail: Rail, topup: Payment) -> bool:
     return _Prospect.REVERTED in [seen for _, seen in await _prospects(rail, stored)]
 
 
-async def may_be_mined(db: Database, rail: Rail, topup: Payment) -> bool:
+async def own_for(db: Database, rail: Rail, topup: Payment) -> Own:
     """Whether something that we signed for the payment is in a block, or may get there.
 
     Raises ``RpcUnavailable``.
     """
     async with db.read() as session:
         stored = await sent_for(session, topup)
-    return _Prospect.ALIVE in [seen for _, seen in await _prospects(rail, stored)]
-
-
-async def is_dead(db: Database, rail: Rail, topup: Payment) -> bool:
-    """Whether nothing that we signed for the payment can be mined any more.
-
-    It was mined and reverted, or its nonce was used by a filler of ours, or by a
-    transaction that is none of ours (a restored database, a key used elsewhere).
-    Raises ``RpcUnavailable``.
-    """
-    async with db.read() as session:
-        stored = await sent_for(session, topup)
     prospects = await _prospects(rail, stored)
     if _Prospect.ALIVE in [seen for _, seen in prospects]:
-        return False
-    for newest, seen in prospects[:1]:
-        if seen == _Prospect.LOST:
-            await _tell_of_loss(db, rail, newest)
-    return True
+        return Own()
+    lost = [newest for newest, seen in prospects[:1] if seen == _Prospect.LOST]
+    return Own(is_dead=True, lost=lost[0] if lost else None)
 
 
-async def _tell_of_loss(db: Database, rail: Rail, stored: RelayedTransaction) -> None:
+async def tell_of_loss(db: Database, rail: Rail, stored: RelayedTransaction) -> None:
+    """Say that somebody else has used its nonce, and learn the key's nonces anew.
+
+    Raises ``RpcUnavailable``.
+    """
     _log.error(
         "relayer_nonce_used_elsewhere",
         relayer=checksum_address(stored.relayer),
