@@ -1,7 +1,8 @@
 """The chain through its nodes: one used at a time, the next one when it fails.
 
 Nodes differ in how far they have come, so answers that must fit together are asked of
-one node (``Chain.of_one_node``).
+one node (``Chain.of_one_node``), and one that lags far behind another counts as one
+that does not answer (decision 37).
 
 A question has three outcomes, which are never mixed up: an answer, an *error answer*
 (``RpcErrorAnswer``: a revert, a limit) and no answer (``RpcUnavailable``: the outcome
@@ -18,11 +19,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self, TypeVar
 
 from aiohttp import ClientError
-from web3 import AsyncWeb3
 from web3.exceptions import Web3Exception, Web3RPCError
 from web3.types import RPCEndpoint
 
-from tallystick.chain.endpoint import AnswerTooLarge, Endpoint
+from tallystick.chain.endpoint import AnswerTooLarge
 from tallystick.chain.errors import (
     BlockNotSeen,
     RpcErrorAnswer,
@@ -38,7 +38,10 @@ from tallystick.chain.hexadecimal import (
     quantity,
     to_hex,
 )
+from tallystick.chain.nodes import Node, in_turn
+from tallystick.kernel.log import get_logger
 
+_log = get_logger(__name__)
 T = TypeVar("T")
 Tag = Literal["latest", "safe", "finalized"]
 # Web3 stumbles over some garbage in its own ways before we see it.
@@ -69,17 +72,6 @@ class Block:
     timestamp_seconds: int
 
 
-class _Node:
-    """One node, whether it has named its chain, and when it answered last."""
-
-    def __init__(self, url: str) -> None:
-        self.endpoint = Endpoint(url)
-        # No middleware: it would ask further questions (names, gas, chain id) unasked.
-        self.web3 = AsyncWeb3(self.endpoint, middleware=[])
-        self.is_proven = False
-        self.answered_at = time.monotonic()
-
-
 class Chain:
     """One EVM chain and the token that we are paid in.
 
@@ -103,8 +95,8 @@ class Chain:
         self.expected_chain_id = chain_id
         self.token = token
         self._timeout_seconds = timeout_seconds
-        self._nodes = [_Node(url) for url in rpc_urls]
-        self._current = 0
+        self._nodes = [Node(url) for url in rpc_urls]
+        self._peers = self._nodes
 
     @property
     def silent_seconds(self) -> float:
@@ -124,18 +116,26 @@ class Chain:
         what it does not know. Raises what the questions raise.
         """
 
-        async def ask(node: _Node) -> T:
-            return await questions(self._only(node))
+        async def ask(node: Node) -> T:
+            return await questions(self._only(node, self._peers))
 
         return await self._try(ask)
 
     def each(self) -> Iterator[Self]:
         """Each node by itself, for who compares what they say."""
-        return map(self._only, self._nodes)
+        return (self._only(node, [node]) for node in self._nodes)
 
-    def _only(self, node: _Node) -> Self:
+    def distrust(self, *, shows_another_chain: bool) -> None:
+        """Ask these nodes only while no other answers: resting would not mend them."""
+        for node in self._nodes:
+            is_news = shows_another_chain and not node.is_distrusted
+            if is_news and len(self._peers) > 1:
+                _log.error("node_of_another_chain", node=node.endpoint.host)
+            node.is_distrusted = shows_another_chain
+
+    def _only(self, node: Node, peers: list[Node]) -> Self:
         view = copy.copy(self)
-        view._nodes, view._current = [node], 0  # noqa: SLF001  # it is one of us
+        view._nodes, view._peers = [node], peers  # noqa: SLF001  # it is one of us
         return view
 
     async def chain_id(self) -> int:
@@ -146,8 +146,11 @@ class Chain:
         """The block at a height or tag; None is "not known here", never "none exists".
 
         A node without finality answers ``safe`` and ``finalized`` with null or an
-        error. Raises ``RpcUnavailable``.
+        error. Raises ``RpcUnavailable``; ``BlockNotSeen`` for the newest block of a
+        node that lags, while another is known to have come further.
         """
+        if which == "latest":
+            return await self._newest()
         wanted = hex(which) if isinstance(which, int) else which
         found = await self._block("eth_getBlockByNumber", wanted)
         if found and isinstance(which, int) and found.number != which:
@@ -222,47 +225,83 @@ class Chain:
         """
         limit = timeout_seconds or self._timeout_seconds
 
-        async def ask(node: _Node) -> T:
-            if prove and not node.is_proven:
+        async def ask(node: Node) -> T:
+            if prove:
                 await self._prove(node, limit)
             answer = await self._ask_one(node, method, params, read, limit)
-            node.answered_at = time.monotonic()
+            node.answered()
             return answer
 
         return await self._try(ask)
 
-    async def _try(self, ask: Callable[[_Node], Awaitable[T]]) -> T:
-        first = self._current
+    async def _newest(self) -> Block | None:
+        async def ask(node: Node) -> Block | None:
+            view = self._only(node, self._peers)
+            found = await view._block("eth_getBlockByNumber", "latest")  # noqa: SLF001  # one of us
+            if found is not None:
+                self._weigh(node, found.number)
+            return found
+
+        return await self._try(ask)
+
+    async def _try(self, ask: Callable[[Node], Awaitable[T]]) -> T:
         failure: RpcUnavailable | None = None
-        for turn in range(min(2, len(self._nodes))):
-            node = self._nodes[(first + turn) % len(self._nodes)]
+        silent = 0
+        for node in in_turn(self._nodes):
+            node.begin_trial(self._timeout_seconds)
             try:
                 return await ask(node)
             except RpcUnavailable as error:
                 failure = error
                 self._leave(node, error)
+            # Who lags has said so at once; waiting for the silent must have an end.
+            silent += not isinstance(failure, BlockNotSeen)
+            if silent == 2:
+                break
         assert failure is not None
         raise failure
 
-    async def _prove(self, node: _Node, limit: float) -> None:
-        found = await self._ask_one(node, "eth_chainId", [], quantity, limit)
-        if found != self.expected_chain_id:
-            raise WrongChain(
-                f"one of the nodes is a node of chain {found}, "
-                f"not of {self.expected_chain_id}",
-                node=node.endpoint.host,
-            )
-        node.is_proven = True
+    async def _prove(self, node: Node, limit: float) -> None:
+        if not node.is_proven:
+            found = await self._ask_one(node, "eth_chainId", [], quantity, limit)
+            if found != self.expected_chain_id:
+                raise WrongChain(
+                    f"one of the nodes is a node of chain {found}, "
+                    f"not of {self.expected_chain_id}",
+                    node=node.endpoint.host,
+                )
+            node.is_proven = True
+        if node.must_tell_head(self._peers):
+            self._weigh(node, await self._head_of(node, limit))
 
-    def _leave(self, node: _Node, why: RpcUnavailable) -> None:
+    async def _head_of(self, node: Node, limit: float) -> int:
+        try:
+            return await self._ask_one(node, "eth_blockNumber", [], quantity, limit)
+        except RpcErrorAnswer as error:  # it is none to what was asked
+            host = node.endpoint.host
+            raise RpcUnavailable("the node names no block", node=host) from error
+
+    def _weigh(self, node: Node, head: int) -> None:
+        """Raise ``BlockNotSeen`` when it lags; not where each is asked by itself."""
+        if len(self._peers) == 1:
+            return
+        node.tell_head(head)
+        behind = node.behind(self._peers)
+        if not behind:
+            return
+        host = node.endpoint.host
+        if node.rest():
+            _log.warning("node_lags", node=host, blocks=behind)
+        raise BlockNotSeen(f"the node is {behind} blocks behind another", node=host)
+
+    def _leave(self, node: Node, why: RpcUnavailable) -> None:
         # Whoever lags behind has answered, and at the place where he was proven.
         node.is_proven = node.is_proven and isinstance(why, BlockNotSeen)
-        if self._nodes[self._current] is node:
-            self._current = (self._current + 1) % len(self._nodes)
+        node.rest()
 
     async def _ask_one(
         self,
-        node: _Node,
+        node: Node,
         method: str,
         params: Sequence[Any],
         read: Callable[[Any], T],

@@ -15,7 +15,7 @@ from tallystick.chain.rpc import Block
 from tallystick.kernel.crash_points import CrashPoint, reached
 from tallystick.kernel.db import Database, ReadSession, WriteSession, insert_once
 from tallystick.kernel.log import get_logger
-from tallystick.payments.errors import BooksOfAnotherChain, TopUpsUnavailable
+from tallystick.payments.errors import TopUpsUnavailable
 from tallystick.payments.models.chain import (
     ChainCursor,
     ChainOutflow,
@@ -23,7 +23,12 @@ from tallystick.payments.models.chain import (
     Presence,
     RecentBlock,
 )
-from tallystick.payments.observing.same_chain import books_of, drop_anchor, find_cursor
+from tallystick.payments.observing.same_chain import (
+    books_of,
+    drop_anchor,
+    find_cursor,
+    require_anchor,
+)
 from tallystick.payments.rail import Rail
 
 _log = get_logger(__name__)
@@ -71,8 +76,8 @@ async def stay_on_chain(
         if found.hash == known[number]:
             return await _return_to(db, rail, cursor, found, at_most=height)
         if number == cursor.anchor_number:
-            rail.outlook.is_another_chain = True
-            raise BooksOfAnotherChain(number, None)
+            await require_anchor(rail, cursor)
+            raise TopUpsUnavailable("one of the nodes has another final block")
     if not known:
         return cursor
     # Nothing that was read is left, and there was no final block yet.

@@ -7,10 +7,14 @@ we read it. No reorganisation replaces it, so another block in its place is anot
 chain's.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from sqlalchemy import ColumnElement, or_, update
 from sqlmodel import col, select
 
-from tallystick.chain.rpc import Block
+from tallystick.chain.errors import BlockNotSeen, RpcUnavailable
+from tallystick.chain.rpc import Block, Chain
 from tallystick.kernel.db import Database, ReadSession, WriteSession
 from tallystick.payments.errors import BooksOfAnotherChain
 from tallystick.payments.models.chain import ChainCursor
@@ -30,22 +34,64 @@ async def check_chain(db: Database, rail: Rail) -> None:
 
 
 async def require_anchor(rail: Rail, cursor: ChainCursor) -> None:
-    """As ``check_chain``, for a cursor that was read already."""
+    """As ``check_chain``, for a cursor that was read already.
+
+    A node that has another block there, or ends before it, is left for the next one.
+    """
     if cursor.anchor_number is None or cursor.anchor_hash is None:
         return
-    found = await rail.chain.block(cursor.anchor_number)
-    end = None
-    if found is None:
-        # Some nodes keep no old blocks; only an end below the anchor says something.
-        head = await rail.chain.block("latest")
-        if head is not None and head.number < cursor.anchor_number:
-            end = head.number
-        is_ours = end is None
-    else:
-        is_ours = found.hash == bytes(cursor.anchor_hash)
-    rail.outlook.is_another_chain = not is_ours
-    if not is_ours:
-        raise BooksOfAnotherChain(cursor.anchor_number, end)
+    number, anchor_hash = cursor.anchor_number, bytes(cursor.anchor_hash)
+    asked: list[_Answer] = []
+
+    async def ask(node: Chain) -> None:
+        asked.append(_Answer())
+        asked[-1] = await _look(node, number, anchor_hash)
+        node.distrust(shows_another_chain=asked[-1].has_other)
+        if asked[-1].has_other:
+            raise RpcUnavailable("the node has another block where one was final")
+        if asked[-1].end is not None:
+            raise BlockNotSeen("the node has not come as far as the books")
+
+    try:
+        await rail.chain.of_one_node(ask)
+    except RpcUnavailable:
+        _judge(rail, number, asked)
+        raise
+    rail.outlook.is_another_chain = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What speaks against a node's chain: another block, or an ``end`` too early.
+
+    Neither, if it says nothing.
+    """
+
+    has_other: bool = False
+    end: int | None = None
+
+
+async def _look(node: Chain, number: int, block_hash: bytes) -> _Answer:
+    found = await node.block(number)
+    if found is not None:
+        return _Answer(has_other=found.hash != block_hash)
+    # Some nodes keep no old blocks; only an end below the anchor says something.
+    head = await node.block("latest")
+    if head is None or head.number >= number:
+        return _Answer()
+    return _Answer(end=head.number)
+
+
+def _judge(rail: Rail, number: int, asked: Sequence[_Answer]) -> None:
+    """Raise ``BooksOfAnotherChain`` when no node can still be in the right.
+
+    One that only ends too early may lag, as long as another says nothing.
+    """
+    has_other = any(one.has_other for one in asked)
+    ends = [one.end for one in asked if one.end is not None]
+    if has_other or len(ends) == len(asked):
+        rail.outlook.is_another_chain = True
+        raise BooksOfAnotherChain(number, None if has_other else max(ends))
 
 
 async def find_cursor(session: ReadSession, rail: Rail) -> ChainCursor | None:
