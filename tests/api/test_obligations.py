@@ -79,7 +79,7 @@ async def shop(
         payback_key=key.key.to_0x_hex(),
         payback_approval_above=0,
         act_as_facilitator=True,
-        settle_wait=20,
+        settle_wait=6,
     )
     live = await start_server(settings)
     async with httpx.AsyncClient(base_url=live.url, timeout=60) as http:
