@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tallystick.chain.fault import FaultProxy
 from tallystick.chain.local import LocalChain
 from tallystick.chain.rpc import Chain
 from tests.chain.payer import DOLLAR, RELAYER, Payer
@@ -29,3 +30,15 @@ async def payer(local: LocalChain) -> Payer:
     await local.mint(found.address, 10 * DOLLAR)
     await local.give_gas(RELAYER)
     return found
+
+
+@pytest.fixture
+async def first(local: LocalChain) -> AsyncIterator[FaultProxy]:
+    async with FaultProxy(local.url) as found:
+        yield found
+
+
+@pytest.fixture
+async def second(local: LocalChain) -> AsyncIterator[FaultProxy]:
+    async with FaultProxy(local.url) as found:
+        yield found

@@ -24,18 +24,6 @@ FAR, NEAR = 20, 3
 
 
 @pytest.fixture
-async def first(local: LocalChain) -> AsyncIterator[FaultProxy]:
-    async with FaultProxy(local.url) as found:
-        yield found
-
-
-@pytest.fixture
-async def second(local: LocalChain) -> AsyncIterator[FaultProxy]:
-    async with FaultProxy(local.url) as found:
-        yield found
-
-
-@pytest.fixture
 async def both(
     local: LocalChain, first: FaultProxy, second: FaultProxy
 ) -> AsyncIterator[Chain]:

@@ -14,18 +14,6 @@ from tests.chain.payer import PAY_TO, Payer
 
 
 @pytest.fixture
-async def first(local: LocalChain) -> AsyncIterator[FaultProxy]:
-    async with FaultProxy(local.url) as found:
-        yield found
-
-
-@pytest.fixture
-async def second(local: LocalChain) -> AsyncIterator[FaultProxy]:
-    async with FaultProxy(local.url) as found:
-        yield found
-
-
-@pytest.fixture
 async def both(
     local: LocalChain, first: FaultProxy, second: FaultProxy
 ) -> AsyncIterator[Chain]:

@@ -15,6 +15,7 @@ from tallystick.payments.models.topups import TopUp, TopUpState
 from tallystick.payments.observing.redeeming import Redeemer, redeem
 from tallystick.payments.review import NotUnderReview, close, look_again, under_review
 from tallystick.workers.upkeep import sweep
+from tallystick.x402.wire import Authorization
 from tests.house import DOLLAR, RATE, House, Process, Wallet
 from tests.payments.test_witness import (
     LARGE,
@@ -57,16 +58,25 @@ async def test_a_payment_is_credited_once_its_witness_is_mended(scene: Scene) ->
     assert await scene.shop.credits_of(payer) == LARGE * 10 * DOLLAR
 
 
-async def test_another_amount_than_was_signed_is_never_credited_by_hand(
-    any_house: House, wallet: Wallet, local: LocalChain
-) -> None:
-    shop = await any_house.start()
-    signed = await wallet.authorize(any_house.pay_to, DOLLAR)
-    other = await wallet.authorize(any_house.pay_to, 3 * DOLLAR, nonce=signed[0].nonce)
+async def another_amount(
+    shop: Process, wallet: Wallet, local: LocalChain
+) -> tuple[tuple[Authorization, bytes], int]:
+    """A payment of one dollar whose nonce has moved three; its top-up, in quarantine."""
+    pay_to = shop.rail.pay_to
+    signed = await wallet.authorize(pay_to, DOLLAR)
+    other = await wallet.authorize(pay_to, 3 * DOLLAR, nonce=signed[0].nonce)
     topup_id = await shop.claim(signed)
     await submit(local, other)
     await shop.observe()
     assert (await shop.settle(topup_id)).state == S.QUARANTINE
+    return signed, topup_id
+
+
+async def test_another_amount_than_was_signed_is_never_credited_by_hand(
+    any_house: House, wallet: Wallet, local: LocalChain
+) -> None:
+    shop = await any_house.start()
+    _, topup_id = await another_amount(shop, wallet, local)
     async with shop.db.read() as session:
         (one,) = await under_review(session)
     assert (one.topup.id, [seen.value for seen in one.arrived]) == (
@@ -80,17 +90,12 @@ async def test_another_amount_than_was_signed_is_never_credited_by_hand(
     assert await shop.credits_of(wallet) == 0
 
 
-async def test_nobody_is_asked_to_pay_again_for_what_was_closed_or_redeemed(
+async def test_nobody_is_asked_to_pay_again_for_what_was_closed(
     any_house: House, wallet: Wallet, local: LocalChain
 ) -> None:
     """A stock client signs a second payment for each 402, and the first money is here."""
     shop = await any_house.start()
-    signed = await wallet.authorize(any_house.pay_to, DOLLAR)
-    other = await wallet.authorize(any_house.pay_to, 3 * DOLLAR, nonce=signed[0].nonce)
-    topup_id = await shop.claim(signed)
-    await submit(local, other)
-    await shop.observe()
-    assert (await shop.settle(topup_id)).state == S.QUARANTINE
+    signed, topup_id = await another_amount(shop, wallet, local)
     await shop.db.write(lambda session: close(session, topup_id))
     with pytest.raises(PaymentEnded, match="closed by the operator") as ended:
         await shop.claim(signed)

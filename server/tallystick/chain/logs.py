@@ -116,11 +116,10 @@ async def logs_between(
     """The token's logs from one height to another, both included, in chain order.
 
     Or another contract's. Without ``to_block`` up to the node's head, which must not be
-    below ``at_least``. Hosts limit
-    blocks and results for each request in many ways and words, so any error halves the
-    range, down to one block. Raises ``BlockNotSeen`` when the node has not reached
-    ``to_block`` or ``at_least`` and would leave logs out in silence; ``RpcErrorAnswer``,
-    ``RpcUnavailable``.
+    below ``at_least``. Hosts limit blocks and results for each request in many ways and
+    words, so any error halves the range, down to one block. Raises ``BlockNotSeen`` when
+    the node has not reached ``to_block`` or ``at_least`` and would leave logs out in
+    silence; ``RpcErrorAnswer``, ``RpcUnavailable``.
     """
 
     async def ask(node: Chain) -> list[RawLog]:

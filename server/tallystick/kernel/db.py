@@ -149,7 +149,8 @@ class Database:
         it is committed or rolled back; on SQLite work that has begun goes on. Raises
         ``DatabaseBusy`` when it never got a turn, ``DatabaseLost`` when the database
         went away each time, ``DatabaseReadOnly`` when it took no writes each time,
-        ``DatabaseFull``, and ``OutcomeUnknown`` when it went away during the commit: send the same idempotency key again to learn it.
+        ``DatabaseFull``, and ``OutcomeUnknown`` when it went away during the commit:
+        send the same idempotency key again to learn it.
         """
         for attempt in range(1, _TRIES + 1):
             try:

@@ -322,7 +322,7 @@ class _Journal:
         sealed = tuple(self.expected)
         for number, ids in await _sealed_before(session, row):
             for one in ids.intersection(sealed):
-                self.blame_again(one, number, row["number"])
+                self._blame_again(one, number, row["number"])
         found = await _page(session, row["last_id"], row["first_id"])
         await asyncio.to_thread(self._compare, found)
         self._miss(LOWEST)
@@ -346,9 +346,9 @@ class _Journal:
             # A forger adds seals, and the first word on a transaction is the one to keep.
             first, again = sorted((before, wanted), key=lambda seal: seal.number)
             self.expected[one] = first
-            self.blame_again(one, first.number, again.number)
+            self._blame_again(one, first.number, again.number)
 
-    def blame_again(self, one: int, first: int, again: int) -> None:
+    def _blame_again(self, one: int, first: int, again: int) -> None:
         """No sealer seals what has a seal."""
         self._blame(_UNCHANGED, one, f"is in seal {first} and again in seal {again}")
 
